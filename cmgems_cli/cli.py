@@ -14,7 +14,17 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from cmgems_cli import __version__
-from cmgems_cli.commands import build_pmi, demo, finetune, info, prepare_genome, pretrain, ttest
+from cmgems_cli.commands import (
+    build_fewshot,
+    build_pmi,
+    demo,
+    evaluate,
+    finetune,
+    info,
+    prepare_genome,
+    pretrain,
+    ttest,
+)
 from cmgems_cli.errors import CmgemsError, Interrupted
 
 
@@ -99,6 +109,8 @@ app.command("prepare-genome")(prepare_genome.prepare_genome)
 app.command("build-pmi")(build_pmi.build_pmi)
 app.command("pretrain")(pretrain.pretrain)
 app.command("finetune")(finetune.finetune)
+app.command("evaluate")(evaluate.evaluate)
+app.command("build-fewshot")(build_fewshot.build_fewshot)
 app.command("ttest")(ttest.ttest)
 app.command("info")(info.info)
 app.command("demo")(demo.demo)

@@ -27,3 +27,18 @@ def model_folder(model: str, strategy: str) -> Path:
 def finetuned_folder(model: str, task: str) -> Path:
     """Return where `finetune` writes: one folder per model and task."""
     return workspace() / "finetuned" / f"{Path(model).name}-{task}"
+
+
+def fewshot_folder(name: str) -> Path:
+    """Return where `build-fewshot` writes: one folder per data set."""
+    return workspace() / "fewshot" / name
+
+
+def scores_folder(model: str, bench: str) -> Path:
+    """Return where `evaluate` writes: one folder per model and benchmark."""
+    return workspace() / "scores" / f"{Path(model).name}-{bench}"
+
+
+def benchmark_folder(bench: str) -> Path:
+    """Return where `evaluate` looks for a benchmark's data."""
+    return workspace() / "benchmarks" / bench

@@ -10,8 +10,8 @@ import numpy as np
 
 from cmgems_cli.artifacts import sha256_of_file
 from cmgems_cli.bench.datasets import Splits, Table, read_splits
-from cmgems_cli.bench.fewshot import draw_shots, pool_note
-from cmgems_cli.bench.folders import SPLITS, fewshot_files_of, find_split
+from cmgems_cli.bench.fewshot import check_pool, draw_shots, pool_note
+from cmgems_cli.bench.folders import SPLITS, fewshot_files_of, find_split, named_by_folders
 from cmgems_cli.bench.tasks import (
     FEW_SHOTS,
     MANY_SHOTS,
@@ -96,9 +96,8 @@ def find_task(data: Path, shots: int | None = None) -> FoundTask:
         return FoundTask(files, known, shots, name)
     near = fewshot_files_of(data)
     at = fewshot_task_at(data)
-    dataset, named_shots = at if at else (None, None)
-    name = dataset.name if dataset else data.stem
-    return FoundTask({POOL: near.train, TEST: near.test}, dataset, shots or named_shots, name)
+    name, named_shots = (at[0].name, at[1]) if at else named_by_folders(near)
+    return FoundTask({POOL: near.train, TEST: near.test}, at[0] if at else None, shots or named_shots, name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,16 +129,64 @@ class TaskRows:
     sha256: dict[str, str]
 
 
-def read_rows_of(
-    found: FoundTask,
-    *,
-    k: int,
-    positions: int,
-    max_tokens: int | None = None,
-    truncate: bool = False,
-    seed: int = 42,
-) -> TaskRows:
-    """Read and check the rows of a task, and draw a few-shot run's.
+@dataclass(frozen=True, eq=False)
+class TaskData:
+    """The files of a task, read and checked once, for any number of runs.
+
+    Attributes
+    ----------
+    found : FoundTask
+    splits : Splits
+    max_tokens : int, tokens
+        The longest sequence that was let through, special tokens not counted.
+    notes : tuple of str
+        What a reader of the scores should know about the files.
+    sha256 : dict, split -> str
+        Of the files read.
+    """
+
+    found: FoundTask
+    splits: Splits
+    max_tokens: int
+    notes: tuple[str, ...]
+    sha256: dict[str, str]
+
+    def rows(self, seed: int) -> TaskRows:
+        """Return the rows of the run with this seed: a few-shot run's are drawn by it.
+
+        Raises
+        ------
+        InputError
+            As `fewshot.draw_shots`.
+        """
+        tables, found = self.splits.tables, self.found
+        if not found.few_shot:
+            return self._as_rows(tables, _published(found, None))
+        pool, test = tables[POOL], tables[TEST]
+        if found.shots is None:
+            rows_a_class = int(np.bincount(pool.labels, minlength=len(pool.label_names)).min())
+            return self._as_rows({"train": pool, TEST: test}, _published(found, rows_a_class))
+        train = pool.take(draw_shots(pool, found.shots, seed))
+        note = pool_note(pool, found.shots)
+        return self._as_rows({"train": train, TEST: test}, _published(found, found.shots), note)
+
+    def _as_rows(self, tables: dict[str, Table], recipe: Recipe, *notes: str) -> TaskRows:
+        return TaskRows(
+            self.found,
+            tables["train"],
+            tables.get("dev"),
+            tables[TEST],
+            recipe,
+            self.max_tokens,
+            (*self.notes, *notes),
+            self.sha256,
+        )
+
+
+def read_task_data(
+    found: FoundTask, *, k: int, positions: int, max_tokens: int | None = None, truncate: bool = False
+) -> TaskData:
+    """Read and check the files of a task.
 
     Parameters
     ----------
@@ -154,13 +201,11 @@ def read_rows_of(
         left out.
     truncate : bool, default False
         Cut longer ones, and say how many, instead of refusing them.
-    seed : int, default 42
-        A few-shot run's rows follow from it.
 
     Raises
     ------
     InputError
-        As `datasets.read_splits` and `fewshot.draw_shots`.
+        As `datasets.read_splits`, or if a pool holds fewer rows of a class than are to be drawn.
     UsageError
         If `max_tokens` is more than the model can take.
     """
@@ -171,31 +216,14 @@ def read_rows_of(
         )
     longest = max_tokens or min(reach, _published(found, found.shots).sequence_tokens)
     splits = read_splits(found.files, k=k, max_tokens=longest, truncate=truncate)
-    notes = [*row_notes(splits.rows, getattr(found.known, "rows", None) if not found.few_shot else None)]
-    notes += splits.notes()
-    if not found.few_shot:
-        tables, recipe = splits.tables, _published(found, None)
-    else:
-        tables, more, recipe = _drawn(found, splits, seed)
-        notes += more
+    notes = row_notes(splits.rows, getattr(found.known, "rows", None) if not found.few_shot else None)
+    classes, known = len(splits.label_names), found.known
+    if known is not None and classes != known.classes:
+        notes.append(f"{classes} labels in train, published are {known.classes}")
+    if found.shots is not None:
+        check_pool(splits.tables[POOL], found.shots)
     sha256 = {split: sha256_of_file(path) for split, path in found.files.items()}
-    return TaskRows(
-        found, tables["train"], tables.get("dev"), tables[TEST], recipe, longest, tuple(notes), sha256
-    )
-
-
-def _drawn(found: FoundTask, splits: Splits, seed: int) -> tuple[dict[str, Table], list[str], Recipe]:
-    """Draw a few-shot run's train split; return the tables, what to note of it, and its recipe."""
-    pool = splits.tables[POOL]
-    rows_a_class = int(np.bincount(pool.labels, minlength=len(pool.label_names)).min())
-    if found.shots is None:
-        return {"train": pool, TEST: splits.tables[TEST]}, [], _published(found, rows_a_class)
-    train = pool.take(draw_shots(pool, found.shots, seed))
-    return (
-        {"train": train, TEST: splits.tables[TEST]},
-        [pool_note(pool, found.shots)],
-        _published(found, found.shots),
-    )
+    return TaskData(found, splits, longest, (*notes, *splits.notes()), sha256)
 
 
 def _published(found: FoundTask, shots: int | None) -> Recipe:

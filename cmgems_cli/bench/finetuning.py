@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from cmgems_cli.bench.finetune_task import FoundTask, TaskRows, changed, read_rows_of
+from cmgems_cli.bench.finetune_task import FoundTask, TaskData, TaskRows, changed, read_task_data
 from cmgems_cli.bench.metrics import score
 from cmgems_cli.bench.tasks import FewshotTask, Recipe
 from cmgems_cli.bench.tasks import Task as GueTask
@@ -38,7 +39,6 @@ class Settings:
     max_batch_tokens : int, tokens, optional
     precision : str
         auto, fp32 or bf16.
-    seed : int
     """
 
     epochs: int | None = None
@@ -52,73 +52,145 @@ class Settings:
     init: str | None = None
     max_batch_tokens: int | None = None
     precision: str = "auto"
-    seed: int = 42
+
+    def changed(self) -> dict[str, Any]:
+        """Return what differs from the published recipes."""
+        of_recipe = (
+            "epochs",
+            "max_steps",
+            "warmup_steps",
+            "learning_rate",
+            "global_batch",
+            "eval_every",
+            "max_tokens",
+        )
+        given = {name: getattr(self, name) for name in of_recipe if getattr(self, name) is not None}
+        return {**given, "truncate": True} if self.truncate else given
 
 
-def open_finetuning(
-    model: str, found: FoundTask, out: Path, settings: Settings, processes: Processes
-) -> FinetuningRun:
-    """Open everything a fine-tuning run needs.
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """All of a run but its model: what its manifest will say, and the rows.
+
+    Attributes
+    ----------
+    params, inputs : dict
+        As in the manifest.
+    """
+
+    rows: TaskRows
+    recipe: FinetuningRecipe
+    dropout: float | None
+    params: dict[str, Any]
+    inputs: dict[str, str]
+
+
+class Finetuner:
+    """A model and settings, to be fine-tuned on any task with any seed.
+
+    Files are read once for all runs of a task that follow each other.
 
     Parameters
     ----------
     model : str
         A preset's name (random weights), or a model folder.
-    found : FoundTask
-        From `find_task`.
-    out : Path
-        The run's folder.
     settings : Settings
     processes : Processes
 
     Raises
     ------
     UsageError, InputError
-        If options contradict each other, or an input is missing, damaged or does not fit the others.
+        If the model is missing or damaged, or the precision is not to be had.
     """
-    precision = resolve_precision(settings.precision, processes.device)
-    config, k = read_architecture(model)
-    rows = read_rows_of(
-        found,
-        k=k,
-        positions=config.max_position_embeddings,
-        max_tokens=settings.max_tokens,
-        truncate=settings.truncate,
-        seed=settings.seed,
-    )
-    published = changed(
-        rows.recipe,
-        epochs=settings.epochs,
-        max_steps=settings.max_steps,
-        warmup_steps=settings.warmup_steps,
-        learning_rate=settings.learning_rate,
-        global_batch=settings.global_batch,
-        eval_every=settings.eval_every,
-    )
-    recipe = _resolved(published, len(rows.train), settings, processes)
-    classifier, _ = new_classifier(
-        model,
-        len(rows.train.label_names),
-        init=settings.init,
-        dropout=published.dropout,
-        seed=settings.seed,
-    )
-    inputs = dict(rows.sha256)
-    if model not in PRESETS:
-        inputs["model"] = digest_of_model_folder(Path(model))
-    return FinetuningRun(
-        classifier,
-        _task(rows, k),
-        recipe,
-        params=_params(model, rows, published, recipe, settings, k),
-        inputs=inputs,
-        out=out,
-        processes=processes,
-        precision=precision,
-    )
+
+    def __init__(self, model: str, settings: Settings, processes: Processes) -> None:
+        self.model, self.settings, self.processes = model, settings, processes
+        self.precision = resolve_precision(settings.precision, processes.device)
+        self.config, self.k = read_architecture(model)
+        self.model_inputs = {} if model in PRESETS else {"model": digest_of_model_folder(Path(model))}
+        self._last: TaskData | None = None
+
+    def read(self, found: FoundTask) -> TaskData:
+        """Return the files of a task (UsageError, InputError: as `read_task_data`)."""
+        if self._last is None or self._last.found != found:
+            self._last = read_task_data(
+                found,
+                k=self.k,
+                positions=self.config.max_position_embeddings,
+                max_tokens=self.settings.max_tokens,
+                truncate=self.settings.truncate,
+            )
+        return self._last
+
+    def prepare(self, found: FoundTask, seed: int) -> Prepared:
+        """Settle everything about a run but its weights (UsageError, InputError: options or data are off)."""
+        rows, settings = self.read(found).rows(seed), self.settings
+        published = changed(
+            rows.recipe,
+            epochs=settings.epochs,
+            max_steps=settings.max_steps,
+            warmup_steps=settings.warmup_steps,
+            learning_rate=settings.learning_rate,
+            global_batch=settings.global_batch,
+            eval_every=settings.eval_every,
+        )
+        recipe = _resolved(published, len(rows.train), settings, seed, self.processes)
+        return Prepared(
+            rows,
+            recipe,
+            published.dropout,
+            _params(self.model, rows, published, recipe, settings, self.k),
+            {**rows.sha256, **self.model_inputs},
+        )
+
+    def open(
+        self,
+        found: FoundTask,
+        out: Path,
+        seed: int,
+        write_scores: Callable[[Path, dict[str, Any]], list[str]] | None = None,
+    ) -> FinetuningRun:
+        """Open a run: everything checked and loaded.
+
+        Parameters
+        ----------
+        found : FoundTask
+            From `find_task`.
+        out : Path
+            The run's folder.
+        seed : int
+        write_scores : callable, optional
+            As in `FinetuningRun`.
+
+        Raises
+        ------
+        UsageError, InputError
+            If options contradict each other, or an input is missing, damaged or does not fit the others.
+        """
+        ready = self.prepare(found, seed)
+        classifier, _ = new_classifier(
+            self.model,
+            len(ready.rows.train.label_names),
+            init=self.settings.init,
+            dropout=ready.dropout,
+            seed=seed,
+        )
+        return FinetuningRun(
+            classifier,
+            _task(ready.rows, self.k),
+            ready.recipe,
+            params=ready.params,
+            inputs=ready.inputs,
+            out=out,
+            processes=self.processes,
+            precision=self.precision,
+            write_scores=write_scores,
+        )
 
 
-def _resolved(recipe: Recipe, n_train: int, settings: Settings, processes: Processes) -> FinetuningRecipe:
+def _resolved(
+    recipe: Recipe, n_train: int, settings: Settings, seed: int, processes: Processes
+) -> FinetuningRecipe:
     steps = recipe.total_steps(n_train)
     warmup_steps = recipe.warmup(steps)
     if settings.warmup_steps is not None and warmup_steps >= steps > 1:
@@ -132,7 +204,7 @@ def _resolved(recipe: Recipe, n_train: int, settings: Settings, processes: Proce
         eval_every=recipe.eval_every,
         keeps=recipe.keeps,
         max_batch_tokens=settings.max_batch_tokens or BATCH_TOKENS[processes.device.type],
-        seed=settings.seed,
+        seed=seed,
     )
 
 

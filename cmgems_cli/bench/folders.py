@@ -143,6 +143,20 @@ def fewshot_files_of(train: Path) -> FewshotFiles:
     return FewshotFiles(train, _test_near(train))
 
 
+def named_by_folders(files: FewshotFiles) -> tuple[str, int | None]:
+    """Return the dataset's name and the shots, as the folders of a train file have them.
+
+    `silencers/10/train.tsv` is 10 shots of silencers where its test lies elsewhere; a numbered folder that
+    holds train and test is a task of its own, such as GUE's. A file in no such folder names itself.
+    """
+    folder = files.train.absolute().parent
+    if folder.name.casefold() == FULL_DATASET:
+        return folder.parent.name, None
+    if folder.name.isdecimal() and files.test.absolute().parent != folder:
+        return folder.parent.name, int(folder.name)
+    return files.train.stem, None
+
+
 def _test_near(train: Path) -> Path:
     folder = train.absolute().parent
     places = [folder, _below(folder, FULL_DATASET)]

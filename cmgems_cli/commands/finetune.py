@@ -112,7 +112,7 @@ def finetune(
     named = model if init is None else f"{Path(model).name}-{init}"
     target = out or workspace.finetuned_folder(named, found.label)
 
-    from cmgems_cli.bench.finetuning import Settings, open_finetuning
+    from cmgems_cli.bench.finetuning import Finetuner, Settings
     from cmgems_cli.training.processes import start_processes, stop_processes
     from cmgems_cli.training.runs import check_run_folder
 
@@ -132,9 +132,8 @@ def finetune(
             init=init,
             max_batch_tokens=max_batch_tokens,
             precision=precision,
-            seed=seed,
         )
-        run = open_finetuning(model, found, target, settings, processes)
+        run = Finetuner(model, settings, processes).open(found, target, seed)
         if processes.first:
             _announce(console, run, found)
         if dry_run:

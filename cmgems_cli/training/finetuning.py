@@ -139,6 +139,9 @@ class FinetuningRun(Run[LabelledStep]):
     processes : Processes
     precision : str
         fp32 or bf16, resolved.
+    write_scores : callable, optional
+        `write_scores(out, stats)` writes what is to be left of the run in place of the classifier, and
+        returns the files' names: the artifact is then one of scores.
     """
 
     def __init__(
@@ -152,6 +155,7 @@ class FinetuningRun(Run[LabelledStep]):
         out: Path,
         processes: Processes,
         precision: str,
+        write_scores: Callable[[Path, dict[str, Any]], list[str]] | None = None,
     ) -> None:
         self.task, self.recipe, self.module = task, recipe, SequenceClassifier(model)
         splits = (task.train, task.dev, task.test)
@@ -168,7 +172,9 @@ class FinetuningRun(Run[LabelledStep]):
             precision=precision,
             seed=recipe.seed,
         )
-        super().__init__(engine, kind="classifier", params=params, inputs=inputs, out=out)
+        kind = "scores" if write_scores else "classifier"
+        super().__init__(engine, kind=kind, params=params, inputs=inputs, out=out)
+        self._write_scores = write_scores
         self.maker = LabelledSteps(
             task.train,
             recipe.global_batch,
@@ -249,7 +255,7 @@ class FinetuningRun(Run[LabelledStep]):
     # ------------------------------------------------------------------ test
 
     def finish(self, started: float) -> None:
-        """Test the model that is kept, once, and write the classifier's files and its manifest."""
+        """Test the model that is kept, once, and write the artifact."""
         if self.recipe.keeps == "best":
             self.engine.load_state(self.recipe.steps, self._best_weights, {})
         test = self.task.test
@@ -260,13 +266,17 @@ class FinetuningRun(Run[LabelledStep]):
             return
         predicted = logits.argmax(1).numpy()
         write_predictions(self.out / PREDICTIONS, self.task.label_names, test.labels, logits)
-        files = save_classifier(self.out, self.module.bert_classifier, self.task.k, self.task.label_names)
+        stats = self._stats(predicted)
+        if self._write_scores:
+            files = self._write_scores(self.out, stats)
+        else:
+            files = save_classifier(self.out, self.module.bert_classifier, self.task.k, self.task.label_names)
         finish_artifact(
             self.out,
-            "classifier",
+            self.kind,
             params=self.params,
             inputs=self.inputs,
-            stats=self._stats(predicted),
+            stats=stats,
             files=[*files, METRICS, PREDICTIONS],
             environment=environment(
                 started,

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cmgems_cli.artifacts import read_manifest
-from cmgems_cli.bench.finetune_task import OWN_DATA, FoundTask, changed, find_task, read_rows_of
-from cmgems_cli.bench.finetuning import Settings, open_finetuning
+from cmgems_cli.bench.finetune_task import OWN_DATA, FoundTask, changed, find_task, read_task_data
+from cmgems_cli.bench.finetuning import Finetuner, Settings
 from cmgems_cli.bench.tasks import FEW_SHOTS, MANY_SHOTS, gue_task
 from cmgems_cli.cli import app
 from cmgems_cli.errors import InputError, UsageError
@@ -48,9 +48,11 @@ def fewshot(tmp_path: Path) -> Path:
     return train
 
 
-def opened(path: Path, shots: int | None = None, model: str = "tiny", **settings: object) -> FinetuningRun:
+def opened(
+    path: Path, shots: int | None = None, model: str = "tiny", seed: int = 42, **settings: object
+) -> FinetuningRun:
     chosen = Settings(**{"precision": "fp32", **settings})  # type: ignore[arg-type]
-    return open_finetuning(model, find_task(path, shots), path / "out", chosen, start_processes("cpu"))
+    return Finetuner(model, chosen, start_processes("cpu")).open(find_task(path, shots), path / "out", seed)
 
 
 # --- what a path means
@@ -123,7 +125,7 @@ def test_the_few_shot_recipe_goes_by_the_number_of_shots(tmp_path: Path) -> None
         table(path, 240, 1)
     found = FoundTask(paths, None, None, "own")
     recipes = {
-        shots: read_rows_of(replace(found, shots=shots), k=6, positions=512).recipe
+        shots: read_task_data(replace(found, shots=shots), k=6, positions=512).rows(42).recipe
         for shots in (100, 101, None)
     }
     # All 240 rows are 120 a class.

@@ -1,0 +1,442 @@
+"""A benchmark's grid of fine-tuning runs: each in a folder of its own, so that any of it can be taken up again."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cmgems_cli.artifacts import MANIFEST, Manifest, environment, finish_artifact, is_finished, read_manifest
+from cmgems_cli.bench.finetune_task import POOL, TEST, FoundTask
+from cmgems_cli.bench.finetuning import Finetuner
+from cmgems_cli.bench.folders import SPLITS, fewshot_folders, find_split, gue_folders
+from cmgems_cli.bench.report import Report, make_report, markdown
+from cmgems_cli.bench.scores import METRICS, Score, read_scores, write_scores
+from cmgems_cli.bench.tasks import FewshotTask, Task
+from cmgems_cli.errors import InputError, OverwriteError, UsageError
+from cmgems_cli.training.finetuning import FinetuningRun
+from cmgems_cli.training.runs import MAY_CHANGE_ON_RESUME, Observer, device_name
+
+# Below an evaluation's folder: one artifact a run.
+RUNS = "runs"
+SCORES, REPORT = "scores.csv", "report.md"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid: a task, at a number of shots, with a seed."""
+
+    found: FoundTask
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """Name of the run's folder: `tf-0-seed-42`, `prom-core-10-seed-42`."""
+        return f"{self.found.label}-seed-{self.seed}"
+
+    def __str__(self) -> str:
+        shots = "" if self.found.shots is None else f", {self.found.shots} shots"
+        return f"{self.found.name}{shots}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All runs of an evaluation.
+
+    Attributes
+    ----------
+    bench : str
+        gue or fewshot.
+    cells : tuple of Cell
+        Task by task, so that each one's files are read once.
+    missing : dict, task -> str
+        Tasks asked for whose data are not there, and what they lack.
+    """
+
+    bench: str
+    cells: tuple[Cell, ...]
+    missing: dict[str, str]
+
+    def tasks(self) -> tuple[FoundTask, ...]:
+        """Return the different tasks (and numbers of shots), in the order of the cells."""
+        different: list[FoundTask] = []
+        for cell in self.cells:
+            if cell.found not in different:
+                different.append(cell.found)
+        return tuple(different)
+
+    def shard(self, number: int, of: int) -> tuple[Cell, ...]:
+        """Return every `of`-th cell, from the `number`-th on (1 … `of`): the shards share all cells."""
+        return self.cells[number - 1 :: of]
+
+
+def gue_grid(root: Path, tasks: Iterable[Task], seeds: Sequence[int]) -> Grid:
+    """Return the runs of GUE tasks whose data lie below `root`.
+
+    Raises
+    ------
+    InputError
+        If `root` is not a folder, or holds none of the tasks.
+    """
+    wanted = list(tasks)
+    there, missing = gue_folders(root, wanted)
+    found = [
+        FoundTask(
+            {split: find_split(there[task.name], split) for split in SPLITS}, task, shots=None, name=task.name
+        )
+        for task in wanted
+        if task.name in there
+    ]
+    return _grid("gue", root, found, seeds, missing)
+
+
+def fewshot_grid(
+    root: Path, tasks: Iterable[FewshotTask], shots: Sequence[int], seeds: Sequence[int]
+) -> Grid:
+    """Return the runs of few-shot datasets whose files lie below `root` (InputError as `gue_grid`)."""
+    wanted = list(tasks)
+    there, missing = fewshot_folders(root, wanted, shots)
+    found = [
+        FoundTask({POOL: files.train, TEST: files.test}, task, number, task.name)
+        for task in wanted
+        for number in shots
+        if (files := there.get((task.name, number)))
+    ]
+    lacking = {f"{name}, {number} shots": why for (name, number), why in missing.items()}
+    return _grid("fewshot", root, found, seeds, lacking)
+
+
+def _grid(
+    bench: str, root: Path, found: list[FoundTask], seeds: Sequence[int], missing: dict[str, str]
+) -> Grid:
+    if not found:
+        first = next(iter(missing.items()))
+        raise InputError(
+            f"{root} has the data of none of the {len(missing)} tasks wanted ({first[0]}: {first[1]});"
+            " give the benchmark's folder as --data"
+        )
+    return Grid(bench, tuple(Cell(task, seed) for task in found for seed in seeds), missing)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Scores that a report shows beside a model's: those of the same architecture, not pretrained.
+
+    Attributes
+    ----------
+    scores : list of Score
+        All of one model.
+    digest : str
+        Of the artifact.
+    """
+
+    scores: list[Score]
+    digest: str
+
+
+def read_baseline(folder: Path) -> Baseline:
+    """Open a scores artifact as a baseline (InputError if it is none)."""
+    manifest = read_manifest(folder, "scores")
+    return Baseline(read_scores(folder / SCORES), manifest.digest)
+
+
+# Called before a cell's run with the cell, its place in this process's share and the run; gives the observer.
+Watch = Callable[[Cell, int, FinetuningRun], AbstractContextManager[Observer]]
+
+
+class Evaluation:
+    """A grid of runs of one model in a folder.
+
+    The folder holds one artifact of scores a run below `runs/`; when all of the grid are there they are merged
+    into the folder's own. Whoever finishes the last run merges, so that shards need know nothing of each other.
+
+    Parameters
+    ----------
+    grid : Grid
+    finetuner : Finetuner
+    out : Path
+    name : str
+        The model's, for the scores.
+    baseline : Baseline, optional
+        Shown in the report.
+    """
+
+    def __init__(
+        self, grid: Grid, finetuner: Finetuner, out: Path, name: str, baseline: Baseline | None = None
+    ) -> None:
+        self.grid, self.finetuner, self.out, self.name, self.baseline = grid, finetuner, out, name, baseline
+
+    @property
+    def processes(self) -> Any:
+        """The processes that share every run."""
+        return self.finetuner.processes
+
+    def run_folder(self, cell: Cell) -> Path:
+        """Return where a cell's run is kept."""
+        return self.out / RUNS / cell.folder
+
+    def done(self, cell: Cell) -> bool:
+        """Tell whether a cell's run is finished, whatever it was made with."""
+        return is_finished(self.run_folder(cell))
+
+    def check_data(self, cells: Sequence[Cell]) -> None:
+        """Read the files of these cells' tasks: what is wrong with any shall be said before hours are spent.
+
+        Raises
+        ------
+        InputError, UsageError
+        """
+        first_of_task = {cell.found.label: cell for cell in reversed(cells)}
+        for cell in reversed(first_of_task.values()):
+            self.finetuner.prepare(cell.found, cell.seed)
+
+    def run(self, cells: Sequence[Cell], *, resume: bool, overwrite: bool, watch: Watch) -> None:
+        """Run these cells, each but those that are done.
+
+        Parameters
+        ----------
+        cells : sequence of Cell
+        resume : bool
+            False: run all of them again from the start.
+        overwrite : bool
+            Replace finished runs that were made otherwise.
+        watch : callable
+
+        Raises
+        ------
+        UsageError
+            If a finished run was made otherwise and is not to be replaced.
+        Interrupted
+            On SIGINT or SIGTERM, after a checkpoint was saved.
+        """
+        left = [cell for cell in cells if not (resume and self._reusable(cell, overwrite=overwrite))]
+        for number, cell in enumerate(left, start=1):
+            self.run_folder(cell).parent.mkdir(parents=True, exist_ok=True)
+            run = self.finetuner.open(
+                cell.found, self.run_folder(cell), cell.seed, write_scores=self._writer(cell)
+            )
+            with watch(cell, number, run) as observer:
+                run.train(resume=resume, overwrite=True, observer=observer)
+
+    def _reusable(self, cell: Cell, *, overwrite: bool) -> bool:
+        """Tell whether a cell is done with the very options and data of this evaluation."""
+        # Rank 0's view of the disk decides, or processes might part ways.
+        if not self.processes.from_first(float(self.done(cell))):
+            return False
+        folder = self.run_folder(cell)
+        manifest = read_manifest(folder, "scores")
+        ready = self.finetuner.prepare(cell.found, cell.seed)
+        for before, now in ((manifest.params, ready.params), (manifest.inputs, ready.inputs)):
+            for name in sorted({*before, *now} - set(MAY_CHANGE_ON_RESUME)):
+                if before.get(name) != now.get(name):
+                    if overwrite:
+                        return False
+                    raise UsageError(
+                        f"{folder} was made with {name} = {before.get(name)}, this evaluation has"
+                        f" {now.get(name)}: repeat the old options, choose another --out, or add --overwrite"
+                        " to replace it"
+                    )
+        return True
+
+    def _writer(self, cell: Cell) -> Callable[[Path, dict[str, Any]], list[str]]:
+        def write(out: Path, stats: dict[str, Any]) -> list[str]:
+            scores = scores_of(cell, self.grid.bench, self.name, stats)
+            write_scores(out / SCORES, scores)
+            report = make_report(self.grid.bench, self.name, scores)
+            (out / REPORT).write_text(markdown(report), encoding="utf-8")
+            return [SCORES, REPORT]
+
+        return write
+
+    # ------------------------------------------------------------------ all runs together
+
+    def scores(self) -> list[Score]:
+        """Return the scores of all finished runs of the grid, under this evaluation's name of the model."""
+        return [
+            replace(score, model=self.name)
+            for cell in self.grid.cells
+            if self.done(cell)
+            for score in read_scores(self.run_folder(cell) / SCORES)
+        ]
+
+    def report(self) -> Report:
+        """Return the report of what is finished."""
+        baseline = self.baseline.scores if self.baseline else None
+        report = make_report(self.grid.bench, self.name, self.scores(), baseline, self.grid.missing)
+        changed = self.finetuner.settings.changed()
+        if changed:
+            said = ", ".join(f"{name} {value}" for name, value in changed.items())
+            report.notes.insert(0, f"Not the published recipe: {said}.")
+        return report
+
+    def merge(self, started: float) -> Manifest | None:
+        """Make the folder an artifact of all runs, on rank 0; None while some are still to be done.
+
+        Shards that end at the same moment may both do so: they write the same.
+        """
+        if not all(self.done(cell) for cell in self.grid.cells):
+            return None
+        if self.processes.first:
+            self._write(started)
+        self.processes.wait()
+        return read_manifest(self.out, "scores")
+
+    def _write(self, started: float) -> None:
+        manifests = {cell.folder: read_manifest(self.run_folder(cell), "scores") for cell in self.grid.cells}
+        scores = self.scores()
+        aside = Path(tempfile.mkdtemp(prefix=".merge-", dir=self.out))
+        try:
+            write_scores(aside / SCORES, scores)
+            (aside / REPORT).write_text(markdown(self.report()), encoding="utf-8")
+            seeds = sorted({cell.seed for cell in self.grid.cells})
+            tasks = self.grid.tasks()
+            inputs = {f"{RUNS}/{folder}": manifest.digest for folder, manifest in manifests.items()}
+            if self.baseline:
+                inputs["baseline"] = self.baseline.digest
+            finish_artifact(
+                aside,
+                "scores",
+                params={
+                    "bench": self.grid.bench,
+                    "model": self.name,
+                    "tasks": list(dict.fromkeys(task.name for task in tasks)),
+                    "shots": sorted({task.shots for task in tasks if task.shots is not None}),
+                    "seeds": seeds,
+                    "init": self.finetuner.settings.init,
+                    **self.finetuner.settings.changed(),
+                },
+                inputs={**inputs, **self.finetuner.model_inputs},
+                stats={
+                    "runs": len(manifests),
+                    "tasks": len(tasks),
+                    "missing_tasks": sorted(self.grid.missing),
+                    "collapsed_runs": sum(bool(m.stats["collapsed"]) for m in manifests.values()),
+                    **{
+                        f"mean_{metric}": _mean(score.value for score in scores if score.metric == metric)
+                        for metric in METRICS
+                    },
+                },
+                files=[SCORES, REPORT],
+                environment=environment(
+                    started,
+                    device=device_name(self.processes.device),
+                    processes=self.processes.world,
+                    precision=self.finetuner.precision,
+                ),
+            )
+            # The old manifest goes first and the new one comes last: in between the folder is unfinished.
+            (self.out / MANIFEST).unlink(missing_ok=True)
+            for name in (SCORES, REPORT, MANIFEST):
+                (aside / name).replace(self.out / name)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return sum(found) / len(found)
+
+
+def scores_of(cell: Cell, bench: str, name: str, stats: dict[str, Any]) -> list[Score]:
+    """Return a run's scores, one of each metric.
+
+    Parameters
+    ----------
+    cell : Cell
+    bench, name : str
+        Benchmark and model.
+    stats : dict
+        Of the run.
+    """
+    task = cell.found.known
+    assert task is not None
+    notes = ["one class predicted for every row"] if stats["collapsed"] else []
+    note = "; ".join([*notes, *stats["notes"]])
+    return [
+        Score(
+            bench=bench,
+            task=task.name,
+            species=task.species,
+            shots=cell.found.shots,
+            seed=cell.seed,
+            metric=metric,
+            value=float(stats[metric]),
+            n_train=stats["n_train"],
+            n_test=stats["n_test"],
+            model=name,
+            note=note,
+        )
+        for metric in METRICS
+    ]
+
+
+def check_out(out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder to evaluate in: a finished artifact without `overwrite`, or one that is not ours.
+
+    Raises
+    ------
+    OverwriteError
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise OverwriteError(f"{out} is a file; choose another --out")
+    if is_finished(out):
+        found = read_manifest(out).kind
+        if found != "scores":
+            raise OverwriteError(f"{out} holds a {found} artifact, not scores; choose another --out")
+        if not overwrite:
+            raise OverwriteError(
+                f"{out} already holds finished scores; add --overwrite to make them again (runs that fit are"
+                " kept), or choose another --out"
+            )
+    elif any(out.iterdir()) and not (out / RUNS).is_dir():
+        raise OverwriteError(
+            f"{out} exists and is not an unfinished evaluation; choose another --out or remove it yourself"
+        )
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Return (number, of) of `I/N`, I from 1 to N.
+
+    Raises
+    ------
+    UsageError
+
+    Examples
+    --------
+    >>> parse_shard("2/8")
+    (2, 8)
+    """
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise UsageError(f"--shard {text!r}: needed I/N with I from 1 to N, for example 1/8")
+    return int(number), int(of)
+
+
+def parse_numbers(option: str, text: str, *, least: int) -> list[int]:
+    """Return the whole numbers of a list such as `42,50-52`, each once, in its order.
+
+    Raises
+    ------
+    UsageError
+
+    Examples
+    --------
+    >>> parse_numbers("--seeds", "42,50-52", least=0)
+    [42, 50, 51, 52]
+    """
+    numbers: dict[int, None] = {}
+    for part in text.split(","):
+        first, dash, last = (piece.strip() for piece in part.partition("-"))
+        ends = [first, last] if dash else [first]
+        if not all(end.isdecimal() for end in ends) or int(ends[-1]) < int(first) or int(first) < least:
+            raise UsageError(
+                f"{option} {text!r}: needed whole numbers from {least} on, such as 42,43 or 42-51"
+            )
+        numbers |= dict.fromkeys(range(int(first), int(ends[-1]) + 1))
+    return list(numbers)

@@ -1,0 +1,295 @@
+"""`cmgems evaluate`: a model is fine-tuned and tested on every task of a benchmark."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from cmgems_cli import options, workspace
+from cmgems_cli.console import Console, duration
+
+if TYPE_CHECKING:
+    from cmgems_cli.artifacts import Manifest
+    from cmgems_cli.bench.evaluation import Baseline, Cell, Evaluation, Grid
+    from cmgems_cli.bench.report import Report
+    from cmgems_cli.training.finetuning import FinetuningRun
+    from cmgems_cli.training.runs import Observer
+
+GRID = "Grid"
+RECIPE = "Recipe (by default as published for each task)"
+
+
+def evaluate(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="Model folder, or dnabert, logo, tiny: random weights.",
+            metavar="[MODEL]",
+            show_default="the workspace's dnabert-cm-gems",
+        ),
+    ] = None,
+    bench: Annotated[
+        Literal["gue", "fewshot"], typer.Option("--bench", help="gue, or fewshot.", rich_help_panel=GRID)
+    ] = "gue",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="The benchmark's folder.",
+            show_default="the workspace's",
+            rich_help_panel=GRID,
+        ),
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            "--tasks",
+            help="Some of them: tf/0,mouse/0.",
+            show_default="the paper's 27, or 5 datasets",
+            rich_help_panel=GRID,
+        ),
+    ] = None,
+    shots: Annotated[
+        str | None,
+        typer.Option(
+            "--shots",
+            help="Few-shot: rows a class, 10,50,100,500,1000.",
+            show_default="10,50",
+            rich_help_panel=GRID,
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            "--seeds",
+            help="One run each: 42,43 or 42-51.",
+            show_default="gue: 42; fewshot: 42-51",
+            rich_help_panel=GRID,
+        ),
+    ] = None,
+    shard: Annotated[
+        str,
+        typer.Option(
+            "--shard", help="I/N: the I-th of N shares; the last one done merges.", rich_help_panel=GRID
+        ),
+    ] = "1/1",
+    init: Annotated[
+        Literal["random"] | None,
+        typer.Option("--init", help="random: the folder's architecture without its weights, a baseline."),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--baseline",
+            help="Scores to show beside: those of --init random.",
+            show_default="the workspace's, if there",
+        ),
+    ] = None,
+    max_steps: Annotated[
+        int | None,
+        typer.Option("--max-steps", min=1, help="Cut every run short: for trials.", rich_help_panel=RECIPE),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Passes over train.", rich_help_panel=RECIPE)
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option("--lr", min=0.0, help="Peak learning rate.", rich_help_panel=RECIPE)
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max-tokens",
+            min=1,
+            help="Longest sequence, [CLS] and [SEP] not counted.",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
+    truncate: Annotated[
+        bool,
+        typer.Option("--truncate", help="Cut longer sequences instead of refusing.", rich_help_panel=RECIPE),
+    ] = False,
+    max_batch_tokens: options.MaxBatchTokens = None,
+    precision: options.Precision = "auto",
+    out: options.Out = None,
+    device: options.Device = "auto",
+    resume: options.Resume = True,
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
+    """Fine-tune a model on every task of a benchmark and report the test scores beside the paper's.
+
+    A stopped evaluation goes on where it was; finished runs are kept in OUT/runs, without their weights.
+
+    Example: cmgems evaluate cmgems-work/models/dnabert-cm-gems --bench gue --data GUE
+    """
+    started = time.perf_counter()
+    from cmgems_cli.bench.evaluation import Evaluation, check_out, parse_shard
+    from cmgems_cli.bench.finetuning import Finetuner, Settings
+
+    model = model or str(workspace.model_folder("dnabert", "cm-gems"))
+    name = Path(model).name if init is None else f"{Path(model).name}-{init}"
+    target = out or workspace.scores_folder(name, bench)
+    grid = _grid(bench, data or workspace.benchmark_folder(bench), tasks, shots, seeds)
+    share = parse_shard(shard)
+    check_out(target, overwrite=overwrite)
+    beside = _baseline(baseline, model, init, bench)
+
+    from cmgems_cli.training.processes import start_processes, stop_processes
+
+    try:
+        processes = start_processes(device)
+        console = Console(quiet=quiet or not processes.first, json=json and processes.first)
+        settings = Settings(
+            epochs=epochs,
+            max_steps=max_steps,
+            learning_rate=lr,
+            max_tokens=max_tokens,
+            truncate=truncate,
+            init=init,
+            max_batch_tokens=max_batch_tokens,
+            precision=precision,
+        )
+        evaluation = Evaluation(grid, Finetuner(model, settings, processes), target, name, beside)
+        cells = grid.shard(*share)
+        if processes.first:
+            _announce(console, evaluation, cells, shard)
+        if dry_run:
+            _plan(console, evaluation, cells)
+            return
+        console.say("checking the data of every task first")
+        evaluation.check_data(cells)
+        left = len(cells) - sum(evaluation.done(cell) for cell in cells) if resume else len(cells)
+        evaluation.run(cells, resume=resume, overwrite=overwrite, watch=_watch(console, left))
+        manifest = evaluation.merge(started)
+        if processes.first:
+            _close(console, evaluation, manifest, started)
+    finally:
+        stop_processes()
+
+
+def _grid(bench: str, root: Path, tasks: str | None, shots: str | None, seeds: str | None) -> "Grid":
+    from cmgems_cli.bench import tasks as known
+    from cmgems_cli.bench.evaluation import fewshot_grid, gue_grid, parse_numbers
+    from cmgems_cli.bench.fewshot import run_seeds
+    from cmgems_cli.errors import UsageError
+
+    chosen = None if seeds is None else parse_numbers("--seeds", seeds, least=0)
+    if bench == "gue":
+        if shots is not None:
+            raise UsageError("--shots belongs to --bench fewshot; GUE trains on all rows")
+        wanted = known.gue_tasks(tasks) if tasks is not None else known.paper_27()
+        return gue_grid(root, wanted, chosen or [FIRST_SEED])
+    datasets = known.fewshot_tasks(tasks) if tasks is not None else list(known.FEWSHOT.values())
+    numbers = list(known.PAPER_SHOTS) if shots is None else parse_numbers("--shots", shots, least=1)
+    return fewshot_grid(root, datasets, numbers, chosen or run_seeds(FIRST_SEED, known.FEWSHOT_RUNS))
+
+
+FIRST_SEED = 42
+
+
+def _baseline(baseline: Path | None, model: str, init: str | None, bench: str) -> "Baseline | None":
+    """Open the scores to show beside the model's: those named, or the workspace's of random weights."""
+    from cmgems_cli.artifacts import is_finished
+    from cmgems_cli.bench.evaluation import read_baseline
+
+    if baseline is not None:
+        return read_baseline(baseline)
+    usual = workspace.scores_folder(f"{Path(model).name}-random", bench)
+    return read_baseline(usual) if init is None and is_finished(usual) else None
+
+
+def _announce(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]", shard: str) -> None:
+    grid = evaluation.grid
+    done = sum(evaluation.done(cell) for cell in cells)
+    share = "" if shard == "1/1" else f", of which share {shard} has {len(cells)}"
+    console.say(
+        f"{evaluation.name} on {grid.bench}: {len(grid.cells)} runs of {len(grid.tasks())} tasks{share};"
+        f" {done} done before; on {evaluation.processes.device} in {evaluation.finetuner.precision},"
+        f" {evaluation.processes.world} process(es)"
+    )
+    if grid.missing:
+        console.warn(
+            f"no data for {len(grid.missing)} of the tasks, which are left out: {', '.join(grid.missing)}"
+        )
+
+
+def _plan(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]") -> None:
+    """Print what would be run, its time from timed steps."""
+    rows: list[list[Any]] = []
+    total_s = 0.0
+    for found in dict.fromkeys(cell.found.label for cell in cells):
+        of_task = [cell for cell in cells if cell.found.label == found]
+        left = [cell for cell in of_task if not evaluation.done(cell)]
+        run = evaluation.finetuner.open(of_task[0].found, evaluation.out, of_task[0].seed)
+        seconds = run.seconds_a_step() * run.recipe.steps * len(left)
+        total_s += seconds
+        n_train, n_test, steps = len(run.task.train), len(run.task.test), run.recipe.steps
+        rows.append([found, len(of_task), len(left), n_train, n_test, steps, duration(seconds)])
+    console.result(
+        {
+            "plan": {
+                "bench": evaluation.grid.bench,
+                "runs": len(cells),
+                "runs_left": sum(row[2] for row in rows),
+                "missing_tasks": evaluation.grid.missing,
+                "training_s": round(total_s),
+            },
+            "out": str(evaluation.out),
+        }
+    )
+    if evaluation.processes.first:
+        columns = ["task", "runs", "left", "train rows", "test rows", "steps a run", "training"]
+        console.table(f"plan for {evaluation.out} (nothing written)", columns, rows)
+        console.say(f"about {duration(total_s)} of training, evaluations not counted")
+
+
+def _watch(console: Console, total: int) -> Any:
+    """Return what shows each run on a bar of its own, and its test scores when it is done."""
+    from cmgems_cli.commands.finetune import follow
+
+    @contextmanager
+    def watch(cell: "Cell", number: int, run: "FinetuningRun") -> "Iterator[Observer]":
+        with console.progress(f"{number}/{total} {cell}", run.recipe.steps, "steps") as bar:
+            yield follow(console, bar)
+        from cmgems_cli.artifacts import read_manifest
+        from cmgems_cli.bench.scores import as_printed
+
+        stats = read_manifest(run.out, "scores").stats
+        flag = ", collapsed: one class predicted" if stats["collapsed"] else ""
+        console.say(
+            f"{number}/{total} {cell}: test MCC × 100 {as_printed(stats['mcc'], 'mcc')},"
+            f" accuracy {as_printed(stats['accuracy'], 'accuracy')}{flag}"
+        )
+
+    return watch
+
+
+def _close(console: Console, evaluation: "Evaluation", manifest: "Manifest | None", started: float) -> None:
+    report = evaluation.report()
+    show(console, report)
+    if manifest is not None:
+        console.finished(manifest, evaluation.out, started)
+        console.say(f"with all published columns: {evaluation.out / 'report.md'}")
+        return
+    cells = evaluation.grid.cells
+    done = sum(evaluation.done(cell) for cell in cells)
+    console.result({"kind": "scores", "runs": len(cells), "runs_done": done, "out": str(evaluation.out)})
+    console.say(
+        f"{done} of {len(cells)} runs are done; the share that ends last merges them into"
+        f" {evaluation.out / 'scores.csv'}"
+    )
+
+
+def show(console: Console, report: "Report") -> None:
+    """Print what of a report fits a screen."""
+    for table in report.tables:
+        if not table.wide:
+            console.table(table.title, table.columns, table.rows)
+    for note in report.notes:
+        console.say(f"note: {note}")
