@@ -1,0 +1,217 @@
+"""Pretraining on a CUDA card: this engine beside the Hugging Face Trainer, and beside the card's own matmul rate.
+
+    python tests/benchmarks/cuda.py CORPUS PMI [--models logo,dnabert] [--steps 6] [--compile]
+
+The peer is `transformers.Trainer` (needs `pip install accelerate`) with bf16, fused AdamW and the same masked
+sequences, padded to the longest of each batch of 32. Real tokens exclude padding. The useful rate counts the
+matrix products of forward and backward passes that the loss needs: 6 FLOP a weight and token in the layers,
+12 x width x length a token in attention, the last feed-forward block and the head at masked tokens alone. It
+is divided by the bf16 rate of an 8192 x 8192 x 8192 product on this card, measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from transformers import BertConfig, BertForMaskedLM
+
+from cmgems_cli.console import Console
+from cmgems_cli.modeling.presets import bert_config
+from cmgems_cli.training.opening import open_run
+from cmgems_cli.training.options import pretraining_options
+from cmgems_cli.training.pretraining import PretrainingRun
+from cmgems_cli.training.processes import start_processes
+from cmgems_cli.training.steps import Step
+
+PEER_BATCH = 32
+
+
+def matmul_rate() -> float:
+    """Return the FLOP/s of a large bf16 product, the median of 20."""
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    seconds = []
+    for _ in range(23):
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        a @ b
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return 2 * 8192**3 / median(seconds[3:])
+
+
+def useful_flop(made: Step, config: BertConfig) -> float:
+    """Return the FLOP of the matrix products that a step's loss and gradients need."""
+    width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    attention_weights, ffn_weights = 4 * width * width, 2 * width * inner
+    total = 0.0
+    for batch in made.batches:
+        mask = batch.attention_mask
+        b, t = batch.input_ids.shape
+        lengths = torch.full((b,), t) if mask is None else mask.sum(1)
+        tokens, n_masked = int(lengths.sum()), len(batch.labels)
+        total += 6.0 * tokens * (layers * attention_weights + (layers - 1) * ffn_weights)
+        total += 12.0 * layers * width * float((lengths.double() ** 2).sum())
+        total += 6.0 * n_masked * (ffn_weights + width * width + width * config.vocab_size)
+    return total
+
+
+def engine_rates(run: PretrainingRun, steps: int) -> tuple[float, float]:
+    """Return (real tokens/s, useful FLOP/s) of the engine as `cmgems pretrain` drives it."""
+    config = run.module.bert_lm.config
+    made = run.maker.training_step(1, run.curriculum)
+    tokens = flop = 0.0
+    started = 0.0
+    for step in range(1, steps + 4):
+        if step == 4:  # the first three warm up
+            torch.cuda.synchronize()
+            started, tokens, flop = time.perf_counter(), 0.0, 0.0
+        loss = run.engine.step(step, made.batches, made.n_targets)
+        tokens, flop = tokens + made.n_tokens, flop + useful_flop(made, config)
+        made = run.maker.training_step(step + 1, run.curriculum)
+        loss.item()
+    torch.cuda.synchronize()
+    seconds = time.perf_counter() - started
+    return tokens / seconds, flop / seconds
+
+
+class Sequences(torch.utils.data.Dataset[dict[str, Any]]):
+    """Masked sequences of some steps, one by one."""
+
+    def __init__(self, run: PretrainingRun, steps: int) -> None:
+        self.rows: list[dict[str, Any]] = []
+        for step in range(1, steps + 1):
+            made = run.maker.training_step(step, run.curriculum)
+            for batch in made.batches:
+                labels = torch.full((batch.input_ids.numel(),), -100)
+                labels[batch.masked_index] = batch.labels
+                lengths = (batch.input_ids != 0).sum(1).tolist()
+                for ids, own, n in zip(
+                    batch.input_ids, labels.view(batch.input_ids.shape), lengths, strict=True
+                ):
+                    self.rows.append({"input_ids": ids[:n], "labels": own[:n]})
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.rows[index]
+
+
+def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Pad to the longest, as DataCollatorWithPadding does."""
+    pad = torch.nn.utils.rnn.pad_sequence
+    input_ids = pad([row["input_ids"] for row in rows], batch_first=True, padding_value=0)
+    return {
+        "input_ids": input_ids,
+        "attention_mask": (input_ids != 0).long(),
+        "labels": pad([row["labels"] for row in rows], batch_first=True, padding_value=-100),
+    }
+
+
+def trainer_rate(run: PretrainingRun, model: str, sequences_a_step: int, steps: int) -> float:
+    """Return the real tokens/s of the Hugging Face Trainer, its first steps left out."""
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    data = Sequences(run, steps + 3)
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        at: dict[int, float]
+
+        def __init__(self) -> None:
+            self.at = {}
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+            torch.cuda.synchronize()
+            self.at[state.global_step] = time.perf_counter()
+
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            per_device_train_batch_size=PEER_BATCH,
+            gradient_accumulation_steps=max(1, sequences_a_step // PEER_BATCH),
+            max_steps=steps + 2,
+            bf16=True,
+            optim="adamw_torch_fused",
+            report_to=[],
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+        )
+        peer = BertForMaskedLM(bert_config(model, run.corpus.k))
+        Trainer(
+            model=peer, args=arguments, train_dataset=data, data_collator=collate, callbacks=[clock]
+        ).train()
+    ends = sorted(clock.at)
+    used = (ends[-1] - ends[1]) * arguments.gradient_accumulation_steps * PEER_BATCH
+    mean_tokens = sum(len(row["input_ids"]) for row in data.rows) / len(data)
+    return used * mean_tokens / (clock.at[ends[-1]] - clock.at[ends[1]])
+
+
+def main() -> None:
+    """Run the comparison and print its table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("pmi", type=Path)
+    parser.add_argument("--models", default="logo,dnabert")
+    parser.add_argument("--sequences", type=int, default=256, help="sequences a step")
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--max-batch-tokens", type=int, default=None)
+    parser.add_argument("--compile", action="store_true", help="also time the compiled engine")
+    parser.add_argument("--no-peer", action="store_true")
+    arguments = parser.parse_args()
+    console, peak = Console(), matmul_rate()
+    rows = []
+    for model in arguments.models.split(","):
+        base = None
+        for compiled in (False, True) if arguments.compile else (False,):
+            options = pretraining_options(
+                device_type="cuda",
+                strategy="cm-gems",
+                model=model,
+                global_batch=arguments.sequences,
+                max_batch_tokens=arguments.max_batch_tokens,
+                eval_sequences=8,
+            )
+            run = open_run(arguments.corpus, arguments.pmi, Path("unused"), options, start_processes("cuda"))
+            if compiled:
+                run.engine.compile()
+            if base is None and not arguments.no_peer:
+                base = trainer_rate(run, model, arguments.sequences, arguments.steps)
+                rows.append([model, "Trainer, bf16, padded", round(base), "1.00", None, None])
+            torch.cuda.reset_peak_memory_stats()
+            started = time.perf_counter()
+            rate, flops = engine_rates(run, arguments.steps)
+            rows.append(
+                [
+                    model,
+                    f"cmgems, {run.precision}{', compiled' if compiled else ''}",
+                    round(rate),
+                    None if base is None else f"{rate / base:.2f}",
+                    f"{100 * flops / peak:.1f} %",
+                    f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB",
+                ]
+            )
+            console.say(f"{rows[-1]} ({time.perf_counter() - started:.0f} s in all)")
+            del run
+            torch.cuda.empty_cache()
+    name = torch.cuda.get_device_name()
+    columns = ["model", "loop", "real tokens/s", "ratio", "of matmul rate", "peak memory"]
+    console.table(
+        f"{name}, torch {torch.__version__}: bf16 matmul {peak / 1e12:.0f} TFLOP/s,"
+        f" {arguments.sequences} sequences a step",
+        columns,
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()
