@@ -95,7 +95,7 @@ def read_rows(path: Path, *, max_bases: int) -> Rows:
 
 
 def _fill(rows: Rows, stream: TextIO) -> None:
-    lines = _lines(rows, stream)
+    lines = lines_of(rows, stream)
     header = next(lines, None)
     if header is None:
         raise InputError(f"{rows.path} is empty; {NEEDED}")
@@ -107,13 +107,13 @@ def _fill(rows: Rows, stream: TextIO) -> None:
     # strict: a quote that is never closed would otherwise swallow the rest of the file.
     for cells in csv.reader(lines, delimiter=delimiter, strict=True):
         if len(cells) != len(names):
-            raise _wrong(
+            raise wrong(
                 rows, f"has {len(cells)} fields, its header {len(names)}; correct or remove the line"
             )
         label = cells[label_column].strip()
         if not label:
-            raise _wrong(rows, "has no label; add one or remove the line")
-        sequence = _sequence(rows, cells[sequence_column].strip())
+            raise wrong(rows, "has no label; add one or remove the line")
+        sequence = sequence_of(rows, cells[sequence_column].strip())
         earlier = label_of.setdefault(sequence, label)
         if earlier != label:
             contradictory.add(sequence)
@@ -123,7 +123,7 @@ def _fill(rows: Rows, stream: TextIO) -> None:
     rows.contradictory = len(contradictory)
 
 
-def _lines(rows: Rows, stream: TextIO) -> Iterator[str]:
+def lines_of(rows: Rows, stream: TextIO) -> Iterator[str]:
     """Pass on all lines but blank ones, counting."""
     for line in stream:
         rows.line += 1
@@ -154,14 +154,14 @@ def _columns(rows: Rows, names: list[str]) -> tuple[int, int]:
     return lower.index("sequence"), lower.index("label")
 
 
-def _sequence(rows: Rows, text: str) -> bytes:
+def sequence_of(rows: Rows, text: str) -> bytes:
     """Return the bases of one cell: upper case, k-mers joined, cut to the longest allowed."""
     if " " in text:
         rows.kmer_rows += 1
         text = _join_kmers(rows, text)
     if text and not (text.isascii() and text.isalpha()):
         other = next(letter for letter in text if not (letter.isascii() and letter.isalpha()))
-        raise _wrong(rows, f"has {other!r} in its sequence; a sequence has letters only: correct the line")
+        raise wrong(rows, f"has {other!r} in its sequence; a sequence has letters only: correct the line")
     upper = text.upper()
     rows.lower_case += upper != text
     if len(upper) > rows.max_bases:
@@ -183,9 +183,10 @@ def _join_kmers(rows: Rows, text: str) -> str:
         single = " ".join(text.split())
         if single != text:
             return _join_kmers(rows, single)
-        raise _wrong(rows, f"has k-mers that do not overlap by all but one base ({text[: 2 * k + 1]!r} …)")
+        raise wrong(rows, f"has k-mers that do not overlap by all but one base ({text[: 2 * k + 1]!r} …)")
     return text[:k] + columns[-1][1:]
 
 
-def _wrong(rows: Rows, words: str) -> InputError:
+def wrong(rows: Rows, words: str) -> InputError:
+    """Return the error that says what is wrong with the line last read."""
     return InputError(f"{rows.path} line {rows.line} {words}")

@@ -34,6 +34,9 @@ _BGZIP_EXTRA = slice(12, 16)
 _BGZIP_MARK = b"BC\x02\x00"
 _BGZIP_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
+# What a command line calls it.
+STANDARD_INPUT = Path("-")
+
 # Files people give by mistake, by their first bytes.
 _OTHER_KINDS = {
     b"BZh": "a bzip2 file; decompress it first",
@@ -64,7 +67,7 @@ class FastaFile:
     Parameters
     ----------
     path : Path
-        Plain, gzip or bgzip, whatever its name.
+        Plain, gzip or bgzip, whatever its name; `STANDARD_INPUT` for what is piped in.
 
     Attributes
     ----------
@@ -95,7 +98,10 @@ class FastaFile:
 
     def _read(self) -> Iterator[Chunk]:
         try:
-            with BufferedReader(FileIO(self.path)) as stream:
+            piped = self.path == STANDARD_INPUT
+            # Descriptor 0 stays open: it is not this file's to close.
+            opened = FileIO(0, closefd=False) if piped else FileIO(self.path)
+            with BufferedReader(opened) as stream:
                 self.zipped = stream.peek(len(GZIP))[: len(GZIP)] == GZIP
                 yield from self._read_zipped(stream) if self.zipped else self._read_plain(stream)
         except OSError as error:
@@ -230,17 +236,35 @@ def check_is_fasta(head: bytes, path: Path) -> None:
     """
     head = head[:_HEAD_BYTES]
     needed = "needed FASTA, which begins with '>'"
-    for magic, kind in _OTHER_KINDS.items():
-        if head.startswith(magic):
-            raise InputError(f"{path} is not FASTA but looks like {kind}; {needed}")
-    if b"\0" in head:
-        raise InputError(f"{path} is a binary file; {needed}")
+    check_is_text(head, path, needed)
     if not head.startswith(b">"):
         raise InputError(f"{path} begins with {_excerpt(head)}; {needed}")
     lines = head.replace(b"\r", b"\n").split(b"\n")
     letters = np.frombuffer(b"".join(line for line in lines if not line.startswith(b">")).upper(), np.uint8)
     if letters.size >= _LETTERS_TO_JUDGE:
         check_is_dna(np.bincount(letters, minlength=256), path)
+
+
+def check_is_text(head: bytes, path: Path, needed: str) -> None:
+    """Refuse the beginnings of files that are often given by mistake, and of binary ones.
+
+    Parameters
+    ----------
+    head : bytes
+        As in `check_is_fasta`.
+    path : Path
+    needed : str
+        The end of the message: what should have been given.
+
+    Raises
+    ------
+    InputError
+    """
+    for magic, kind in _OTHER_KINDS.items():
+        if head.startswith(magic):
+            raise InputError(f"{path} is not FASTA but looks like {kind}; {needed}")
+    if b"\0" in head[:_HEAD_BYTES]:
+        raise InputError(f"{path} is a binary file; {needed}")
 
 
 def check_is_dna(letters: np.ndarray, path: Path) -> None:

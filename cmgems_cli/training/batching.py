@@ -164,13 +164,13 @@ def _cheapest_cuts(lengths: np.ndarray, max_batch_tokens: int, overhead: int) ->
 
 
 @njit(cache=True, nogil=True)
-def _fill(input_ids: np.ndarray, token_ids: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> None:
-    for row in range(len(rows)):
-        start, stop = offsets[rows[row]], offsets[rows[row] + 1]
+def _fill(input_ids: np.ndarray, token_ids: np.ndarray, starts: np.ndarray, n_tokens: np.ndarray) -> None:
+    for row in range(len(starts)):
+        start, n = starts[row], n_tokens[row]
         input_ids[row, 0] = CLS
-        for i in range(start, stop):
-            input_ids[row, 1 + i - start] = token_ids[i]
-        input_ids[row, 1 + stop - start] = SEP
+        for i in range(n):
+            input_ids[row, 1 + i] = token_ids[start + i]
+        input_ids[row, 1 + n] = SEP
 
 
 @njit(cache=True, nogil=True)
@@ -213,9 +213,29 @@ def pad(
     attention_mask : int64 tensor of the same shape, or None
         1 on real tokens; None where nothing is padded.
     """
-    sizes = offsets[rows + 1] - offsets[rows] + 2
-    input_ids = np.full((len(rows), int(sizes.max())), PAD, np.int64)
-    _fill(input_ids, token_ids, offsets, rows)
+    return pad_spans(token_ids, offsets[rows], offsets[rows + 1] - offsets[rows])
+
+
+def pad_spans(
+    token_ids: np.ndarray, starts: np.ndarray, n_tokens: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Lay spans of `token_ids`, which may overlap, out as one padded batch.
+
+    Parameters
+    ----------
+    token_ids : int32, shape (total,)
+        Without special tokens.
+    starts, n_tokens : int64, shape (b,)
+        Where each span begins, and its length.
+
+    Returns
+    -------
+    input_ids, attention_mask
+        As from `pad`.
+    """
+    sizes = n_tokens + 2
+    input_ids = np.full((len(starts), int(sizes.max())), PAD, np.int64)
+    _fill(input_ids, token_ids, starts, n_tokens)
     if sizes.min() == input_ids.shape[1]:
         return torch.from_numpy(input_ids), None
     real = np.arange(input_ids.shape[1]) < sizes[:, None]
