@@ -22,7 +22,7 @@ from cmgems_cli.errors import InputError, OverwriteError
 MANIFEST = "manifest.json"
 
 # Raised whenever a reader of the older layout would misread the newer one. Compared for equality.
-SCHEMA = {"corpus": 1, "pmi": 1, "model": 1, "classifier": 1, "scores": 1}
+SCHEMA = {"corpus": 1, "pmi": 1, "model": 1, "classifier": 1, "scores": 1, "fewshot": 1}
 
 # What makes each kind, for the sentence that tells a user what to do.
 MADE_BY = {
@@ -31,6 +31,7 @@ MADE_BY = {
     "model": "cmgems pretrain",
     "classifier": "cmgems finetune",
     "scores": "cmgems evaluate",
+    "fewshot": "cmgems build-fewshot",
 }
 
 # The fields whose canonical JSON the digest is taken of. Paths, times and versions are not among them.
@@ -44,7 +45,7 @@ class Manifest:
     Attributes
     ----------
     kind : str
-        corpus, pmi, model, classifier or scores.
+        corpus, pmi, model, classifier, scores or fewshot.
     schema : int
         Layout of this kind; readers accept exactly the one they know.
     params : dict

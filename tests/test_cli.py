@@ -13,7 +13,7 @@ from cmgems_cli.artifacts import finish_artifact
 from cmgems_cli.cli import app
 
 # The pipeline's commands of the contract; other tests cover each one's options.
-COMMANDS = ["prepare-genome", "build-pmi", "pretrain", "finetune", "info", "demo", "ttest"]
+COMMANDS = ["prepare-genome", "build-pmi", "pretrain", "finetune", "info", "demo", "ttest", "build-fewshot"]
 
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> "tuple[int, str, str]":

@@ -1,0 +1,135 @@
+"""`cmgems build-fewshot`: positives become a few-shot data set with DeePromoter negatives."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cmgems_cli import options, workspace
+from cmgems_cli.artifacts import check_out
+from cmgems_cli.console import Console
+from cmgems_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from cmgems_cli.bench.fewshot_building import FewshotSet
+
+# Endings that say how the file is written, not what it holds.
+_ENDINGS = (".gz", ".bgz", ".fasta", ".fas", ".fna", ".fa")
+
+
+def build_fewshot(
+    positives: Annotated[
+        Path,
+        typer.Argument(help="FASTA of positives, plain or gzip.", metavar="POSITIVES.fa", show_default=False),
+    ],
+    shots: Annotated[
+        str | None,
+        typer.Option(
+            "--shots",
+            help="Rows a class in a draw, one folder each: 10,50.",
+            show_default="10,50,100,500,1000, as far as there are rows",
+        ),
+    ] = None,
+    test_share: Annotated[
+        float, typer.Option("--test-share", min=0, max=1, help="Share of the pairs kept for the test.")
+    ] = 0.1,
+    max_bases: Annotated[
+        int, typer.Option("--max-bases", min=20, help="Longer positives are left out.")
+    ] = 300,
+    compat: Annotated[
+        bool,
+        typer.Option("--compat", help="Split rows, not pairs, as the original did: leaks into the test."),
+    ] = False,
+    out: options.Out = None,
+    seed: options.Seed = 42,
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
+    """Make a few-shot data set from positives: DeePromoter negatives, split, pools.
+
+    A negative is its positive with 12 random strings put at random places,
+    each a twentieth of its length. Both stand on one side of the split.
+    Left out and counted: records with letters other than A, C, G, T, under 20
+    or over --max-bases bases, and repeats.
+
+    Example: cmgems build-fewshot silencers.fa.gz --shots 10,50
+    """
+    started = time.perf_counter()
+    console = Console(quiet=quiet, json=json)
+    target = out or workspace.fewshot_folder(_name(positives))
+    check_out(target, "fewshot", overwrite=overwrite)
+    wanted = _numbers(shots)
+    from cmgems_cli.bench import fewshot_building
+
+    total = positives.stat().st_size if positives.is_file() else 0
+    with console.progress("reading positives", total, "B") as bar:
+        found = fewshot_building.read_positives(positives, max_bases=max_bases, advance=bar.advance)
+    dataset = fewshot_building.make_fewshot(
+        found, shots=wanted, test_share=test_share, max_bases=max_bases, compat=compat, seed=seed
+    )
+    if dataset.too_few:
+        console.warn(
+            f"{', '.join(map(str, dataset.too_few))} shots: fewer training rows a class than that; left out"
+        )
+    if dry_run:
+        console.result({"dry_run": True, "out": str(target), **dataset.stats()})
+        _show(console, dataset, f"plan for {target} (nothing written)")
+        return
+    manifest = fewshot_building.write_fewshot(dataset, target, overwrite=overwrite)
+    _show(console, dataset, str(target))
+    console.finished(manifest, target, started)
+    first = f"{next(iter(dataset.pools))}/train.tsv" if dataset.pools else "full-dataset/train.tsv"
+    console.say(f"fine-tune on it: cmgems finetune MODEL {target / first}")
+
+
+def _numbers(shots: str | None) -> list[int] | None:
+    if shots is None:
+        return None
+    parts = [part.strip() for part in shots.split(",") if part.strip()]
+    if not parts or not all(part.isdecimal() for part in parts):
+        raise UsageError(f"--shots {shots!r} is not a list of numbers; give one such as 10,50")
+    return [int(part) for part in parts]
+
+
+def _name(positives: Path) -> str:
+    name = positives.name
+    for ending in _ENDINGS:
+        name = name.removesuffix(ending)
+    return name or "positives"
+
+
+def _show(console: Console, dataset: FewshotSet, title: str) -> None:
+    """Print what became of the records, and what each file holds."""
+    found, straddling = dataset.positives, dataset.straddling
+    max_bases = dataset.params["max_bases"]
+    console.table(
+        title,
+        ["what", "number"],
+        [
+            ["records", found.records],
+            ["left out: letters other than A, C, G, T", found.other_letters],
+            ["left out: under 20 bases", found.too_short],
+            [f"left out: over {max_bases} bases", found.too_long],
+            ["left out: repeats of an earlier record", found.repeats],
+            ["pairs of a positive and its negative", len(found.sequences)],
+            ["pairs on both sides of the split", straddling],
+        ],
+    )
+    rows = []
+    for name, (content, _) in dataset.files().items():
+        folder = name.split("/")[0]
+        n_draws = content.of_label(1) // int(folder) if folder.isdecimal() else 0
+        holds = f"{n_draws} draws of {folder} a class" if n_draws else ""
+        rows.append([name, content.of_label(1), content.of_label(0), holds])
+    console.table("files", ["file", "positives", "negatives", "holds"], rows)
+    if straddling:
+        console.warn(
+            f"--compat: {straddling:,} test rows have their own positive or negative in training; scores will"
+            " flatter"
+        )
