@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import NamedTuple
 
 from cmgems_cli.genome.fasta import FastaFile, check_is_fasta
+from cmgems_cli.genome.pieces import fasta_pieces
 
 _BLANKS = b" \t\n\r"
 
@@ -31,49 +32,35 @@ def fasta_records(source: FastaFile, advance: Callable[[float], None] = lambda n
     Raises
     ------
     InputError
-        If the file cannot be read or does not begin like FASTA of DNA.
+        If the file cannot be read, does not begin like FASTA of DNA, or has a record without a name.
 
     Notes
     -----
-    Lines end in LF, CR or CRLF. Names may repeat or be empty; a record may have no letters.
+    Lines end in LF, CR or CRLF. Names may repeat; a record may have no letters.
     """
-    name: str | None = None
-    pieces: list[bytes] = []
-    unfinished = b""
+    letters: list[bytes] = []
     with closing(source.chunks()) as chunks:
-        for chunk in chunks:
-            text = unfinished + chunk.text.tobytes()
-            advance(chunk.bytes_read)
-            if name is None:
-                text = text.lstrip(_BLANKS)
-                if text:
-                    check_is_fasta(text, source.path)
-            *lines, unfinished = text.replace(b"\r", b"\n").split(b"\n")
-            for line in lines:
-                if not line.startswith(b">"):
-                    pieces.append(line)
-                    continue
-                if name is not None:
-                    yield _record(name, pieces)
-                name, pieces = _name(line), []
-            # A long line is not copied again with every chunk. Its last letter says that no line begins.
-            if len(unfinished) > 1 and not unfinished.startswith(b">") and not unfinished.endswith(b">"):
-                pieces.append(unfinished[:-1])
-                unfinished = unfinished[-1:]
-    if unfinished.startswith(b">"):
-        if name is not None:
-            yield _record(name, pieces)
-        name, pieces, unfinished = _name(unfinished), [], b""
-    if name is None:
+        texts = ((chunk.text.tobytes(), chunk.bytes_read) for chunk in chunks)
+        for piece in fasta_pieces(_from_the_first(texts, source, advance), source.path):
+            letters.append(piece.letters)
+            if piece.last:
+                yield Record(piece.name, b"".join(letters).upper())
+                letters = []
+
+
+def _from_the_first(
+    texts: Iterator[tuple[bytes, int]], source: FastaFile, advance: Callable[[float], None]
+) -> Iterator[bytes]:
+    """Pass a file's text on from its first record, once it is known to be FASTA."""
+    begun = False
+    for text, bytes_read in texts:
+        advance(bytes_read)
+        if not begun:
+            text = text.lstrip(_BLANKS)
+            if not text:
+                continue
+            check_is_fasta(text, source.path)
+            begun = True
+        yield text
+    if not begun:
         check_is_fasta(b"", source.path)
-    else:
-        yield _record(name, [*pieces, unfinished])
-
-
-def _name(line: bytes) -> str:
-    words = line[1:].split(maxsplit=1)
-    return words[0].decode("utf-8", "replace") if words else ""
-
-
-def _record(name: str, pieces: list[bytes]) -> Record:
-    return Record(name, b"".join(pieces).translate(None, _BLANKS).upper())
