@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numba import njit
 
-from cmgems_cli import draws
 from cmgems_cli.errors import UsageError
 from cmgems_cli.genome.vocabulary import CLS, PAD, SEP
 
@@ -67,27 +66,6 @@ def on_device(batch: AnyBatch, device: torch.device) -> AnyBatch:
     tensors = {name: value for name, value in held.items() if isinstance(value, torch.Tensor)}
     moved = {name: value.pin_memory().to(device, non_blocking=True) for name, value in tensors.items()}
     return replace(batch, **moved)
-
-
-@njit(cache=True, nogil=True)
-def training_order(first: int, count: int, n_train: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the training sequences at places `first` … `first + count - 1` of the endless training stream.
-
-    The stream is one keyed permutation of all training sequences per epoch, one after the other: any place
-    is found by arithmetic, so a resumed run seeks instead of replaying.
-
-    Returns
-    -------
-    sequence_indices, epochs : int64, shape (count,)
-    """
-    sequence_indices = np.empty(count, np.int64)
-    epochs = np.empty(count, np.int64)
-    for i in range(count):
-        epoch = (first + i) // n_train
-        stream = draws.key(seed, draws.EPOCH_ORDER, epoch, 0)
-        sequence_indices[i] = draws.permuted((first + i) % n_train, n_train, stream)
-        epochs[i] = epoch
-    return sequence_indices, epochs
 
 
 # ours: what starting a micro-batch costs, in tokens: padding is saved until one more batch costs as much.

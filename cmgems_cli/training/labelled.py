@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cmgems_cli.genome.order import training_order
 from cmgems_cli.modeling.classifier import NO_LABEL
-from cmgems_cli.training.batching import cut, on_device, pad, training_order
+from cmgems_cli.training.batching import cut, on_device, pad
 from cmgems_cli.training.processes import Processes
 
 

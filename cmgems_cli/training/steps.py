@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from cmgems_cli.genome.corpus import Corpus
+from cmgems_cli.genome.order import training_order
 from cmgems_cli.masking import Strategy
 from cmgems_cli.masking.corruption import corrupt_batch
 from cmgems_cli.masking.curriculum import Curriculum
 from cmgems_cli.masking.strategies import mask_batch
-from cmgems_cli.training.batching import MicroBatch, cut, pad_batches, training_order
+from cmgems_cli.training.batching import MicroBatch, cut, pad_batches
 from cmgems_cli.training.processes import Processes
 
 

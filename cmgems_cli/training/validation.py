@@ -12,8 +12,8 @@ import numpy as np
 
 from cmgems_cli import draws
 from cmgems_cli.genome.corpus import Corpus
+from cmgems_cli.genome.order import training_order
 from cmgems_cli.genome.vocabulary import vocabulary_size
-from cmgems_cli.training.batching import training_order
 from cmgems_cli.training.engine import Engine
 from cmgems_cli.training.steps import Step
 

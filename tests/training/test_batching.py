@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmgems_cli.errors import UsageError
-from cmgems_cli.training.batching import BATCH_OVERHEAD_TOKENS, cut, pad_batches, training_order
+from cmgems_cli.genome.order import training_order
+from cmgems_cli.training.batching import BATCH_OVERHEAD_TOKENS, cut, pad_batches
 
 
 @given(st.lists(st.integers(3, 512), min_size=1, max_size=80), st.integers(512, 4096), st.integers(1, 4))

@@ -1,0 +1,29 @@
+"""The order in which training sequences are seen: found by arithmetic, never stored."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from cmgems_cli import draws
+
+
+@njit(cache=True, nogil=True)
+def training_order(first: int, count: int, n_train: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the training sequences at places `first` … `first + count - 1` of the endless training stream.
+
+    The stream is one keyed permutation of all training sequences per epoch, one after the other: any place
+    is found by arithmetic, so a resumed run seeks instead of replaying.
+
+    Returns
+    -------
+    sequence_indices, epochs : int64, shape (count,)
+    """
+    sequence_indices = np.empty(count, np.int64)
+    epochs = np.empty(count, np.int64)
+    for i in range(count):
+        epoch = (first + i) // n_train
+        stream = draws.key(seed, draws.EPOCH_ORDER, epoch, 0)
+        sequence_indices[i] = draws.permuted((first + i) % n_train, n_train, stream)
+        epochs[i] = epoch
+    return sequence_indices, epochs
