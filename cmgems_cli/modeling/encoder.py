@@ -8,11 +8,13 @@ files nothing here touches.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers import BertModel
-from transformers.models.bert.modeling_bert import BertSelfAttention
+from transformers.models.bert.modeling_bert import BertLayer, BertSelfAttention
 
 
 def states_at(bert: BertModel, input_ids: Tensor, attention_mask: Tensor | None, index: Tensor) -> Tensor:
@@ -39,16 +41,10 @@ def states_at(bert: BertModel, input_ids: Tensor, attention_mask: Tensor | None,
         bfloat16 or float32, as autocast has it.
     """
     b, t = input_ids.shape
-    # One row of types, broadcast over the batch: b times fewer rows to look up and to add gradients into.
-    types = torch.zeros((1, t), dtype=torch.int64, device=input_ids.device)
-    hidden = bert.embeddings(input_ids=input_ids, token_type_ids=types)
-    # Broadcast over heads and queries. Handing stock BERT the 2-D mask would make it ask the device whether
-    # anything is padded, once per batch.
-    mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
+    hidden, mask = _embedded(bert, input_ids, attention_mask)
     *lower, last = bert.encoder.layer
     for layer in lower:
-        context = _attention(layer.attention.self, hidden, hidden, mask)
-        hidden = layer.feed_forward_chunk(layer.attention.output(context, hidden))
+        hidden = _through(layer, hidden, mask)
     flat = hidden.reshape(b * t, -1)
     if packs_queries(hidden):
         source, slot = _packed_queries(index, b, t)
@@ -58,6 +54,52 @@ def states_at(bert: BertModel, input_ids: Tensor, attention_mask: Tensor | None,
     else:
         context = _attention(last.attention.self, hidden, hidden, mask).flatten(0, 1).index_select(0, index)
     return last.feed_forward_chunk(last.attention.output(context, flat.index_select(0, index)))
+
+
+def hidden_states(
+    bert: BertModel, input_ids: Tensor, attention_mask: Tensor | None, layers: Sequence[int]
+) -> list[Tensor]:
+    """Return the hidden states of chosen layers at every token.
+
+    Equal, to rounding, to `bert(input_ids, attention_mask, output_hidden_states=True).hidden_states[layer]`.
+
+    Parameters
+    ----------
+    bert, input_ids, attention_mask
+        As in `states_at`.
+    layers : sequence of int
+        0 is the output of the embeddings, n that of the n-th layer. Layers above the highest are not computed.
+
+    Returns
+    -------
+    list of floating tensors, shape (b, t, hidden)
+        In the order of `layers`. At padding they hold nothing of use.
+    """
+    hidden, mask = _embedded(bert, input_ids, attention_mask)
+    found = {0: hidden}
+    for number in range(1, max(layers) + 1):
+        found[number] = _through(bert.encoder.layer[number - 1], found[number - 1], mask)
+        if number - 1 not in layers:
+            del found[number - 1]
+    return [found[layer] for layer in layers]
+
+
+def _embedded(
+    bert: BertModel, input_ids: Tensor, attention_mask: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Return what enters the first layer, (b, t, hidden), and the mask that attention takes, (b, 1, 1, t)."""
+    # One row of types, broadcast over the batch: b times fewer rows to look up and to add gradients into.
+    types = torch.zeros((1, input_ids.shape[1]), dtype=torch.int64, device=input_ids.device)
+    hidden = bert.embeddings(input_ids=input_ids, token_type_ids=types)
+    # Broadcast over heads and queries. Handing stock BERT the 2-D mask would make it ask the device whether
+    # anything is padded, once per batch.
+    return hidden, None if attention_mask is None else attention_mask[:, None, None, :].bool()
+
+
+def _through(layer: BertLayer, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    context = _attention(layer.attention.self, hidden, hidden, mask)
+    states: Tensor = layer.feed_forward_chunk(layer.attention.output(context, hidden))
+    return states
 
 
 def packs_queries(states: Tensor) -> bool:
