@@ -1,3 +1,26 @@
-"""cmgems: curriculum masking for genome language models (CM-GEMS, ECAI 2024)."""
+"""cmgems: curriculum masking for genome language models (CM-GEMS, ECAI 2024).
+
+For notebooks: `load_model`, `encode`, `predict`, `embed`, `load_ranking`, `mask` and `corrupt` can be imported
+from here (cmgems_cli/inference/notebook.py documents them; examples/notebook.py shows them at work).
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cmgems_cli.inference.notebook import corrupt, embed, encode, load_model, load_ranking, mask, predict
 
 __version__ = "0.1.0"
+__all__ = ["corrupt", "embed", "encode", "load_model", "load_ranking", "mask", "predict"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the Python API when it is first asked for: the command line starts without torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module("cmgems_cli.inference.notebook"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -18,9 +18,11 @@ from cmgems_cli.commands import (
     build_fewshot,
     build_pmi,
     demo,
+    embed,
     evaluate,
     finetune,
     info,
+    predict,
     prepare_genome,
     pretrain,
     ttest,
@@ -111,6 +113,8 @@ app.command("pretrain")(pretrain.pretrain)
 app.command("finetune")(finetune.finetune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("build-fewshot")(build_fewshot.build_fewshot)
+app.command("predict")(predict.predict)
+app.command("embed")(embed.embed)
 app.command("ttest")(ttest.ttest)
 app.command("info")(info.info)
 app.command("demo")(demo.demo)

@@ -21,7 +21,10 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 class Bar:
-    """Progress of one piece of work. `advance` may be called from any thread, as often as wanted."""
+    """Progress of one piece of work. `advance` may be called from any thread, as often as wanted.
+
+    A `total` of 0 says that nobody knows it: what is done is shown, and no share.
+    """
 
     def __init__(self, title: str, total: float, unit: str) -> None:
         self.title = title
@@ -69,9 +72,15 @@ class _LineBar(Bar):
         elapsed = now - self.started
         fresh = self.done - self.skipped
         left = elapsed * (self.total - self.done) / fresh if fresh else 0.0
-        share = 100 * self.done / self.total if self.total else 100.0
-        words = [f"{self.title}: {share:.0f} %", f"{amount(self.done)} of {amount(self.total)} {self.unit}"]
-        words += [f"{duration(elapsed)} gone", f"{duration(left)} left", self.note]
+        if self.total:
+            share = 100 * self.done / self.total
+            words = [
+                f"{self.title}: {share:.0f} %",
+                f"{amount(self.done)} of {amount(self.total)} {self.unit}",
+            ]
+            words += [f"{duration(elapsed)} gone", f"{duration(left)} left", self.note]
+        else:
+            words = [f"{self.title}: {amount(self.done)} {self.unit}", f"{duration(elapsed)} gone", self.note]
         print(", ".join(word for word in words if word), file=sys.stderr, flush=True)
 
 
@@ -162,7 +171,7 @@ class Console:
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=RichConsole(stderr=True), transient=True) as progress:
-            task = progress.add_task(title, total=total, note="")
+            task = progress.add_task(title, total=total or None, note="")
             yield _RichBar(progress, task, title, total, unit)
 
 

@@ -112,7 +112,45 @@ MaxBatchTokens = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
+InferenceBatchTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-batch-tokens",
+        min=8,
+        help="Padded tokens in one micro-batch: what memory holds.",
+        show_default="4096 on CPU, 131072 on CUDA",
+        rich_help_panel=MACHINE,
+    ),
+]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16"],
     typer.Option("--precision", help="auto: bf16 where the hardware has it.", rich_help_panel=MACHINE),
+]
+InferencePrecision = Annotated[
+    Literal["auto", "fp32", "bf16"],
+    typer.Option(
+        "--precision",
+        help="bf16: faster, to two or three digits; auto: where the hardware has it.",
+        rich_help_panel=MACHINE,
+    ),
+]
+Window = Annotated[
+    int | None,
+    typer.Option("--window", min=1, help="Slide along each sequence: bases in a row.", show_default=False),
+]
+Stride = Annotated[
+    int | None,
+    typer.Option("--stride", min=1, help="Bases from one window to the next.", show_default="the window"),
+]
+TruncateInput = Annotated[
+    bool, typer.Option("--truncate", help="Cut sequences too long for the model instead of refusing.")
+]
+InputPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="INPUT",
+        help="FASTA, or CSV or TSV with a column 'sequence'; plain or gzip; - for standard input.",
+        show_default=False,
+        allow_dash=True,
+    ),
 ]

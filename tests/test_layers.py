@@ -19,6 +19,7 @@ LAYERS = [
     ["modeling"],
     ["training"],
     ["bench"],
+    ["inference"],
     ["console", "options"],
     ["commands"],
     ["cli"],
@@ -29,7 +30,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TERMINAL = {"typer", "rich"}
 TERMINAL_LAYERS = {"cli", "commands", "console", "options"}
 TORCH = {"torch", "transformers", "safetensors", "tokenizers"}
-TORCH_LAYERS = {"modeling", "training", "bench"}
+TORCH_LAYERS = {"modeling", "training", "bench", "inference"}
 # What `--help` may not wait for: allowed only inside functions in the layers that it loads.
 HEAVY = {"torch", "transformers", "numba", "numpy", "scipy", "sklearn", "pyfaidx"}
 

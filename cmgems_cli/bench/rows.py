@@ -107,9 +107,7 @@ def _fill(rows: Rows, stream: TextIO) -> None:
     # strict: a quote that is never closed would otherwise swallow the rest of the file.
     for cells in csv.reader(lines, delimiter=delimiter, strict=True):
         if len(cells) != len(names):
-            raise wrong(
-                rows, f"has {len(cells)} fields, its header {len(names)}; correct or remove the line"
-            )
+            raise wrong(rows, f"has {len(cells)} fields, its header {len(names)}; correct or remove the line")
         label = cells[label_column].strip()
         if not label:
             raise wrong(rows, "has no label; add one or remove the line")

@@ -1,0 +1,226 @@
+"""Hidden states of rows, one vector a row or one a token, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cmgems_cli.errors import UsageError
+from cmgems_cli.genome.vocabulary import FIRST_KMER, UNK
+from cmgems_cli.inference.blocks import Block
+from cmgems_cli.inference.inputs import Input
+from cmgems_cli.inference.models import BATCHES_AHEAD, Model, TokenBatch
+from cmgems_cli.inference.outputs import ArrayWriter, TableWriter
+from cmgems_cli.modeling.encoder import hidden_states, states_at
+
+Pooling = Literal["mean", "cls", "tokens"]
+POOLINGS: tuple[Pooling, ...] = ("mean", "cls", "tokens")
+
+# ours: what the embeddings of one block may take. Two blocks are held at a time.
+BLOCK_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """The embeddings of the rows of a block.
+
+    Attributes
+    ----------
+    block : Block
+    states : float32, shape (n, n_layers, hidden)
+        One vector a row and layer, NaN for a row without a known k-mer. With pooling "tokens" one for each
+        token of each row instead: the rows follow one another, `block.n_tokens` says how long each is.
+    """
+
+    block: Block
+    states: NDArray[np.float32]
+
+
+def check_layers(layers: Sequence[int], n_layers: int) -> tuple[int, ...]:
+    """Return the numbers of layers, counted from the embeddings (0) up.
+
+    Parameters
+    ----------
+    layers : sequence of int
+        0 is the output of the embeddings, `n_layers` or -1 the last layer's.
+    n_layers : int
+        Of the model.
+
+    Raises
+    ------
+    UsageError
+        If there is none, one twice, or one that the model has not.
+    """
+    found = tuple(layer + n_layers + 1 if layer < 0 else layer for layer in layers)
+    for layer, number in zip(layers, found, strict=True):
+        if not 0 <= number <= n_layers:
+            raise UsageError(
+                f"layer {layer} is not in the model: it has 0 (the embeddings) to {n_layers}, or -1 (the last)"
+                f" to {-n_layers - 1}"
+            )
+    if not found or len(set(found)) < len(found):
+        raise UsageError(f"--layers {','.join(map(str, layers))}: give each layer once, at least one")
+    return found
+
+
+def look_ahead_tokens(model: Model, pooling: Pooling, n_layers: int) -> int:
+    """Return how many tokens of rows to hold at a time: fewer where every token has its vectors kept."""
+    most = BATCHES_AHEAD * model.max_batch_tokens
+    if pooling != "tokens":
+        return most
+    return max(
+        model.max_batch_tokens, min(most, BLOCK_BYTES // (4 * n_layers * model.bert.config.hidden_size))
+    )
+
+
+def write_embeddings(
+    model: Model,
+    data: Input,
+    array: ArrayWriter,
+    names: TableWriter,
+    *,
+    pooling: Pooling,
+    layers: Sequence[int],
+    advance: Callable[[float], None] = lambda rows: None,
+) -> int:
+    """Embed all rows of an input and write them down in their order.
+
+    Parameters
+    ----------
+    model : Model
+    data : Input
+    array : ArrayWriter
+        Gets the vectors: rows of `shape_of_row`.
+    names : TableWriter
+        Gets a line a row, with the columns of `columns`.
+    pooling, layers
+        As in `embed_blocks`.
+    advance : callable, optional
+        Told the number of rows newly written or left out.
+
+    Returns
+    -------
+    int
+        Rows written.
+
+    Raises
+    ------
+    InputError, UsageError
+        As `Input.blocks` and `check_layers`.
+    """
+    windows = data.cutting.window is not None
+    several = len(layers) > 1
+    ahead = look_ahead_tokens(model, pooling, len(layers))
+    done = 0
+    for embedded in embed_blocks(model, data.blocks(ahead), pooling=pooling, layers=layers):
+        block, states = embedded.block, embedded.states
+        where = [block.starts.tolist(), block.ends.tolist()] if windows else []
+        if pooling == "tokens":
+            n_tokens = block.n_tokens
+            where += [(array.rows + np.cumsum(n_tokens) - n_tokens).tolist(), n_tokens.tolist()]
+        names.write(zip(block.names, *where, strict=True))
+        array.write(states if several else states[:, 0])
+        done += len(block)
+        advance(data.newly_done(len(block)))
+    advance(data.newly_done(0))
+    return done
+
+
+def shape_of_row(model: Model, layers: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of one vector: hidden, or with several layers n_layers x hidden."""
+    hidden = int(model.bert.config.hidden_size)
+    return (hidden,) if len(layers) == 1 else (len(layers), hidden)
+
+
+def columns(pooling: Pooling, *, windows: bool) -> list[str]:
+    """Return the columns of the table of names; with pooling "tokens" it says where each row's vectors are."""
+    where = ["start", "end"] if windows else []
+    return ["name", *where, *(["first", "tokens"] if pooling == "tokens" else [])]
+
+
+def embed_blocks(
+    model: Model, blocks: Iterable[Block], *, pooling: Pooling = "mean", layers: Sequence[int] = (-1,)
+) -> Iterator[Embedded]:
+    """Embed the rows of blocks.
+
+    Parameters
+    ----------
+    model : Model
+        Any.
+    blocks : iterable of Block
+    pooling : mean, cls or tokens
+        Mean over the known k-mers ([CLS], [SEP], padding and [UNK] do not count); the state of [CLS]; or
+        every token's, [UNK] included, [CLS] and [SEP] not.
+    layers : sequence of int
+        As in `check_layers`.
+
+    Yields
+    ------
+    Embedded
+        One a block, in order. The next block is already being computed when one is handed out.
+
+    Raises
+    ------
+    UsageError
+        As `check_layers`.
+    """
+    wanted = check_layers(layers, len(model.bert.encoder.layer))
+    before: tuple[Block, Tensor] | None = None
+    for block in blocks:
+        states = _states(model, block, pooling, wanted)
+        if before is not None:
+            yield Embedded(before[0], before[1].cpu().numpy())
+        before = (block, states)
+    if before is not None:
+        yield Embedded(before[0], before[1].cpu().numpy())
+
+
+def _states(model: Model, block: Block, pooling: Pooling, layers: tuple[int, ...]) -> Tensor:
+    """Return the states of all rows: float32, shape (n, n_layers, hidden), on the model's device."""
+    n_rows = int(block.n_tokens.sum()) if pooling == "tokens" else len(block)
+    shape = (n_rows, len(layers), model.bert.config.hidden_size)
+    states = torch.full(shape, torch.nan, device=model.device)
+    row_starts = torch.from_numpy(np.cumsum(block.n_tokens) - block.n_tokens).to(model.device)
+
+    def compute(batch: TokenBatch) -> None:
+        if pooling == "tokens":
+            row, place = _inside(batch)
+            to = row_starts[batch.rows][row] + place - 1
+            states[to] = _layers(model, batch, layers)[row, place].float()
+        elif pooling == "mean":
+            known = (batch.input_ids >= FIRST_KMER).float()
+            total = torch.einsum("bt,btlh->blh", known, _layers(model, batch, layers).float())
+            states[batch.rows] = total / known.sum(1)[:, None, None]
+        else:
+            states[batch.rows] = _at_cls(model, batch, layers).float()
+
+    model.over(block, compute)
+    return states
+
+
+def _layers(model: Model, batch: TokenBatch, layers: tuple[int, ...]) -> Tensor:
+    """Return the states at every token: shape (b, t, n_layers, hidden)."""
+    found = hidden_states(model.bert, batch.input_ids, batch.attention_mask, layers)
+    return torch.stack(found, dim=2)
+
+
+def _at_cls(model: Model, batch: TokenBatch, layers: tuple[int, ...]) -> Tensor:
+    """Return the states of [CLS]: shape (b, n_layers, hidden)."""
+    b, t = batch.input_ids.shape
+    if layers != (len(model.bert.encoder.layer),):
+        return _layers(model, batch, layers)[:, 0]
+    # The last layer alone: computed for that token alone.
+    index = torch.arange(b, device=model.device) * t
+    return states_at(model.bert, batch.input_ids, batch.attention_mask, index)[:, None]
+
+
+def _inside(batch: TokenBatch) -> tuple[Tensor, Tensor]:
+    """Return row and place of the tokens between [CLS] and [SEP], row by row: int64, shape (total,)."""
+    row, place = torch.nonzero((batch.input_ids >= FIRST_KMER) | (batch.input_ids == UNK), as_tuple=True)
+    return row, place

@@ -1,0 +1,179 @@
+"""`cmgems embed` against the hidden states of stock `transformers`, one sequence at a time."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import load_file
+from typer.testing import CliRunner
+
+from cmgems_cli.cli import app
+from cmgems_cli.errors import UsageError
+from cmgems_cli.inference import embedding
+from cmgems_cli.inference.embedding import check_layers
+from cmgems_cli.inference.outputs import ArrayWriter
+from tests.inference.conftest import SHAPE, random_sequence
+
+StockStates = Callable[[str], list[NDArray[np.float32]]]
+
+HIDDEN = SHAPE["hidden_size"]
+# Of several lengths, in no order of them; the last has a gap.
+SEQUENCES = [random_sequence(n, n) for n in (40, 7, 33, 3, 18, 40, 25)] + ["ACGTACGTNNNNNACGGT"]
+
+
+def run(*arguments: str | Path, code: int = 0) -> tuple[str, str]:
+    """Run `cmgems embed`, which must end with `code`; return its stdout and stderr."""
+    result = CliRunner().invoke(app, ["embed", *map(str, arguments)])
+    assert result.exit_code == code, result.stderr
+    return result.stdout, result.stderr
+
+
+@pytest.fixture
+def fasta(tmp_path: Path) -> Path:
+    path = tmp_path / "x.fa"
+    path.write_text("".join(f">s{i}\n{sequence}\n" for i, sequence in enumerate(SEQUENCES)))
+    return path
+
+
+def names_of(array: Path) -> list[dict[str, str]]:
+    with array.with_suffix(".names.tsv").open() as stream:
+        return list(csv.DictReader(stream, delimiter="\t"))
+
+
+def known(sequence: str) -> NDArray[np.bool_]:
+    """Which k-mers of a sequence have no N."""
+    return np.array(["N" not in sequence[i : i + 3] for i in range(len(sequence) - 2)])
+
+
+@pytest.mark.parametrize("layers", ["-1", "-1,-2", "0,3,1"])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "tokens"])
+def test_states_are_those_of_transformers(
+    pretrained: Path, stock_states: StockStates, fasta: Path, pooling: str, layers: str
+) -> None:
+    out = fasta.with_name("x.npy")
+    how = ["--pooling", pooling, "--layers", layers, "--max-batch-tokens", "96"]
+    run(pretrained, fasta, "--out", out, *how)
+    found = np.load(out)
+    assert found.dtype == np.float32
+    expected = []
+    for sequence in SEQUENCES:
+        by_layer = stock_states(sequence)
+        chosen = np.stack([by_layer[int(layer)] for layer in layers.split(",")], axis=1)
+        inside = chosen[1:-1]
+        expected += {
+            "mean": [inside[known(sequence)].mean(0)],
+            "cls": [chosen[0]],
+            "tokens": list(inside),
+        }[pooling]
+    wanted = np.stack(expected) if "," in layers else np.stack(expected)[:, 0]
+    assert found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=0)
+    assert wanted.std() > 0.5
+    rows = names_of(out)
+    assert [row["name"] for row in rows] == [f"s{i}" for i in range(len(SEQUENCES))]
+    if pooling == "tokens":
+        sizes = [len(sequence) - 2 for sequence in SEQUENCES]
+        assert [int(row["tokens"]) for row in rows] == sizes
+        assert [int(row["first"]) for row in rows] == [sum(sizes[:i]) for i in range(len(sizes))]
+
+
+def test_a_classifier_is_a_model_too(classifier: Path, fasta: Path) -> None:
+    value = json.loads(run(classifier, fasta, "--out", fasta.with_name("c.npy"), "--json", "--quiet")[0])
+    assert value["shape"] == [len(SEQUENCES), HIDDEN]
+    assert value["names"] == str(fasta.with_name("c.names.tsv"))
+
+
+def test_safetensors_hold_the_same_numbers(pretrained: Path, fasta: Path) -> None:
+    arrays = [fasta.with_name("x.npy"), fasta.with_name("y.safetensors")]
+    for out in arrays:
+        run(pretrained, fasta, "--out", out, "--layers", "-1,-2", "--quiet")
+    found = load_file(arrays[1])["embeddings"]
+    np.testing.assert_array_equal(found, np.load(arrays[0]))
+    with safe_open(arrays[1], "np") as file:
+        assert file.metadata() == {"pooling": "mean", "layers": "-1,-2"}
+    assert np.load(arrays[0], mmap_mode="r").shape == found.shape
+
+
+def test_windows_and_sequences_without_known_kmers(pretrained: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "x.fa", tmp_path / "x.npy"
+    path.write_text(f">a\n{random_sequence(50, 1)}\n>b\n{'N' * 30}\n>c\nACGTAC\n")
+    run(pretrained, path, "--out", out, "--window", "20", "--quiet")
+    spans = [(row["name"], int(row["start"]), int(row["end"])) for row in names_of(out)]
+    assert spans == [("a", 0, 20), ("a", 20, 40), ("a", 40, 50), ("c", 0, 6)]
+    assert np.isfinite(np.load(out)).all()
+    _, err = run(pretrained, path, "--out", out, "--truncate", "--overwrite")
+    assert np.isnan(np.load(out)).all(axis=1).tolist() == [False, True, False]
+    assert "1 sequences without a known k-mer" in err
+
+
+def test_many_rows_come_in_blocks_of_bounded_size(
+    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, whole, parts = tmp_path / "x.fa", tmp_path / "whole.npy", tmp_path / "parts.npy"
+    path.write_text(f">a\n{random_sequence(2000, 1)}\n")
+    how = ["--window", "20", "--stride", "9", "--pooling", "tokens", "--quiet", "--max-batch-tokens", "64"]
+    run(pretrained, path, "--out", whole, *how)
+    sizes = []
+    original = embedding._states
+    monkeypatch.setattr(embedding, "BLOCK_BYTES", 100 * 4 * HIDDEN)
+    monkeypatch.setattr(
+        embedding, "_states", lambda *given: sizes.append(len(given[1].known)) or original(*given)
+    )
+    run(pretrained, path, "--out", parts, *how)
+    assert len(sizes) > 30
+    assert max(sizes) <= 6
+    np.testing.assert_allclose(np.load(parts), np.load(whole), atol=1e-6)
+
+
+def test_layers_are_counted_from_the_embeddings_or_from_the_end() -> None:
+    assert check_layers([-1, 0, 2], 3) == (3, 0, 2)
+    for wrong, words in (([4], "layer 4 is not"), ([-5], "layer -5 is not"), ([1, -3], "each layer once")):
+        with pytest.raises(UsageError, match=words):
+            check_layers(wrong, 3)
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "words"),
+    [
+        ([], 2, "embed writes an array to --out FILE"),
+        (["--out", "x.txt"], 2, "ends in .npy or .safetensors"),
+        (["--out", "x.npy", "--layers", "last"], 2, "is no list of layers"),
+        (["--out", "x.npy", "--layers", "9"], 2, "it has 0 (the embeddings) to 3"),
+        (["--out", "x.npy", "--window", "41"], 2, "needed 3 to 40 bases"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(
+    pretrained: Path, fasta: Path, monkeypatch: pytest.MonkeyPatch, how: list[str], code: int, words: str
+) -> None:
+    monkeypatch.chdir(fasta.parent)
+    out, err = run(pretrained, fasta, *how, code=code)
+    assert out == ""
+    assert err.count("\n") == 1
+    assert words in err
+    assert [path.name for path in fasta.parent.iterdir()] == ["x.fa"]
+
+
+def test_existing_arrays_and_names_are_kept(pretrained: Path, fasta: Path) -> None:
+    out = fasta.with_name("x.npy")
+    out.with_suffix(".names.tsv").write_text("mine")
+    assert "x.names.tsv exists" in run(pretrained, fasta, "--out", out, code=4)[1]
+    run(pretrained, fasta, "--out", out, "--overwrite")
+    assert len(names_of(out)) == len(np.load(out))
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".safetensors"])
+def test_an_array_grows_row_by_row(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    parts = [np.random.default_rng(i).random((n, 2, 3), np.float32) for i, n in enumerate((5, 0, 70_000))]
+    with path.open("wb+") as stream:
+        writer = ArrayWriter(stream, suffix, (2, 3))
+        for part in parts:
+            writer.write(part)
+        writer.finish()
+    found = np.load(path) if suffix == ".npy" else load_file(path)["embeddings"]
+    np.testing.assert_array_equal(found, np.concatenate(parts))
