@@ -20,6 +20,7 @@ from cmgems_cli.commands import (
     demo,
     embed,
     evaluate,
+    fetch,
     finetune,
     info,
     predict,
@@ -116,5 +117,6 @@ app.command("build-fewshot")(build_fewshot.build_fewshot)
 app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
 app.command("ttest")(ttest.ttest)
+app.command("fetch")(fetch.fetch)
 app.command("info")(info.info)
 app.command("demo")(demo.demo)

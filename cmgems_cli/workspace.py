@@ -29,6 +29,16 @@ def finetuned_folder(model: str, task: str) -> Path:
     return workspace() / "finetuned" / f"{Path(model).name}-{task}"
 
 
+def downloads_folder() -> Path:
+    """Return where `fetch` puts what is only read once: the genome's FASTA."""
+    return workspace() / "downloads"
+
+
+def pretrained_folder(name: str) -> Path:
+    """Return where `fetch` puts a published model: beside our own."""
+    return workspace() / "models" / name
+
+
 def fewshot_folder(name: str) -> Path:
     """Return where `build-fewshot` writes: one folder per data set."""
     return workspace() / "fewshot" / name

@@ -19,6 +19,7 @@ LAYERS = [
     ["modeling"],
     ["training"],
     ["bench"],
+    ["fetching"],
     ["inference"],
     ["console", "options"],
     ["commands"],

@@ -207,6 +207,7 @@ def _check_root(root: Path, benchmark: str) -> None:
     if not root.is_dir():
         raise InputError(
             f"{root} is not a folder; needed the folder of the {benchmark} benchmark: give --data DIR"
+            + (", or get it with `cmgems fetch gue`" if benchmark == "GUE" else "")
         )
 
 

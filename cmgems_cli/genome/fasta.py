@@ -212,7 +212,9 @@ def check_readable(path: Path) -> None:
     InputError
     """
     if not path.exists():
-        raise InputError(f"{path} does not exist; needed a FASTA file")
+        raise InputError(
+            f"{path} does not exist; needed a FASTA file (the human genome: `cmgems fetch grch38`)"
+        )
     if path.is_dir():
         raise InputError(f"{path} is a folder; needed a FASTA file: name the files in it")
     if path.is_file() and path.stat().st_size == 0:

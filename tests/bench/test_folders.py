@@ -41,7 +41,9 @@ def test_gue_tasks_there_and_missing(tmp_path):
         "EMP/H3": "no train.csv and no test.csv",
         "mouse/0": "no folder mouse/0",
     }
-    with pytest.raises(InputError, match="is not a folder; needed the folder of the GUE benchmark"):
+    with pytest.raises(
+        InputError, match=r"is not a folder; needed the folder of the GUE benchmark.*`cmgems fetch gue`"
+    ):
         gue_folders(tmp_path / "none", GUE.values())
 
 

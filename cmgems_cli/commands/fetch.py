@@ -1,0 +1,146 @@
+"""`cmgems fetch`: the human genome, GUE or DNABERT's weights, downloaded and checked."""
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from cmgems_cli import options
+from cmgems_cli.console import Console, amount, duration
+
+if TYPE_CHECKING:
+    from cmgems_cli.fetching.sources import Download
+    from cmgems_cli.fetching.transfer import RemoteFile
+
+# What to do next, by what was fetched.
+NEXT = {
+    "grch38": "cmgems prepare-genome {out}",
+    "gue": "cmgems evaluate MODEL --bench gue --data {out}",
+    "dnabert6": "cmgems finetune {out} DATA",
+}
+
+
+def fetch(
+    what: Annotated[
+        Literal["grch38", "gue", "dnabert6"],
+        typer.Argument(
+            help="The human genome, the GUE benchmark, or DNABERT's weights for 6-mers.",
+            metavar="grch38|gue|dnabert6",
+            show_default=False,
+        ),
+    ],
+    mirror: Annotated[
+        str | None,
+        typer.Option(
+            "--mirror",
+            help="Another address: of hg38.fa.gz, or of a Hugging Face hub.",
+            metavar="URL",
+            show_default=False,
+        ),
+    ] = None,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
+    """Download public data or weights to where the other commands look for them.
+
+    A download that was stopped goes on where it was. Files get their names only
+    when their checksums are right. HF_HUB_OFFLINE=1 keeps it off the network.
+
+    Example: cmgems fetch grch38
+    """
+    started = time.perf_counter()
+    console = Console(quiet=quiet, json=json)
+    from cmgems_cli.errors import CmgemsError
+    from cmgems_cli.fetching import sources, transfer
+
+    target = out or sources.default_out(what)
+    if what == "grch38" and target.is_dir():
+        target = target / sources.default_out(what).name
+    # What an earlier fetch recorded needs no network to be checked; nor does the genome.
+    download = None if overwrite else sources.read_record(target)
+    if download is None:
+        if (forbidden := sources.offline()) and not (what == "grch38" and target.exists() and not overwrite):
+            raise CmgemsError(
+                f"{forbidden} forbids the network; unset it to fetch {what}, or put it at {target} yourself"
+            )
+        download = sources.look_up(what, target, mirror)
+    left = [file for file in download.files if transfer.check_target(file, overwrite=overwrite)]
+    _announce(console, download)
+    plan = {
+        "what": what,
+        "out": str(target),
+        "source": download.source,
+        "revision": download.revision,
+        "licence": download.licence,
+        "files": len(download.files),
+        "bytes": download.size_bytes,
+        "bytes_left": sum(file.size_bytes - file.bytes_here for file in left),
+    }
+    if dry_run:
+        console.result({"plan": plan})
+        console.table(f"plan for {target} (nothing fetched)", ["what", "value"], _rows(plan))
+        return
+    if left:
+        transfer.check_space(left, target)
+        _bring(console, download, left)
+    if len(download.files) > 1:
+        sources.write_record(download)
+    console.result({**plan, "bytes_left": 0, "elapsed_s": round(time.perf_counter() - started, 3)})
+    console.say(
+        f"{target}: {len(download.files)} file(s), every checksum is right"
+        + (
+            f"; fetched in {duration(time.perf_counter() - started)}"
+            if left
+            else "; nothing had to be fetched"
+        )
+    )
+    console.say(f"next: {NEXT[what].format(out=target)}")
+
+
+def _announce(console: Console, download: "Download") -> None:
+    commit = f" at commit {download.revision[:12]}" if download.revision else ""
+    size = f"{amount(download.size_bytes)}B in {len(download.files)} file(s)"
+    console.say(download.title)
+    for name, value in (
+        ("from", f"{download.source}{commit}"),
+        ("licence", download.licence),
+        ("size", size),
+        ("to", download.out),
+    ):
+        console.say(f"  {name:<8}{value}")
+    for note in download.notes:
+        console.warn(note)
+
+
+def _rows(plan: dict[str, Any]) -> list[list[Any]]:
+    sizes = {name: f"{amount(plan[name])}B" for name in ("bytes", "bytes_left")}
+    return [[name, value] for name, value in {**plan, **sizes}.items()]
+
+
+def _bring(console: Console, download: "Download", left: "list[RemoteFile]") -> None:
+    """Fetch what is left, one file after the other, and say what an interruption keeps."""
+    from cmgems_cli.errors import Interrupted
+    from cmgems_cli.fetching.transfer import fetch as fetch_file
+
+    had = sum(file.bytes_here for file in left)
+    if had:
+        console.say(f"going on: {amount(had)}B are here from before")
+    with console.progress(f"fetching {download.out.name}", sum(file.size_bytes for file in left), "B") as bar:
+        bar.start_at(had)
+
+        def advance(n_bytes: float) -> None:
+            rate = (bar.done + n_bytes - bar.skipped) / max(1e-6, time.perf_counter() - bar.started)
+            bar.advance(n_bytes, note=f"{amount(rate)}B/s")
+
+        try:
+            for file in left:
+                fetch_file(file, advance=advance, retrying=console.warn)
+        except (KeyboardInterrupt, Interrupted) as error:
+            code, by = (error.exit_code, "SIGTERM") if isinstance(error, Interrupted) else (130, "Ctrl-C")
+            raise Interrupted(
+                f"stopped by {by}; {amount(bar.done)}B are kept: run the same command again to go on", code
+            ) from None

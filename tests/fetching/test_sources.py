@@ -1,0 +1,289 @@
+"""`cmgems fetch` from a hub and a genome server of our own: what comes, where it goes, what is said."""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from cmgems_cli.bench.folders import gue_folders
+from cmgems_cli.bench.tasks import GUE
+from cmgems_cli.cli import app
+from cmgems_cli.fetching import sources
+from cmgems_cli.fetching.sources import DNABERT6_REPOSITORY, RECORD, place_of_gue, read_record
+from cmgems_cli.modeling.classifier import new_classifier, save_classifier
+from tests.fetching.server import COMMIT, Server
+
+# The folders of the hub's copy, as others who use it list them.
+HUB_FOLDERS = [
+    *(f"emp_{mark}" for mark in (
+        "H3", "H3K14ac", "H3K36me3", "H3K4me1", "H3K4me2", "H3K4me3", "H3K79me3", "H3K9ac", "H4", "H4ac"
+    )),
+    *(f"human_tf_{number}" for number in range(5)),
+    *(f"mouse_{number}" for number in range(5)),
+    *(f"prom_{length}_{kind}" for length in ("300", "core") for kind in ("all", "notata", "tata")),
+    "splice_reconstructed",
+    "virus_covid",
+]  # fmt: skip
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["fetch", *arguments])
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture
+def gue(server: Server) -> dict[str, bytes]:
+    files = {
+        f"GUE/{folder}/{split}.csv": f"sequence,label\nACGTACGTAC,{number % 2}\n{folder},{split}\n".encode()
+        for number, folder in enumerate(HUB_FOLDERS)
+        for split in ("train", "dev", "test")
+    }
+    others = {"README.md": b"# GUE", "GUE/EPI_K562/train.csv": b"sequence,label\n", ".gitattributes": b""}
+    server.add_repository("leannmlindsey/GUE", "dataset", "main", {**files, **others}, licence=None)
+    return files
+
+
+def test_every_folder_of_the_hub_has_its_task() -> None:
+    placed = [place_of_gue(f"GUE/{folder}/train.csv") for folder in HUB_FOLDERS]
+    assert sorted(placed) == sorted(f"{task}/train.csv" for task in GUE)
+    assert placed[0] == "EMP/H3/train.csv"
+    assert placed[10] == "tf/0/train.csv"
+    assert placed[-1] == "virus/covid/train.csv"
+
+
+def test_folders_named_as_its_authors_name_them_have_their_tasks_too() -> None:
+    for task in GUE:
+        assert place_of_gue(f"GUE/{task}/dev.csv") == f"{task}/dev.csv"
+        assert place_of_gue(f"{task}/dev.csv") == f"{task}/dev.csv"
+
+
+@pytest.mark.parametrize(
+    "path", ["README.md", "GUE/EPI_K562/train.csv", "GUE/human_tf_0/notes.csv", "train.csv"]
+)
+def test_what_is_of_no_task_is_not_fetched(path: str) -> None:
+    assert place_of_gue(path) is None
+
+
+def test_gue_arrives_where_evaluate_finds_it(
+    server: Server, gue: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CMGEMS_WORKSPACE", str(tmp_path))
+    code, out, err = run("gue", "--mirror", server.url)
+    assert (code, out) == (0, ""), err
+    folder = tmp_path / "benchmarks" / "gue"
+    there, missing = gue_folders(folder, GUE.values())
+    assert list(there) == list(GUE)
+    assert missing == {}
+    assert (folder / "tf/3/dev.csv").read_bytes() == gue["GUE/human_tf_3/dev.csv"]
+    for words in ("84 file(s)", COMMIT[:12], "licence", "every checksum is right", "next: cmgems evaluate"):
+        assert words in err
+    # What it is and how large is said before anything is fetched.
+    assert err.index("size") < err.index("every checksum")
+    held = json.loads((folder / RECORD).read_text())
+    assert held["revision"] == COMMIT
+    assert len(held["files"]) == 84
+
+
+def test_what_is_there_needs_no_network(
+    server: Server, gue: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = str(tmp_path / "gue")
+    assert run("gue", "--mirror", server.url, "--out", out)[0] == 0
+    asked = server.ask_count()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    code, _, err = run("gue", "--out", out)
+    assert code == 0, err
+    assert "nothing had to be fetched" in err
+    assert server.ask_count() == asked
+
+
+def test_a_stopped_fetch_of_many_files_fetches_the_others_only(
+    server: Server, gue: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "gue"
+    broken = f"/datasets/leannmlindsey/GUE/resolve/{COMMIT}/GUE/mouse_1/test.csv"
+    server.faults[broken] = [("status", 404)]
+    assert run("gue", "--mirror", server.url, "--out", str(out))[0] == 1
+    assert not (out / RECORD).exists()
+    first = {path for path, _ in server.asked}
+    server.asked.clear()
+    assert run("gue", "--mirror", server.url, "--out", str(out))[0] == 0
+    again = {path for path, _ in server.asked if "/resolve/" in path}
+    assert broken in again
+    assert again & first == {broken}
+    assert read_record(out) is not None
+
+
+def test_a_changed_file_is_not_replaced_unasked(
+    server: Server, gue: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "gue"
+    assert run("gue", "--mirror", server.url, "--out", str(out))[0] == 0
+    changed = out / "EMP" / "H4" / "dev.csv"
+    changed.write_text("sequence,label\n")
+    code, _, err = run("gue", "--mirror", server.url, "--out", str(out))
+    assert code == 4
+    assert str(changed) in err
+    assert run("gue", "--mirror", server.url, "--out", str(out), "--overwrite")[0] == 0
+    assert changed.read_bytes() == gue["GUE/emp_H4/dev.csv"]
+
+
+def test_a_hub_that_lost_a_task_says_so(server: Server, gue: dict[str, bytes], tmp_path: Path) -> None:
+    files = {name: content for name, content in gue.items() if "splice" not in name}
+    server.add_repository("leannmlindsey/GUE", "dataset", "main", files, licence="mit")
+    code, _, err = run("gue", "--mirror", server.url, "--out", str(tmp_path / "gue"))
+    assert code == 0
+    assert "warning: the hub no longer has splice/reconstructed/dev.csv" in err
+    assert "mit (as its page says)" in err
+
+
+@pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+@pytest.mark.parametrize("what", ["grch38", "gue", "dnabert6"])
+def test_offline_settings_are_honoured(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    code, _, err = run(what, "--mirror", server.url, "--out", str(tmp_path / "out"))
+    assert code == 1
+    assert err.startswith(f"error: {variable}=1 forbids the network")
+    assert err.count("\n") == 1
+    assert server.asked == []
+
+
+def test_a_hub_that_does_not_answer(server: Server, tmp_path: Path) -> None:
+    code, _, err = run("gue", "--mirror", server.url, "--out", str(tmp_path / "out"))
+    assert code == 1
+    assert err.startswith("error: cannot ask the hub for leannmlindsey/GUE (")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+# ------------------------------------------------------------------ the genome
+
+
+@pytest.fixture
+def genome(server: Server, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    content = random.Random(2).randbytes(100_000)
+    server.contents["/hg38.fa.gz"] = content
+    monkeypatch.setattr(sources, "GRCH38_BYTES", len(content))
+    monkeypatch.setattr(sources, "GRCH38_MD5", hashlib.md5(content).hexdigest())
+    return content
+
+
+def test_the_genome_arrives_where_it_is_looked_for(
+    server: Server, genome: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CMGEMS_WORKSPACE", str(tmp_path))
+    address = f"{server.url}/hg38.fa.gz"
+    code, out, err = run("grch38", "--mirror", address, "--json")
+    assert code == 0, err
+    value = json.loads(out)
+    path = tmp_path / "downloads" / "hg38.fa.gz"
+    assert value["out"] == str(path)
+    assert value["bytes"] == 100_000
+    assert path.read_bytes() == genome
+    assert f"next: cmgems prepare-genome {path}" in err
+    # Again, and offline: nothing is asked for.
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert run("grch38")[0] == 0
+    assert server.ask_count() == 1
+
+
+def test_a_folder_as_out_takes_the_genome_by_its_name(server: Server, genome: bytes, tmp_path: Path) -> None:
+    assert run("grch38", "--mirror", f"{server.url}/hg38.fa.gz", "--out", str(tmp_path))[0] == 0
+    assert (tmp_path / "hg38.fa.gz").read_bytes() == genome
+
+
+def test_a_dry_run_fetches_nothing_and_says_size_and_licence(
+    server: Server, genome: bytes, tmp_path: Path
+) -> None:
+    out = str(tmp_path / "hg38.fa.gz")
+    code, shown, err = run("grch38", "--mirror", f"{server.url}/hg38.fa.gz", "--out", out, "--dry-run")
+    assert code == 0
+    assert "100.0 kB" in shown
+    assert "freely usable" in err
+    assert server.asked == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_genome_is_the_one_that_was_published() -> None:
+    download = sources.look_up("grch38", Path("hg38.fa.gz"))
+    (file,) = download.files
+    assert file.size_bytes == 983_659_424
+    assert file.checksum.hexdigest == "1c9dcaddfa41027f17cd8f7a82c7293b"
+
+
+# ------------------------------------------------------------------ weights
+
+
+def test_dnaberts_weights_arrive_without_its_code_and_open(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    model, k = new_classifier("tiny", 2, seed=3)
+    save_classifier(theirs, model, k, ["0", "1"])
+    weights = load_file(theirs / "model.safetensors")
+    torch.save(weights, theirs / "pytorch_model.bin")
+    files = {
+        name: (theirs / name).read_bytes()
+        for name in ("config.json", "vocab.txt", "tokenizer_config.json", "pytorch_model.bin")
+    }
+    files["special_tokens_map.json"] = b"{}"
+    files["LICENSE"] = b"Apache License 2.0"
+    files["dnabert_layer.py"] = b"raise SystemExit"
+    repository = DNABERT6_REPOSITORY
+    server.add_repository(repository.repo_id, "model", repository.revision, files)
+    monkeypatch.setenv("CMGEMS_WORKSPACE", str(tmp_path / "work"))
+    code, _, err = run("dnabert6", "--mirror", server.url)
+    assert code == 0, err
+    folder = tmp_path / "work" / "models" / "dnabert6"
+    assert not (folder / "dnabert_layer.py").exists()
+    opened, _ = new_classifier(folder, 2, seed=4)
+    embedding = opened.bert.embeddings.word_embeddings.weight
+    assert torch.equal(embedding, weights["bert.embeddings.word_embeddings.weight"])
+
+
+def test_a_model_that_lacks_a_file_is_refused(server: Server, tmp_path: Path) -> None:
+    repository = DNABERT6_REPOSITORY
+    server.add_repository(repository.repo_id, "model", repository.revision, {"config.json": b"{}"})
+    code, _, err = run("dnabert6", "--mirror", server.url, "--out", str(tmp_path / "out"))
+    assert code == 1
+    assert "has no LICENSE, pytorch_model.bin" in err
+
+
+# ------------------------------------------------------------------ interruptions
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_keeps_what_came(
+    server: Server, gue: dict[str, bytes], tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
+    out = tmp_path / "gue"
+    slow = f"/datasets/leannmlindsey/GUE/resolve/{COMMIT}/GUE/emp_H3/test.csv"
+    server.faults[slow] = [("stall", 20)]
+    command = [sys.executable, "-m", "cmgems_cli", "fetch", "gue", "--mirror", server.url, "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    until = time.monotonic() + 30
+    while slow not in {path for path, _ in server.asked} and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "are kept: run the same command again to go on" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    server.asked.clear()
+    assert run("gue", "--mirror", server.url, "--out", str(out))[0] == 0
+    assert read_record(out) is not None
+    assert (slow, "bytes=20-") in server.asked
