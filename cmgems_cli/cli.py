@@ -26,6 +26,7 @@ from cmgems_cli.commands import (
     predict,
     prepare_genome,
     pretrain,
+    show_masks,
     ttest,
 )
 from cmgems_cli.errors import CmgemsError, Interrupted
@@ -116,6 +117,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("build-fewshot")(build_fewshot.build_fewshot)
 app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
+app.command("show-masks")(show_masks.show_masks)
 app.command("ttest")(ttest.ttest)
 app.command("fetch")(fetch.fetch)
 app.command("info")(info.info)

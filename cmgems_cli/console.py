@@ -132,6 +132,19 @@ class Console:
             console.print(table)
         sys.stdout.write(capture.get())
 
+    def lines(self, lines: Sequence[Sequence[tuple[str, str]]]) -> None:
+        """Print lines of (text, rich style) pieces to stdout, styled on a terminal. Nothing with --json."""
+        if self.json:
+            return
+        from rich.console import Console as RichConsole
+        from rich.text import Text
+
+        console = RichConsole(file=sys.stdout, highlight=False, markup=False)
+        with console.capture() as capture:
+            for line in lines:
+                console.print(Text.assemble(*line), soft_wrap=True)
+        sys.stdout.write(capture.get())
+
     def result(self, value: dict[str, Any]) -> None:
         """Print the one JSON object of --json; nothing without it."""
         if self.json:

@@ -13,7 +13,18 @@ from cmgems_cli.artifacts import finish_artifact
 from cmgems_cli.cli import app
 
 # The pipeline's commands of the contract; other tests cover each one's options.
-COMMANDS = ["prepare-genome", "build-pmi", "pretrain", "finetune", "info", "demo", "ttest", "build-fewshot"]
+COMMANDS = [
+    "prepare-genome",
+    "build-pmi",
+    "pretrain",
+    "finetune",
+    "fetch",
+    "info",
+    "demo",
+    "ttest",
+    "build-fewshot",
+    "show-masks",
+]
 
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> "tuple[int, str, str]":

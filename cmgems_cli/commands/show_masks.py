@@ -1,0 +1,249 @@
+"""`cmgems show-masks`: what each strategy masks, in sequences and in figures."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from cmgems_cli import options, workspace
+from cmgems_cli.console import Console, duration
+from cmgems_cli.errors import InputError, OverwriteError
+
+if TYPE_CHECKING:
+    from cmgems_cli.masking.samples import MaskSample
+    from cmgems_cli.masking.statistics import MaskTally
+    from cmgems_cli.masking.summaries import Excerpt
+
+# Eight heights of a bar; nothing at all is a space.
+_BARS = " ▁▂▃▄▅▆▇█"
+
+# Lines longer than this are hard to compare.
+_WIDEST = 120
+
+# An unmasked token.
+_VISIBLE = "·"
+
+
+def show_masks(
+    corpus: Annotated[
+        Path | None,
+        typer.Argument(help="Corpus folder. [default: corpus/ in the workspace]", show_default=False),
+    ] = None,
+    pmi: Annotated[
+        Path | None,
+        typer.Option("--pmi", help="PMI folder. [default: pmi/ in the workspace]", show_default=False),
+    ] = None,
+    strategies: Annotated[
+        str, typer.Option("--strategies", help="Of random, genemask, global, random-mask.")
+    ] = "random,genemask,global",
+    rank_by: Annotated[
+        Literal["content", "position", "both"],
+        typer.Option("--rank-by", help="position: the released variant; both: side by side."),
+    ] = "content",
+    mask_rate: Annotated[
+        float, typer.Option("--mask-rate", min=0.001, max=1.0, help="Share meant to be masked.")
+    ] = 0.15,
+    show: Annotated[int, typer.Option("--show", min=0, help="Sequences to show.")] = 3,
+    sequences: Annotated[int, typer.Option("--sequences", min=1, help="Sequences to count over.")] = 5000,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", help="Write a page of its own: whole sequences, curves.", show_default=False),
+    ] = None,
+    seed: options.Seed = 42,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
+    """Show what each masking strategy masks, in a few sequences and in figures.
+
+    These are the first sequences, and the masks, of a pretraining run with this seed.
+
+    Example: cmgems show-masks --rank-by both --html masks.html
+    """
+    started = time.perf_counter()
+    console = Console(quiet=quiet, json=json)
+    if html is not None:
+        _check_page(html, overwrite)
+    from cmgems_cli.masking.samples import ways_of
+    from cmgems_cli.masking.summaries import as_object, excerpts
+
+    ways = ways_of(strategies, rank_by)
+    sample = _open(corpus, pmi, ways, n_sequences=max(sequences, show), mask_rate=mask_rate, seed=seed)
+    with console.progress("masking", len(sample.sequence_indices), "sequences") as bar:
+        tally = sample.tally(bar.advance)
+    label = max(len("tenth"), *(len(way.name) for way in ways)) + 2
+    width = min(_WIDEST, shutil.get_terminal_size().columns) - 1
+    shown = excerpts(sample, show, max(10, width - label))
+    if html is not None:
+        from cmgems_cli.masking.page import write_page
+
+        write_page(html, sample, tally, excerpts(sample, show, None))
+    console.result(
+        {
+            **as_object(sample, tally, shown, n_groups=100),
+            "html": None if html is None else str(html),
+            "elapsed_s": round(time.perf_counter() - started, 3),
+        }
+    )
+    _show_excerpts(console, sample, shown, label)
+    _show_figures(console, sample, tally, label, width - label)
+    console.say(
+        f"{tally.sequences:,} sequences masked in {len(ways)} ways in {duration(time.perf_counter() - started)}"
+    )
+    if html is not None:
+        console.say(f"page written to {html}")
+
+
+def _check_page(html: Path, overwrite: bool) -> None:
+    if html.is_dir():
+        raise OverwriteError(f"{html} is a folder; --html needs the name of a file")
+    if html.exists() and not overwrite:
+        raise OverwriteError(f"{html} exists; add --overwrite to replace it or choose another --html")
+
+
+def _open(
+    corpus: Path | None, pmi: Path | None, ways: list[Any], *, n_sequences: int, mask_rate: float, seed: int
+) -> MaskSample:
+    """Open the corpus and, where any strategy looks at ranks, the ranking."""
+    import numpy as np
+
+    from cmgems_cli.genome.corpus import Corpus
+    from cmgems_cli.genome.vocabulary import vocabulary_size
+    from cmgems_cli.masking.samples import MaskSample
+    from cmgems_cli.pmi.ranking import UNRANKED, read_ranking
+
+    opened = Corpus.open(corpus or workspace.corpus_folder())
+    if not opened.n_train:
+        raise InputError(f"{opened.folder} holds no training sequence; make it with a lower --valid-share")
+    rank_of_token = np.full(vocabulary_size(opened.k), UNRANKED, np.int32)
+    if pmi is not None or any(way.uses_ranks for way in ways):
+        ranking = read_ranking(pmi or workspace.pmi_folder())
+        if ranking.k != opened.k:
+            raise InputError(
+                f"{pmi or workspace.pmi_folder()} ranks {ranking.k}-mers, {opened.folder} was cut for"
+                f" {opened.k}-mers; make both with one --k"
+            )
+        rank_of_token = ranking.rank_of_token
+    return MaskSample.of_run(
+        opened, rank_of_token, ways, n_sequences=n_sequences, mask_rate=mask_rate, seed=seed
+    )
+
+
+def _show_excerpts(console: Console, sample: MaskSample, shown: list[Excerpt], label: int) -> None:
+    """Print each excerpt: its bases, its ranks, and under them what each way masks."""
+    if not shown:
+        return
+    ranked = any((one.tenths >= 0).any() for one in shown)
+    console.lines([[("sequences, where most is masked", "bold")], *_legend(sample, ranked)])
+    for one in shown:
+        end = one.first + len(one.bases)
+        tenths = one.tenths.tolist()
+        every = [True] * len(tenths)
+        rows = [("bases", one.bases, every)] + [("tenth", _digits(tenths), every)] * ranked
+        for way, masked in zip(sample.ways, one.masks, strict=True):
+            flags = masked.tolist()
+            letters = "".join(
+                base if hidden else _VISIBLE for base, hidden in zip(one.bases, flags, strict=True)
+            )
+            rows.append((way.name, letters, flags))
+        title = f"{one.number}  {one.place}, tokens {one.first}-{end} of {one.n_tokens}"
+        console.lines(
+            [[("", "")], [(title, "")]]
+            + [[(name.ljust(label), ""), *_coloured(text, tenths, flags)] for name, text, flags in rows]
+        )
+    console.lines([[("", "")]])
+
+
+def _legend(sample: MaskSample, ranked: bool) -> list[list[tuple[str, str]]]:
+    letters = f"a letter is the first base of a masked {sample.corpus.k}-mer, {_VISIBLE} a visible one"
+    if not ranked:
+        return [[(letters, "")]]
+    tenths = list(range(10))
+    colours = _coloured(_digits(tenths), tenths, [True] * 10)
+    return [[(letters, "")], [("tenth of the NPMI ranking: best ", ""), *colours, (" worst", "")]]
+
+
+def _digits(tenths: list[int]) -> str:
+    return "".join(str(tenth) if tenth >= 0 else "-" for tenth in tenths)
+
+
+def _coloured(text: str, tenths: list[int], flags: list[bool]) -> list[tuple[str, str]]:
+    """Return pieces of `text`, coloured by tenth where `flags` say so, dim elsewhere."""
+    styles = [_style(tenth) if flag else "dim" for tenth, flag in zip(tenths, flags, strict=True)]
+    pieces = []
+    for style, run in groupby(zip(text, styles, strict=True), key=lambda pair: pair[1]):
+        pieces.append(("".join(letter for letter, _ in run), style))
+    return pieces
+
+
+def _style(tenth: int) -> str:
+    from cmgems_cli.masking.colours import ink_of, paper_of
+
+    return f"{ink_of(tenth)} on {paper_of(tenth)}"
+
+
+def _show_figures(console: Console, sample: MaskSample, tally: MaskTally, label: int, width: int) -> None:
+    """Print the tables, and the shares along the sequence and along the ranking."""
+    from cmgems_cli.masking.statistics import LEAST_SEEN
+    from cmgems_cli.masking.summaries import extreme_rows, percent, summary_rows
+
+    names = [way.name for way in sample.ways]
+    # Two lines each: five ways fit in 80 columns.
+    heads = ["", *(name.replace(" (", "\n(") for name in names)]
+    title = f"{tally.sequences:,} sequences, {tally.tokens:,} tokens, mask rate {sample.mask_rate:g}"
+    console.table(title, heads, summary_rows(tally))
+    positions = _binned(tally.position_share(), width)
+    _show_profile(
+        console,
+        "share masked along the sequence",
+        names,
+        positions,
+        label,
+        ("position 0", f"{len(tally.seen_at_position) - 1:,}"),
+    )
+    if any(way.uses_ranks for way in sample.ways):
+        ranks = tally.rank_share(sample.rank_of_token, min(width, 4**tally.k)).tolist()
+        _show_profile(console, "share masked along the NPMI ranking", names, ranks, label, ("best", "worst"))
+    console.table(
+        f"k-mers masked most and least, of those seen {LEAST_SEEN} times or more",
+        heads,
+        extreme_rows(tally),
+    )
+    if len(names) > 1:
+        overlap = tally.overlap()
+        rows = [[name, *(percent(share, 0) for share in overlap[row])] for row, name in enumerate(names)]
+        console.table("of the tokens that a row masks, share that a column masks too", heads, rows)
+
+
+def _binned(shares: Any, width: int) -> list[list[float]]:
+    """Average the columns of `shares` over `width` stretches of about equal length, NaN left out."""
+    import numpy as np
+
+    parts = np.array_split(np.arange(shares.shape[1]), min(width, shares.shape[1]))
+    return [[float(np.nanmean(row[part])) for part in parts] for row in shares]
+
+
+def _show_profile(
+    console: Console,
+    title: str,
+    names: list[str],
+    shares: list[list[float]],
+    label: int,
+    ends: tuple[str, str],
+) -> None:
+    """Print one line of bars a way, all of one scale."""
+    top = max([share for row in shares for share in row if share == share], default=0.0) or 1.0
+    lines = [[(f"{title} (█ is {100 * top:.0f} %)", "bold")]]
+    for name, row in zip(names, shares, strict=True):
+        # Rounded up: the least share shows.
+        bars = "".join(_BARS[-int(-8 * share // top)] if share == share else " " for share in row)
+        lines.append([(name.ljust(label) + bars, "")])
+    between = max(1, max(map(len, shares)) - len(ends[0]) - len(ends[1]))
+    lines.append([(" " * label + ends[0] + " " * between + ends[1], "dim")])
+    console.lines([*lines, [("", "")]])

@@ -1,0 +1,228 @@
+"""What masks do over many sequences: how much, in which spans, where, to which k-mers, and how alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from cmgems_cli.genome.vocabulary import FIRST_KMER
+from cmgems_cli.masking.strategies import check_batch
+from cmgems_cli.pmi.ranking import UNRANKED
+
+# ours: a share of fewer occurrences says little (its standard error is up to 5 %).
+LEAST_SEEN = 100
+
+
+class MaskTally:
+    """Counts over sequences that are masked in several ways, added up batch by batch.
+
+    Parameters
+    ----------
+    n_ways : int
+        Number of ways that each sequence is masked.
+    k : int, bases
+    longest : int, tokens
+        Length of the longest sequence to come.
+
+    Attributes
+    ----------
+    sequences, tokens, bases : int
+        Added so far; a sequence of n > 0 tokens has n + k - 1 bases.
+    seen_at_position : int64, shape (longest,)
+        Sequences that reach each position.
+    seen_of_kmer : int64, shape (4^k,)
+        Occurrences of each k-mer, by its code.
+    masked_at_position : int64, shape (n_ways, longest)
+    masked_of_kmer : int64, shape (n_ways, 4^k)
+        Those that are masked; `[UNK]` is no k-mer.
+    masked_by_both : int64, shape (n_ways, n_ways)
+        Tokens that both ways mask; on the diagonal, those that one does.
+    hidden_bases : int64, shape (n_ways,)
+        Bases that no visible token holds: only those have to be predicted.
+    untouched_sequences : int64, shape (n_ways,)
+        Sequences without any masked token.
+    span_lengths : int64, shape (n_ways, longest + 1)
+        Spans, stretches of masked tokens with none in between that is not, by their length in tokens.
+    """
+
+    def __init__(self, n_ways: int, k: int, longest: int) -> None:
+        self.k = k
+        self.sequences = self.tokens = self.bases = 0
+        self.seen_at_position = np.zeros(longest, np.int64)
+        self.seen_of_kmer = np.zeros(4**k, np.int64)
+        self.masked_at_position = np.zeros((n_ways, longest), np.int64)
+        self.masked_of_kmer = np.zeros((n_ways, 4**k), np.int64)
+        self.masked_by_both = np.zeros((n_ways, n_ways), np.int64)
+        self.hidden_bases = np.zeros(n_ways, np.int64)
+        self.untouched_sequences = np.zeros(n_ways, np.int64)
+        self.span_lengths = np.zeros((n_ways, longest + 1), np.int64)
+
+    def add(
+        self, token_ids: NDArray[np.int32], offsets: NDArray[np.int64], masks: Sequence[NDArray[np.bool_]]
+    ) -> None:
+        """Add a batch.
+
+        Parameters
+        ----------
+        token_ids : int32, shape (total,)
+            The sequences one after the other, without special tokens.
+        offsets : int64, shape (n + 1,)
+            Where each begins.
+        masks : sequence of bool arrays, shape (total,)
+            One for each way of masking, True where a position is masked.
+
+        Raises
+        ------
+        ValueError
+            If the arrays do not fit each other or what was said at the start.
+        """
+        check_batch(token_ids, offsets, k=self.k)
+        lengths = np.diff(offsets)
+        if lengths.size and lengths.max() > len(self.seen_at_position):
+            raise ValueError(
+                f"a sequence has {lengths.max()} tokens, not {len(self.seen_at_position)} at most"
+            )
+        stacked = np.array(masks, np.bool_)
+        if stacked.shape != (len(self.hidden_bases), len(token_ids)):
+            raise ValueError(f"masks have the shape {stacked.shape}, not one for each way and token")
+        self.sequences += len(lengths)
+        self.tokens += len(token_ids)
+        self.bases += int((lengths + self.k - 1)[lengths > 0].sum())
+        _count_seen(token_ids, offsets, self.seen_at_position, self.seen_of_kmer)
+        for way, masked in enumerate(stacked):
+            hidden, untouched = _count_masked(
+                token_ids,
+                offsets,
+                masked,
+                self.k,
+                self.masked_at_position[way],
+                self.masked_of_kmer[way],
+                self.span_lengths[way],
+            )
+            self.hidden_bases[way] += hidden
+            self.untouched_sequences[way] += untouched
+            for other in range(len(stacked)):
+                self.masked_by_both[way, other] += np.count_nonzero(masked & stacked[other])
+
+    def masked_share(self) -> NDArray[np.float64]:
+        """Return the share of tokens that each way masks. float64, shape (n_ways,)."""
+        return np.diagonal(self.masked_by_both) / max(1, self.tokens)
+
+    def overlap(self) -> NDArray[np.float64]:
+        """Return the share of the tokens masked in way i that way j masks too. float64, (n_ways, n_ways).
+
+        Two ways that know nothing of each other overlap by the masked share of j. NaN where i masks none.
+        """
+        return _shares(self.masked_by_both, np.diagonal(self.masked_by_both)[:, None])
+
+    def position_share(self) -> NDArray[np.float64]:
+        """Return the share of sequences masked at each position; NaN where none reaches.
+
+        float64, shape (n_ways, longest).
+        """
+        return _shares(self.masked_at_position, self.seen_at_position)
+
+    def kmer_share(self) -> NDArray[np.float64]:
+        """Return the share of each k-mer's occurrences that is masked; NaN where there is none.
+
+        float64, shape (n_ways, 4^k).
+        """
+        return _shares(self.masked_of_kmer, self.seen_of_kmer)
+
+    def rank_share(self, rank_of_token: NDArray[np.int32], n_groups: int) -> NDArray[np.float64]:
+        """Return the masked share of groups of k-mers, from the best-ranked group to the worst.
+
+        Parameters
+        ----------
+        rank_of_token : int32, shape (5 + 4^k,)
+        n_groups : int
+            As equal as can be in k-mers; unranked k-mers are in none.
+
+        Returns
+        -------
+        float64, shape (n_ways, n_groups)
+            NaN for a group that does not occur.
+        """
+        ranks = rank_of_token[FIRST_KMER:]
+        ranked = np.flatnonzero(ranks != UNRANKED)
+        groups = np.array_split(ranked[np.argsort(ranks[ranked])], n_groups)
+        masked = np.stack([self.masked_of_kmer[:, group].sum(axis=1) for group in groups], axis=1)
+        return _shares(masked, np.array([self.seen_of_kmer[group].sum() for group in groups]))
+
+    def span_mean(self) -> NDArray[np.float64]:
+        """Return the mean length of spans in tokens; NaN where there is none. float64, shape (n_ways,)."""
+        lengths = np.arange(self.span_lengths.shape[1])
+        return _shares((self.span_lengths * lengths).sum(axis=1), self.span_lengths.sum(axis=1))
+
+    def span_quantile(self, share: float) -> list[int]:
+        """Return for each way the length that at least `share` of its spans do not exceed; 0 without spans."""
+        cumulated = self.span_lengths.cumsum(axis=1)
+        return [int(np.searchsorted(row, share * row[-1])) if row[-1] else 0 for row in cumulated]
+
+    def extreme_kmers(self, way: int, count: int, *, most: bool) -> NDArray[np.int64]:
+        """Return the codes of the k-mers that a way masks most, or least, of those seen often enough.
+
+        Of equal shares the more frequent k-mer comes first. At least `LEAST_SEEN` occurrences are needed.
+        """
+        often = np.flatnonzero(self.seen_of_kmer >= LEAST_SEEN)
+        share = self.kmer_share()[way, often]
+        return often[np.lexsort((-self.seen_of_kmer[often], -share if most else share))][:count]
+
+
+def busiest_window(masks: Sequence[NDArray[np.bool_]], width: int) -> int:
+    """Return the start of the `width` positions of one sequence with the most masked tokens, the leftmost.
+
+    >>> busiest_window([np.array([False, False, True, True, False])], 2)
+    2
+    """
+    masked = np.sum(masks, axis=0)
+    if len(masked) <= width:
+        return 0
+    sums = np.concatenate([[0], np.cumsum(masked)])
+    return int(np.argmax(sums[width:] - sums[:-width]))
+
+
+def _shares(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Divide, with NaN where there is nothing to divide by."""
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+
+
+@njit(cache=True, nogil=True)
+def _count_seen(token_ids, offsets, at_position, of_kmer):  # type: ignore[no-untyped-def]
+    for s in range(len(offsets) - 1):
+        for at in range(offsets[s], offsets[s + 1]):
+            at_position[at - offsets[s]] += 1
+            if token_ids[at] >= FIRST_KMER:
+                of_kmer[token_ids[at] - FIRST_KMER] += 1
+
+
+@njit(cache=True, nogil=True)
+def _count_masked(token_ids, offsets, masked, k, at_position, of_kmer, span_lengths):  # type: ignore[no-untyped-def]
+    """Add one way's counts; return the number of hidden bases and of sequences without a mask."""
+    hidden = untouched = 0
+    for s in range(len(offsets) - 1):
+        begin, n = offsets[s], offsets[s + 1] - offsets[s]
+        position = 0
+        touched = False
+        while position < n:
+            if not masked[begin + position]:
+                position += 1
+                continue
+            touched = True
+            first = position
+            while position < n and masked[begin + position]:
+                at_position[position] += 1
+                token_id = token_ids[begin + position]
+                if token_id >= FIRST_KMER:
+                    of_kmer[token_id - FIRST_KMER] += 1
+                position += 1
+            span_lengths[position - first] += 1
+            # Base b stands in the tokens b - k + 1 … b as far as there are such.
+            first_hidden = 0 if first == 0 else first + k - 1
+            last_hidden = n + k - 2 if position == n else position - 1
+            hidden += max(0, last_hidden - first_hidden + 1)
+        untouched += not touched
+    return hidden, untouched
