@@ -32,11 +32,13 @@ _VISIBLE = "·"
 def show_masks(
     corpus: Annotated[
         Path | None,
-        typer.Argument(help="Corpus folder. [default: corpus/ in the workspace]", show_default=False),
+        typer.Argument(
+            help="What prepare-genome wrote; default: the workspace's.", metavar="CORPUS", show_default=False
+        ),
     ] = None,
     pmi: Annotated[
         Path | None,
-        typer.Option("--pmi", help="PMI folder. [default: pmi/ in the workspace]", show_default=False),
+        typer.Option("--pmi", help="What build-pmi wrote; default: the workspace's.", show_default=False),
     ] = None,
     strategies: Annotated[
         str, typer.Option("--strategies", help="Of random, genemask, global, random-mask.")
