@@ -102,6 +102,14 @@ def pretrain(
     ] = None,
     max_batch_tokens: options.MaxBatchTokens = None,
     precision: options.Precision = "auto",
+    compile: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="torch.compile the steps: minutes at the start, faster after (docs/scaling.md).",
+            rich_help_panel=options.MACHINE,
+        ),
+    ] = False,
     save_every: Annotated[
         int | None,
         typer.Option(
@@ -164,6 +172,7 @@ def pretrain(
             switch_threshold=switch_threshold,
             save_every=save_every,
             precision=precision,
+            compile=compile,
             seed=seed,
         )
         console = Console(quiet=quiet or not processes.first, json=json and processes.first)

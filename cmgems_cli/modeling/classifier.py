@@ -18,7 +18,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from cmgems_cli import draws
 from cmgems_cli.errors import InputError
-from cmgems_cli.modeling.encoder import states_at
+from cmgems_cli.modeling.encoder import Packing, states_at
 from cmgems_cli.modeling.folder import CONFIG, DEFAULT_K, read_config, save_model, vocabulary_k
 from cmgems_cli.modeling.presets import PRESETS, bert_config
 from cmgems_cli.modeling.weights import fit_weights, read_weights
@@ -46,15 +46,15 @@ class SequenceClassifier(torch.nn.Module):
         super().__init__()
         self.bert_classifier = bert_classifier
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | Packing | None, labels: Tensor) -> Tensor:
         """Return the sum of the cross-entropies of the sequences.
 
         Parameters
         ----------
         input_ids : int64, shape (b, t)
             Token ids with special tokens, [CLS] first.
-        attention_mask : bool or integer, shape (b, t), optional
-            Nonzero at real tokens. Leave it out where nothing is padded.
+        attention_mask : bool or integer, shape (b, t), or Packing, optional
+            As in `encoder.states_at`.
         labels : int64, shape (b,)
             Classes. `NO_LABEL` counts nothing: where all are, the loss is a zero that still reaches every
             parameter, so that all processes reduce the same gradients.
@@ -67,11 +67,14 @@ class SequenceClassifier(torch.nn.Module):
             self.logits(input_ids, attention_mask), labels, reduction="sum", ignore_index=NO_LABEL
         )
 
-    def logits(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+    def logits(self, input_ids: Tensor, attention_mask: Tensor | Packing | None) -> Tensor:
         """Return the logits of each sequence: float32, shape (b, n_labels)."""
         b, t = input_ids.shape
         model = self.bert_classifier
-        first = torch.arange(b, device=input_ids.device) * t
+        if isinstance(attention_mask, Packing):
+            first = attention_mask.first_tokens
+        else:
+            first = torch.arange(b, device=input_ids.device) * t
         states = states_at(model.bert, input_ids, attention_mask, first)
         # Stock BERT's pooler takes the first token of each sequence: here there is no other.
         pooled = model.dropout(model.bert.pooler(states[:, None]))

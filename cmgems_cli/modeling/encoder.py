@@ -9,6 +9,8 @@ files nothing here touches.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +19,46 @@ from transformers import BertModel
 from transformers.models.bert.modeling_bert import BertLayer, BertSelfAttention
 
 
-def states_at(bert: BertModel, input_ids: Tensor, attention_mask: Tensor | None, index: Tensor) -> Tensor:
+class Packing(NamedTuple):
+    """Where the sequences of a packed batch lie, which holds them one after the other and no padding between.
+
+    The last sequence is filler, [PAD] alone: batches come in few sizes, for which the matrix kernels are chosen
+    once. It attends to itself, and nothing asks for its states.
+
+    Attributes
+    ----------
+    bounds : int32, shape (sequences + 2,)
+        Where each sequence starts and the filler ends.
+    positions : int64, shape (1, tokens)
+        Each token's place in its sequence.
+    longest : int
+        At least the length of the longest sequence.
+    """
+
+    bounds: Tensor
+    positions: Tensor
+    longest: int
+
+    @property
+    def first_tokens(self) -> Tensor:
+        """Where each sequence's [CLS] is: int64, shape (sequences,)."""
+        return self.bounds[:-2].long()
+
+
+def packs_sequences(device: torch.device, precision: str) -> bool:
+    """Tell whether batches are packed rather than padded: where attention has a kernel for it.
+
+    On a CUDA card a micro-batch costs thousands of launches, so few large ones are wanted, and those of many
+    lengths. FlashAttention takes 16-bit numbers, on cards from Ampere on.
+    """
+    return (
+        device.type == "cuda" and precision == "bf16" and torch.cuda.get_device_capability(device) >= (8, 0)
+    )
+
+
+def states_at(
+    bert: BertModel, input_ids: Tensor, attention_mask: Tensor | Packing | None, index: Tensor
+) -> Tensor:
     """Return the last hidden states at chosen tokens.
 
     Equal, to rounding, to `bert(input_ids, attention_mask).last_hidden_state.flatten(0, 1)[index]`. In
@@ -29,9 +70,10 @@ def states_at(bert: BertModel, input_ids: Tensor, attention_mask: Tensor | None,
         A stock encoder (absolute positions, no decoder). Inputs are all of type 0.
     input_ids : int64, shape (b, t)
         Token ids with special tokens, t at most `max_position_embeddings`.
-    attention_mask : bool or integer, shape (b, t), optional
+    attention_mask : bool or integer, shape (b, t), or Packing, optional
         Nonzero at real tokens, zero at padding. Leave it out where nothing is padded: the fused
-        attention kernels are faster without. Every sequence has at least one real token.
+        attention kernels are faster without. Every sequence has at least one real token. Of a packed
+        batch, whose b is 1, where its sequences lie.
     index : int64, shape (m,)
         Flat indices into b × t, in any order; m may be 0.
 
@@ -46,7 +88,7 @@ def states_at(bert: BertModel, input_ids: Tensor, attention_mask: Tensor | None,
     for layer in lower:
         hidden = _through(layer, hidden, mask)
     flat = hidden.reshape(b * t, -1)
-    if packs_queries(hidden):
+    if not isinstance(mask, Packing) and asks_for_chosen_tokens(hidden):
         source, slot = _packed_queries(index, b, t)
         queries = flat.index_select(0, source).view(b, -1, flat.shape[1])
         context = _attention(last.attention.self, queries, hidden, mask)
@@ -85,24 +127,29 @@ def hidden_states(
 
 
 def _embedded(
-    bert: BertModel, input_ids: Tensor, attention_mask: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
+    bert: BertModel, input_ids: Tensor, attention_mask: Tensor | Packing | None
+) -> tuple[Tensor, Tensor | Packing | None]:
     """Return what enters the first layer, (b, t, hidden), and the mask that attention takes, (b, 1, 1, t)."""
     # One row of types, broadcast over the batch: b times fewer rows to look up and to add gradients into.
     types = torch.zeros((1, input_ids.shape[1]), dtype=torch.int64, device=input_ids.device)
+    if isinstance(attention_mask, Packing):
+        positions = attention_mask.positions
+        return bert.embeddings(
+            input_ids=input_ids, token_type_ids=types, position_ids=positions
+        ), attention_mask
     hidden = bert.embeddings(input_ids=input_ids, token_type_ids=types)
     # Broadcast over heads and queries. Handing stock BERT the 2-D mask would make it ask the device whether
     # anything is padded, once per batch.
     return hidden, None if attention_mask is None else attention_mask[:, None, None, :].bool()
 
 
-def _through(layer: BertLayer, hidden: Tensor, mask: Tensor | None) -> Tensor:
+def _through(layer: BertLayer, hidden: Tensor, mask: Tensor | Packing | None) -> Tensor:
     context = _attention(layer.attention.self, hidden, hidden, mask)
     states: Tensor = layer.feed_forward_chunk(layer.attention.output(context, hidden))
     return states
 
 
-def packs_queries(states: Tensor) -> bool:
+def asks_for_chosen_tokens(states: Tensor) -> bool:
     """Tell whether the last layer asks only for the chosen tokens.
 
     Worth it on a CPU. Elsewhere the number of tokens in the fullest sequence would have to be read back
@@ -129,14 +176,19 @@ def _packed_queries(index: Tensor, b: int, t: int) -> tuple[Tensor, Tensor]:
     return source, slot
 
 
-def _attention(attention: BertSelfAttention, queries: Tensor, hidden: Tensor, mask: Tensor | None) -> Tensor:
+def _attention(
+    attention: BertSelfAttention, queries: Tensor, hidden: Tensor, mask: Tensor | Packing | None
+) -> Tensor:
     """Attend from `queries` (b, q, hidden) to `hidden` (b, t, hidden) where mask (b, 1, 1, t) is true."""
     b, q, _ = queries.shape
     heads = (b, -1, attention.num_attention_heads, attention.attention_head_size)
-    query = attention.query(queries).view(heads).transpose(1, 2)
-    key = attention.key(hidden).view(heads).transpose(1, 2)
-    value = attention.value(hidden).view(heads).transpose(1, 2)
+    query = attention.query(queries).view(heads)
+    key = attention.key(hidden).view(heads)
+    value = attention.value(hidden).view(heads)
     dropout = attention.dropout.p if attention.training else 0.0
+    if isinstance(mask, Packing):
+        return _packed_attention(query[0], key[0], value[0], mask, dropout).reshape(b, q, -1)
+    query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     if dropout > 0.0 and query.device.type == "cpu":
         context = _attention_with_dropout(query, key, value, mask, dropout)
     else:
@@ -144,6 +196,24 @@ def _attention(attention: BertSelfAttention, queries: Tensor, hidden: Tensor, ma
             query, key, value, attn_mask=mask, dropout_p=dropout
         )
     return context.transpose(1, 2).reshape(b, q, -1)
+
+
+def _packed_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float) -> Tensor:
+    """Attend within each sequence of a packed batch. All of shape (tokens, heads, width)."""
+    bounds, longest = packing.bounds, packing.longest
+    if query.device.type == "cuda":
+        # What scaled_dot_product_attention calls itself, for sequences of one length; torch's public
+        # varlen_attn, from 2.10 on, has no dropout.
+        found = torch.ops.aten._flash_attention_forward(
+            query, key, value, bounds, bounds, longest, longest, dropout, False, False
+        )
+        return found[0]
+    # Plain and slow: nothing packs on a CPU but the tests.
+    parts = []
+    for start, stop in pairwise(bounds.tolist()):
+        q, k, v = (part[start:stop].transpose(0, 1) for part in (query, key, value))
+        parts.append(functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(0, 1))
+    return torch.cat(parts)
 
 
 def _attention_with_dropout(

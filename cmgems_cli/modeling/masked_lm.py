@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import BertForMaskedLM
 
-from cmgems_cli.modeling.encoder import states_at
+from cmgems_cli.modeling.encoder import Packing, states_at
 
 
 class MaskedPositionsLM(torch.nn.Module):
@@ -27,7 +27,11 @@ class MaskedPositionsLM(torch.nn.Module):
         self.bert_lm = bert_lm
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None, masked_index: Tensor, labels: Tensor
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | Packing | None,
+        masked_index: Tensor,
+        labels: Tensor,
     ) -> Tensor:
         """Return the sum of the cross-entropies over the masked positions.
 
@@ -35,8 +39,8 @@ class MaskedPositionsLM(torch.nn.Module):
         ----------
         input_ids : int64, shape (b, t)
             Corrupted token ids with special tokens.
-        attention_mask : bool or integer, shape (b, t), optional
-            Nonzero at real tokens. Leave it out where nothing is padded.
+        attention_mask : bool or integer, shape (b, t), or Packing, optional
+            As in `encoder.states_at`.
         masked_index : int64, shape (m,)
             Flat indices of the masked positions into b × t. m may be 0: the loss is then a zero that
             still reaches every parameter, so that all processes reduce the same gradients.

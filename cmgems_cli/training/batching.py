@@ -1,4 +1,4 @@
-"""From a step's ragged sequences to length-sorted, padded micro-batches of about equal size.
+"""From a step's ragged sequences to micro-batches: length-sorted and padded, or packed where the device can.
 
 Half the sequences are 512 tokens long and half anything from 7: taken as they come, a quarter of every
 batch is padding. Sorted by length within one optimizer step, 1 to 2.5 % is (docs/method.md). The loss is
@@ -18,6 +18,7 @@ from numba import njit
 
 from cmgems_cli.errors import UsageError
 from cmgems_cli.genome.vocabulary import CLS, PAD, SEP
+from cmgems_cli.modeling.encoder import Packing
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -31,8 +32,9 @@ class MicroBatch:
     ----------
     input_ids : int64 tensor, shape (sequences, longest)
         [CLS] tokens [SEP], padded with [PAD].
-    attention_mask : int64 tensor of the same shape, or None
-        1 on real tokens; None where nothing is padded, so that attention takes its fastest kernel.
+    attention_mask : int64 tensor of the same shape, Packing or None
+        1 on real tokens; None where nothing is padded, so that attention takes its fastest kernel. Where the
+        sequences of a packed batch, of shape (1, tokens), lie.
     masked_index : int64 tensor, shape (masked,)
         Where in the flattened `input_ids` the masked tokens are.
     labels : int64 tensor, shape (masked,)
@@ -42,7 +44,7 @@ class MicroBatch:
     """
 
     input_ids: torch.Tensor
-    attention_mask: torch.Tensor | None
+    attention_mask: torch.Tensor | Packing | None
     masked_index: torch.Tensor
     labels: torch.Tensor
     index: int
@@ -62,10 +64,24 @@ def on_device(batch: AnyBatch, device: torch.device) -> AnyBatch:
     """
     if device.type == "cpu":
         return batch
-    held = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    tensors = {name: value for name, value in held.items() if isinstance(value, torch.Tensor)}
-    moved = {name: value.pin_memory().to(device, non_blocking=True) for name, value in tensors.items()}
+    moved = {field.name: _moved(getattr(batch, field.name), device) for field in fields(batch)}
     return replace(batch, **moved)
+
+
+def _moved(value: object, device: torch.device) -> object:
+    if isinstance(value, torch.Tensor):
+        return value.pin_memory().to(device, non_blocking=True)
+    if isinstance(value, Packing):
+        bounds, positions = (part.pin_memory().to(device, non_blocking=True) for part in value[:2])
+        return Packing(bounds, positions, value.longest)
+    return value
+
+
+def n_real_tokens(attention_mask: torch.Tensor | Packing | None, input_ids: torch.Tensor) -> int:
+    """Return the tokens of a micro-batch, special tokens included, padding and filler not."""
+    if isinstance(attention_mask, Packing):
+        return int(attention_mask.bounds[-2])
+    return input_ids.numel() if attention_mask is None else int(attention_mask.sum())
 
 
 # ours: what starting a micro-batch costs, in tokens: padding is saved until one more batch costs as much.
@@ -98,12 +114,7 @@ def cut(lengths: np.ndarray, max_batch_tokens: int, *, multiple_of: int = 1) -> 
         If one sequence alone is above the bound, or there are fewer sequences than processes.
     """
     order = np.argsort(-lengths, kind="stable")
-    if lengths[order[0]] > max_batch_tokens:
-        raise UsageError(
-            f"--max-batch-tokens {max_batch_tokens} is below the longest sequence ({lengths[order[0]]} tokens)"
-        )
-    if len(lengths) < multiple_of:
-        raise UsageError(f"{len(lengths)} sequences a step cannot be shared by {multiple_of} processes")
+    _check_shareable(lengths, max_batch_tokens, multiple_of)
     bounds = _cheapest_cuts(lengths[order], max_batch_tokens, BATCH_OVERHEAD_TOKENS)
     batches = [order[start:stop] for start, stop in pairwise(bounds)]
     while len(batches) % multiple_of:
@@ -115,6 +126,59 @@ def cut(lengths: np.ndarray, max_batch_tokens: int, *, multiple_of: int = 1) -> 
         half = (len(batches[largest]) + 1) // 2
         batches[largest : largest + 1] = [batches[largest][:half], batches[largest][half:]]
     return batches
+
+
+# ours: packed batches end in filler up to a multiple of this, and name a longest sequence of a multiple of
+# `LENGTH_STEP`: matrix kernels are chosen anew for every size, which takes longer than to run them.
+SIZE_STEP = 512
+LENGTH_STEP = 128
+
+
+def share(lengths: np.ndarray, max_batch_tokens: int, *, multiple_of: int = 1) -> list[np.ndarray]:
+    """Share sequences among the fewest packed micro-batches, about equal in tokens, in their order.
+
+    Parameters
+    ----------
+    lengths : int64, shape (sequences,), tokens
+        With [CLS] and [SEP].
+    max_batch_tokens : int, tokens
+        Bound on the sum of lengths of one micro-batch.
+    multiple_of : int, default 1
+        Number of processes: every one gets the same number of micro-batches.
+
+    Returns
+    -------
+    list of int64 arrays
+        Indices into `lengths`; none is empty.
+
+    Raises
+    ------
+    UsageError
+        As `cut`.
+    """
+    _check_shareable(lengths, max_batch_tokens, multiple_of)
+    ends = np.cumsum(lengths)
+    n_batches = multiple_of * -(-int(ends[-1]) // (max_batch_tokens * multiple_of))
+    while True:
+        n_batches = min(n_batches, len(lengths))
+        # Each begins with the first sequence that starts at or after its share of the tokens.
+        wanted = ends[-1] * np.arange(n_batches + 1) / n_batches
+        bounds = np.searchsorted(np.append(0, ends), wanted)
+        bounds = np.maximum(bounds, np.arange(n_batches + 1))
+        bounds = np.minimum(bounds, len(lengths) - n_batches + np.arange(n_batches + 1))
+        batches = [np.arange(start, stop) for start, stop in pairwise(bounds)]
+        if max(int(lengths[batch].sum()) for batch in batches) <= max_batch_tokens:
+            return batches
+        n_batches += multiple_of
+
+
+def _check_shareable(lengths: np.ndarray, max_batch_tokens: int, processes: int) -> None:
+    if lengths.max() > max_batch_tokens:
+        raise UsageError(
+            f"--max-batch-tokens {max_batch_tokens} is below the longest sequence ({lengths.max()} tokens)"
+        )
+    if len(lengths) < processes:
+        raise UsageError(f"{len(lengths)} sequences a step cannot be shared by {processes} processes")
 
 
 @njit(cache=True, nogil=True)
@@ -155,7 +219,7 @@ def _fill(input_ids: np.ndarray, token_ids: np.ndarray, starts: np.ndarray, n_to
 def _fill_masked(
     flat_masked: np.ndarray,
     source: np.ndarray,
-    width: int,
+    row_starts: np.ndarray,
     offsets: np.ndarray,
     masked_bounds: np.ndarray,
     masked_index: np.ndarray,
@@ -165,7 +229,7 @@ def _fill_masked(
     for row in range(len(rows)):
         sequence = rows[row]
         for j in range(masked_bounds[sequence], masked_bounds[sequence + 1]):
-            flat_masked[filled] = row * width + 1 + masked_index[j] - offsets[sequence]
+            flat_masked[filled] = row_starts[row] + 1 + masked_index[j] - offsets[sequence]
             source[filled] = j
             filled += 1
 
@@ -220,17 +284,66 @@ def pad_spans(
     return torch.from_numpy(input_ids), torch.from_numpy(real.astype(np.int64))
 
 
-def pad_batches(
+def pack(token_ids: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> tuple[torch.Tensor, Packing]:
+    """Lay chosen sequences out as one packed batch.
+
+    Parameters
+    ----------
+    token_ids, offsets, rows
+        As in `pad`.
+
+    Returns
+    -------
+    input_ids : int64 tensor, shape (1, tokens)
+        [CLS] tokens [SEP] of each sequence one after the other, then at least one [PAD].
+    packing : Packing
+    """
+    n_tokens = offsets[rows + 1] - offsets[rows]
+    ends = np.cumsum(n_tokens + 2)
+    total = (int(ends[-1]) // SIZE_STEP + 1) * SIZE_STEP
+    starts = np.append(0, ends)
+    input_ids, positions = np.full(total, PAD, np.int64), np.zeros(total, np.int64)
+    _fill_packed(input_ids, positions, starts, token_ids, offsets[rows], n_tokens)
+    longest = max(int(n_tokens.max()) + 2, total - int(ends[-1]))
+    packing = Packing(
+        torch.from_numpy(np.append(starts, total).astype(np.int32)),
+        torch.from_numpy(positions)[None],
+        -(-longest // LENGTH_STEP) * LENGTH_STEP,
+    )
+    return torch.from_numpy(input_ids)[None], packing
+
+
+@njit(cache=True, nogil=True)
+def _fill_packed(
+    input_ids: np.ndarray,
+    positions: np.ndarray,
+    starts: np.ndarray,
+    token_ids: np.ndarray,
+    sources: np.ndarray,
+    n_tokens: np.ndarray,
+) -> None:
+    for row in range(len(sources)):
+        place, n = starts[row], n_tokens[row]
+        input_ids[place] = CLS
+        for i in range(n):
+            input_ids[place + 1 + i] = token_ids[sources[row] + i]
+        input_ids[place + 1 + n] = SEP
+        for i in range(n + 2):
+            positions[place + i] = i
+
+
+def lay_out_masked(
     token_ids: np.ndarray,
     offsets: np.ndarray,
     masked_index: np.ndarray,
     labels: np.ndarray,
     batches: Sequence[np.ndarray],
     *,
+    packed: bool = False,
     rank: int = 0,
     world: int = 1,
 ) -> list[MicroBatch]:
-    """Lay this process's share of the step's micro-batches out as padded tensors.
+    """Lay this process's share of the step's micro-batches out as tensors.
 
     Parameters
     ----------
@@ -243,17 +356,22 @@ def pad_batches(
     labels : int32, shape (masked,)
         Original token ids there.
     batches : list of int64 arrays
-        From `cut`. Micro-batch i goes to process i mod `world`.
+        From `cut`, or from `share` to be packed. Micro-batch i goes to process i mod `world`.
     """
     masked_bounds = np.searchsorted(masked_index, offsets)
     laid_out = []
     for index in range(rank, len(batches), world):
         rows = batches[index]
-        input_ids, attention_mask = pad(token_ids, offsets, rows)
+        attention_mask: torch.Tensor | Packing | None
+        if packed:
+            input_ids, attention_mask = pack(token_ids, offsets, rows)
+            row_starts = attention_mask.bounds.numpy().astype(np.int64)
+        else:
+            input_ids, attention_mask = pad(token_ids, offsets, rows)
+            row_starts = np.arange(len(rows)) * input_ids.shape[1]
         n_masked = int((masked_bounds[rows + 1] - masked_bounds[rows]).sum())
         flat_masked, source = np.empty(n_masked, np.int64), np.empty(n_masked, np.int64)
-        width = input_ids.shape[1]
-        _fill_masked(flat_masked, source, width, offsets, masked_bounds, masked_index, rows)
+        _fill_masked(flat_masked, source, row_starts, offsets, masked_bounds, masked_index, rows)
         laid_out.append(
             MicroBatch(
                 input_ids,

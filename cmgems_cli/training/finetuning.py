@@ -18,6 +18,7 @@ from transformers import BertForSequenceClassification
 from cmgems_cli.artifacts import environment, finish_artifact
 from cmgems_cli.errors import CmgemsError, UsageError
 from cmgems_cli.modeling.classifier import SequenceClassifier, save_classifier
+from cmgems_cli.modeling.encoder import packs_sequences
 from cmgems_cli.training.checkpoints import load_more
 from cmgems_cli.training.engine import Engine, Recipe
 from cmgems_cli.training.labelled import (
@@ -182,6 +183,7 @@ class FinetuningRun(Run[LabelledStep]):
             recipe.seed,
             processes,
             fixed_cut=engine.draws_dropout,
+            packed=packs_sequences(processes.device, precision),
         )
         self._dev: list[LabelledBatch] | None = None
         self.best: tuple[int, float] | None = None
@@ -213,7 +215,7 @@ class FinetuningRun(Run[LabelledStep]):
         dev = self.task.dev
         assert dev is not None
         if self._dev is None:
-            self._dev = evaluation_batches(dev, self.recipe.max_batch_tokens, self.processes)
+            self._dev = self._batches(dev)
         logits = self._gathered(self._dev, len(dev))
         labels = torch.from_numpy(dev.labels)
         # Rank 0's value decides, on every process.
@@ -259,7 +261,7 @@ class FinetuningRun(Run[LabelledStep]):
         if self.recipe.keeps == "best":
             self.engine.load_state(self.recipe.steps, self._best_weights, {})
         test = self.task.test
-        batches = evaluation_batches(test, self.recipe.max_batch_tokens, self.processes)
+        batches = self._batches(test)
         logits = self._gathered(batches, len(test))
         self._check_finite(logits, "the test split")
         if not self.processes.first:
@@ -300,6 +302,10 @@ class FinetuningRun(Run[LabelledStep]):
             "n_test": len(task.test),
             "notes": list(task.notes),
         }
+
+    def _batches(self, data: Labelled) -> list[LabelledBatch]:
+        limit = self.recipe.max_batch_tokens
+        return evaluation_batches(data, limit, self.processes, packed=self.maker.packed)
 
     def _check_finite(self, logits: torch.Tensor, where: str) -> None:
         if not bool(torch.isfinite(logits).all()):

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from cmgems_cli.genome.order import training_order
 from cmgems_cli.modeling.classifier import NO_LABEL
-from cmgems_cli.training.batching import cut, on_device, pad
+from cmgems_cli.modeling.encoder import Packing
+from cmgems_cli.training.batching import cut, on_device, pack, pad, share
 from cmgems_cli.training.processes import Processes
 
 
@@ -48,7 +49,7 @@ class LabelledBatch:
     Attributes
     ----------
     input_ids : int64 tensor, shape (rows, longest)
-    attention_mask : int64 tensor of the same shape, or None
+    attention_mask : int64 tensor of the same shape, Packing or None
         As in `MicroBatch`.
     labels : int64 tensor, shape (rows,)
         Classes; all `NO_LABEL` in the batch of a process that has no share of a step.
@@ -59,7 +60,7 @@ class LabelledBatch:
     """
 
     input_ids: torch.Tensor
-    attention_mask: torch.Tensor | None
+    attention_mask: torch.Tensor | Packing | None
     labels: torch.Tensor
     rows: NDArray[np.int64]
     index: int
@@ -70,7 +71,12 @@ class LabelledBatch:
 
 
 def lay_out(
-    data: Labelled, rows: NDArray[np.int64], parts: Sequence[NDArray[np.int64]], processes: Processes
+    data: Labelled,
+    rows: NDArray[np.int64],
+    parts: Sequence[NDArray[np.int64]],
+    processes: Processes,
+    *,
+    packed: bool = False,
 ) -> list[LabelledBatch]:
     """Lay this process's share of micro-batches out: part i goes to process i mod world.
 
@@ -80,12 +86,14 @@ def lay_out(
     rows : int64, shape (n,)
         The rows wanted.
     parts : list of int64 arrays
-        Indices into `rows`, from `cut`.
+        Indices into `rows`, from `cut`, or from `share` to be packed.
+    processes : Processes
+    packed : bool, default False
     """
     batches = []
     for index in range(processes.rank, len(parts), processes.world):
         chosen = rows[parts[index]]
-        input_ids, mask = pad(data.token_ids, data.offsets, chosen)
+        input_ids, mask = (pack if packed else pad)(data.token_ids, data.offsets, chosen)
         batches.append(LabelledBatch(input_ids, mask, torch.from_numpy(data.labels[chosen]), chosen, index))
     return batches
 
@@ -131,6 +139,8 @@ class LabelledSteps:
         Cut micro-batches whatever the number of processes. Needed where the model draws dropout, which
         is a function of the micro-batch: with it some processes may have nothing to do, without it the
         draws would depend on their number.
+    packed : bool
+        Pack micro-batches instead of padding them (`encoder.packs_sequences`).
     """
 
     data: Labelled
@@ -139,6 +149,7 @@ class LabelledSteps:
     seed: int
     processes: Processes
     fixed_cut: bool
+    packed: bool = False
 
     @property
     def steps_per_epoch(self) -> int:
@@ -157,7 +168,7 @@ class LabelledSteps:
         """Make step `step` (from 1)."""
         rows = self.rows_of(step)
         parts = self._parts(rows)
-        batches = lay_out(self.data, rows, parts, self.processes)
+        batches = lay_out(self.data, rows, parts, self.processes, packed=self.packed)
         if not batches:
             batches = [self._nothing(rows[parts[0][:1]], self.processes.rank)]
         epoch = (step - 1) // self.steps_per_epoch + 1
@@ -170,15 +181,19 @@ class LabelledSteps:
 
     def _parts(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         shared_by = 1 if self.fixed_cut else min(self.processes.world, len(rows))
-        return cut(self.data.lengths()[rows], self.max_batch_tokens, multiple_of=shared_by)
+        lengths = self.data.lengths()[rows]
+        return (share if self.packed else cut)(lengths, self.max_batch_tokens, multiple_of=shared_by)
 
     def _nothing(self, rows: NDArray[np.int64], index: int) -> LabelledBatch:
         """Return a batch whose loss and gradients are 0, for a process without a share of the step."""
-        input_ids, mask = pad(self.data.token_ids, self.data.offsets, rows)
+        input_ids, mask = (pack if self.packed else pad)(self.data.token_ids, self.data.offsets, rows)
         labels = torch.full((len(rows),), NO_LABEL, dtype=torch.int64)
         return LabelledBatch(input_ids, mask, labels, rows, index)
 
 
-def evaluation_batches(data: Labelled, max_batch_tokens: int, processes: Processes) -> list[LabelledBatch]:
-    """Return this process's share of all rows, sorted by length, cut whatever the number of processes."""
-    return lay_out(data, np.arange(len(data)), cut(data.lengths(), max_batch_tokens), processes)
+def evaluation_batches(
+    data: Labelled, max_batch_tokens: int, processes: Processes, *, packed: bool = False
+) -> list[LabelledBatch]:
+    """Return this process's share of all rows as micro-batches, cut whatever the number of processes."""
+    parts = (share if packed else cut)(data.lengths(), max_batch_tokens)
+    return lay_out(data, np.arange(len(data)), parts, processes, packed=packed)

@@ -10,6 +10,7 @@ from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.genome.vocabulary import vocabulary_size
 from cmgems_cli.masking import WITHOUT_RANKS, Strategy
+from cmgems_cli.modeling.encoder import packs_sequences
 from cmgems_cli.modeling.folder import digest_of_model_folder, load_masked_lm
 from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
 from cmgems_cli.modeling.presets import PRESETS
@@ -91,6 +92,7 @@ def open_run(
         options.max_batch_tokens,
         options.seed,
         processes,
+        packs_sequences(processes.device, precision),
     )
     return PretrainingRun(
         corpus,

@@ -19,8 +19,11 @@ WARMUP_SHARE = 0.05
 EVALUATIONS = 20
 # ours: two steps' worth of sequences, about 29,000 masked tokens.
 EVAL_SEQUENCES = 500
-# ours: 16 sequences of 512, the fastest measured on a CPU (docs/log.md); 64 on a CUDA card.
+# ours: 16 sequences of 512, the fastest measured on a CPU (docs/log.md); 64 on a CUDA card, and as many more
+# of the small models as make a micro-batch worth its launches.
 BATCH_TOKENS = {"cpu": 8_192, "cuda": 32_768}
+CUDA_BATCH_TOKENS_OF_SMALL = 131_072
+SMALL_MODELS = ("logo", "tiny")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class PretrainingOptions:
         A perplexity ("1.0") or a share of the last one ("2%").
     precision : str
         auto, fp32 or bf16.
+    compile : bool
+        Compile training steps (`Engine.compile`).
     seed : int
     """
 
@@ -63,6 +68,7 @@ class PretrainingOptions:
     switch_threshold: str
     save_every: int
     precision: str
+    compile: bool
     seed: int
 
     def recipe(self) -> Recipe:
@@ -88,6 +94,7 @@ def pretraining_options(
     switch_threshold: str = "1.0",
     save_every: int | None = None,
     precision: str = "auto",
+    compile: bool = False,
     seed: int = 42,
 ) -> PretrainingOptions:
     """Fill in the defaults, which depend on one another and on the device, and refuse what cannot work.
@@ -115,7 +122,7 @@ def pretraining_options(
         init=init,
         steps=steps,
         global_batch=global_batch,
-        max_batch_tokens=max_batch_tokens or BATCH_TOKENS[device_type],
+        max_batch_tokens=max_batch_tokens or batch_tokens(device_type, model),
         learning_rate=learning_rate,
         warmup_steps=warmup_steps,
         mask_rate=mask_rate,
@@ -125,5 +132,13 @@ def pretraining_options(
         switch_threshold=switch_threshold,
         save_every=save_every or eval_every,
         precision=precision,
+        compile=compile,
         seed=seed,
     )
+
+
+def batch_tokens(device_type: str, model: str) -> int:
+    """Return the default bound on a micro-batch, in tokens, for a preset or a folder of unknown size."""
+    if device_type == "cuda" and model in SMALL_MODELS:
+        return CUDA_BATCH_TOKENS_OF_SMALL
+    return BATCH_TOKENS[device_type]

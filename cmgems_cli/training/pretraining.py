@@ -15,7 +15,7 @@ from cmgems_cli.masking.curriculum import Curriculum, is_unlearnt, parse_thresho
 from cmgems_cli.modeling.folder import save_model
 from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
 from cmgems_cli.modeling.presets import PRESETS
-from cmgems_cli.training.batching import MicroBatch
+from cmgems_cli.training.batching import MicroBatch, n_real_tokens
 from cmgems_cli.training.engine import Engine
 from cmgems_cli.training.metrics import METRICS
 from cmgems_cli.training.options import PretrainingOptions
@@ -74,7 +74,7 @@ class PretrainingRun(Run[Step]):
             **{
                 name: value
                 for name, value in asdict(options).items()
-                if name not in {"save_every", "precision"}
+                if name not in {"save_every", "precision", "compile"}
             },
             "k": corpus.k,
             # A folder is named by its digest among the inputs: no path enters an artifact's digest.
@@ -87,6 +87,8 @@ class PretrainingRun(Run[Step]):
         engine = Engine(
             module, _forward, options.recipe(), processes=processes, precision=precision, seed=options.seed
         )
+        if options.compile:
+            engine.compile()
         super().__init__(engine, kind="model", params=params, inputs=inputs, out=out)
         self.curriculum = Curriculum(
             options.strategy,
@@ -117,12 +119,13 @@ class PretrainingRun(Run[Step]):
         # Evenly spaced, since the batches are sorted by length.
         chosen = made.batches[:: max(1, len(made.batches) // count)][:count]
         elapsed = self._timed_step(2, chosen)
-        real = sum(_real_tokens(batch) for batch in chosen)
-        padded = sum(batch.input_ids.numel() for batch in made.batches)
+        real = sum(n_real_tokens(batch.attention_mask, batch.input_ids) for batch in chosen)
+        laid_out = sum(batch.input_ids.numel() for batch in made.batches)
+        tokens = sum(n_real_tokens(batch.attention_mask, batch.input_ids) for batch in made.batches)
         return {
             "tokens_per_s": real / elapsed,
             "memory_bytes": float(_peak_memory(self.processes.device)),
-            "padding_share": 1.0 - sum(_real_tokens(batch) for batch in made.batches) / padded,
+            "padding_share": 1.0 - tokens / laid_out,
         }
 
     def _timed_step(self, step: int, batches: list[MicroBatch]) -> float:
@@ -204,6 +207,7 @@ class PretrainingRun(Run[Step]):
                 device=device_name(self.processes.device),
                 processes=self.processes.world,
                 precision=self.precision,
+                compiled=self.options.compile,
                 threads=torch.get_num_threads(),
             ),
         )
@@ -211,10 +215,6 @@ class PretrainingRun(Run[Step]):
 
 def _without_path(source: str | None) -> str | None:
     return source if source is None or source == "random" or source in PRESETS else "folder"
-
-
-def _real_tokens(batch: MicroBatch) -> int:
-    return batch.input_ids.numel() if batch.attention_mask is None else int(batch.attention_mask.sum())
 
 
 def _peak_memory(device: torch.device) -> int:

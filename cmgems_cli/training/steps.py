@@ -16,7 +16,7 @@ from cmgems_cli.masking import Strategy
 from cmgems_cli.masking.corruption import corrupt_batch
 from cmgems_cli.masking.curriculum import Curriculum
 from cmgems_cli.masking.strategies import mask_batch
-from cmgems_cli.training.batching import MicroBatch, cut, pad_batches
+from cmgems_cli.training.batching import MicroBatch, cut, lay_out_masked, share
 from cmgems_cli.training.processes import Processes
 
 
@@ -63,6 +63,8 @@ class StepMaker:
         Bound on a micro-batch, padding included.
     seed : int
     processes : Processes
+    packed : bool
+        Pack micro-batches instead of padding them (`encoder.packs_sequences`).
     """
 
     corpus: Corpus
@@ -73,6 +75,7 @@ class StepMaker:
     max_batch_tokens: int
     seed: int
     processes: Processes
+    packed: bool = False
 
     def training_step(self, step: int, curriculum: Curriculum) -> Step:
         """Make training step `step` (1-based) under the curriculum's present strategy."""
@@ -125,7 +128,9 @@ class StepMaker:
             sequence_indices=indices,
         )
         lengths = np.diff(offsets) + 2
-        parts = cut(lengths, self.max_batch_tokens, multiple_of=self.processes.world)
         rank, world = self.processes.rank, self.processes.world
-        batches = pad_batches(input_ids, offsets, masked_index, labels, parts, rank=rank, world=world)
+        parts = (share if self.packed else cut)(lengths, self.max_batch_tokens, multiple_of=world)
+        batches = lay_out_masked(
+            input_ids, offsets, masked_index, labels, parts, packed=self.packed, rank=rank, world=world
+        )
         return Step(batches, len(labels), int(lengths.sum()), len(labels) / max(1, len(token_ids)), labels)

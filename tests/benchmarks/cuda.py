@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,6 +23,7 @@ import torch
 from transformers import BertConfig, BertForMaskedLM
 
 from cmgems_cli.console import Console
+from cmgems_cli.modeling.encoder import Packing
 from cmgems_cli.modeling.presets import bert_config
 from cmgems_cli.training.opening import open_run
 from cmgems_cli.training.options import pretraining_options
@@ -52,8 +54,10 @@ def useful_flop(made: Step, config: BertConfig) -> float:
     total = 0.0
     for batch in made.batches:
         mask = batch.attention_mask
-        b, t = batch.input_ids.shape
-        lengths = torch.full((b,), t) if mask is None else mask.sum(1)
+        if isinstance(mask, Packing):
+            lengths = mask.bounds[:-1].diff()
+        else:
+            lengths = (batch.input_ids != 0).sum(1)
         tokens, n_masked = int(lengths.sum()), len(batch.labels)
         total += 6.0 * tokens * (layers * attention_weights + (layers - 1) * ffn_weights)
         total += 12.0 * layers * width * float((lengths.double() ** 2).sum())
@@ -62,22 +66,22 @@ def useful_flop(made: Step, config: BertConfig) -> float:
 
 
 def engine_rates(run: PretrainingRun, steps: int) -> tuple[float, float]:
-    """Return (real tokens/s, useful FLOP/s) of the engine as `cmgems pretrain` drives it."""
+    """Return (real tokens/s, useful FLOP/s) of the engine as `cmgems pretrain` drives it, medians over steps."""
     config = run.module.bert_lm.config
     made = run.maker.training_step(1, run.curriculum)
-    tokens = flop = 0.0
-    started = 0.0
-    for step in range(1, steps + 4):
-        if step == 4:  # the first three warm up
-            torch.cuda.synchronize()
-            started, tokens, flop = time.perf_counter(), 0.0, 0.0
+    tokens, flop = [], []
+    for step in range(1, 2 * steps + 1):
+        torch.cuda.synchronize()
+        started = time.perf_counter()
         loss = run.engine.step(step, made.batches, made.n_targets)
-        tokens, flop = tokens + made.n_tokens, flop + useful_flop(made, config)
-        made = run.maker.training_step(step + 1, run.curriculum)
+        upcoming = run.maker.training_step(step + 1, run.curriculum)
         loss.item()
-    torch.cuda.synchronize()
-    seconds = time.perf_counter() - started
-    return tokens / seconds, flop / seconds
+        seconds = time.perf_counter() - started
+        if step > steps:  # the first half warms up, and compiles
+            tokens.append(made.n_tokens / seconds)
+            flop.append(useful_flop(made, config) / seconds)
+        made = upcoming
+    return median(tokens), median(flop)
 
 
 class Sequences(torch.utils.data.Dataset[dict[str, Any]]):
@@ -90,11 +94,11 @@ class Sequences(torch.utils.data.Dataset[dict[str, Any]]):
             for batch in made.batches:
                 labels = torch.full((batch.input_ids.numel(),), -100)
                 labels[batch.masked_index] = batch.labels
-                lengths = (batch.input_ids != 0).sum(1).tolist()
-                for ids, own, n in zip(
-                    batch.input_ids, labels.view(batch.input_ids.shape), lengths, strict=True
-                ):
-                    self.rows.append({"input_ids": ids[:n], "labels": own[:n]})
+                packing = batch.attention_mask
+                assert isinstance(packing, Packing)
+                for start, stop in pairwise(packing.bounds[:-1].tolist()):
+                    row = {"input_ids": batch.input_ids[0, start:stop], "labels": labels[start:stop]}
+                    self.rows.append(row)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -63,7 +63,7 @@ def test_loss_and_gradients_equal_those_of_stock_bert(
     expected.backward()
     stock = gradients(model)
 
-    monkeypatch.setattr(encoder, "packs_queries", lambda states: device_path == "cpu")
+    monkeypatch.setattr(encoder, "asks_for_chosen_tokens", lambda states: device_path == "cpu")
     mask = None if min(lengths) == width else b["attention_mask"]
     loss = MaskedPositionsLM(model)(b["input_ids"], mask, b["masked_index"], b["labels"])
     loss.backward()

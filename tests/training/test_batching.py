@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cmgems_cli.errors import UsageError
 from cmgems_cli.genome.order import training_order
-from cmgems_cli.training.batching import BATCH_OVERHEAD_TOKENS, cut, pad_batches
+from cmgems_cli.training.batching import BATCH_OVERHEAD_TOKENS, cut, lay_out_masked
 
 
 @given(st.lists(st.integers(3, 512), min_size=1, max_size=80), st.integers(512, 4096), st.integers(1, 4))
@@ -81,12 +81,12 @@ def test_the_training_stream_can_be_entered_anywhere(first: int, count: int, n_t
     assert np.array_equal(epochs, whole_epochs[first:])
 
 
-def test_pad_batches_by_hand() -> None:
+def test_lay_out_masked_by_hand() -> None:
     # Sequences 10 11 12 | 20 | 30 31; positions 1 of the first and 0 of the last are predicted.
     token_ids = np.array([10, 4, 12, 20, 4, 31], np.int32)
     offsets = np.array([0, 3, 4, 6])
     batches = [np.array([0, 2]), np.array([1])]
-    long, short = pad_batches(token_ids, offsets, np.array([1, 4]), np.array([11, 30], np.int32), batches)
+    long, short = lay_out_masked(token_ids, offsets, np.array([1, 4]), np.array([11, 30], np.int32), batches)
     assert long.input_ids.tolist() == [[2, 10, 4, 12, 3], [2, 4, 31, 3, 0]]
     assert long.attention_mask is not None
     assert long.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
@@ -99,7 +99,7 @@ def test_pad_batches_by_hand() -> None:
 
 
 @given(st.data())
-def test_pad_batches_matches_a_slow_layout(data: st.DataObject) -> None:
+def test_lay_out_masked_matches_a_slow_layout(data: st.DataObject) -> None:
     lengths = data.draw(st.lists(st.integers(1, 12), min_size=2, max_size=20))
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     token_ids = np.arange(5, 5 + offsets[-1], dtype=np.int32)
@@ -108,7 +108,7 @@ def test_pad_batches_matches_a_slow_layout(data: st.DataObject) -> None:
     labels = token_ids[masked_index] + 1000
     batches = cut(np.array(lengths) + 2, 40, multiple_of=2)
     laid_out = [
-        pad_batches(token_ids, offsets, masked_index, labels, batches, rank=r, world=2) for r in (0, 1)
+        lay_out_masked(token_ids, offsets, masked_index, labels, batches, rank=r, world=2) for r in (0, 1)
     ]
     ordered = [laid_out[i % 2][i // 2] for i in range(len(batches))]
     seen = 0
