@@ -18,6 +18,7 @@ from cmgems_cli.commands import (
     build_fewshot,
     build_pmi,
     demo,
+    doctor,
     embed,
     evaluate,
     fetch,
@@ -121,4 +122,5 @@ app.command("show-masks")(show_masks.show_masks)
 app.command("ttest")(ttest.ttest)
 app.command("fetch")(fetch.fetch)
 app.command("info")(info.info)
+app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

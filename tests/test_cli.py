@@ -19,6 +19,7 @@ COMMANDS = [
     "pretrain",
     "finetune",
     "fetch",
+    "doctor",
     "info",
     "demo",
     "ttest",

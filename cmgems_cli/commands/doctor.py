@@ -1,0 +1,110 @@
+"""`cmgems doctor`: what this machine is, what would run on it and how fast, and what to change."""
+
+import platform
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cmgems_cli import options
+from cmgems_cli.console import Console, amount, duration
+from cmgems_cli.errors import CmgemsError
+
+if TYPE_CHECKING:
+    from cmgems_cli.training.examination import Findings
+
+
+def doctor(
+    model: Annotated[
+        Literal["dnabert", "logo", "tiny"] | None,
+        typer.Option("--model", help="Which to time.", show_default="dnabert on CUDA, logo on a CPU"),
+    ] = None,
+    device: options.Device = "auto",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
+    """Examine the machine: versions, devices, speed, room, and what to change.
+
+    Speed is measured by pretraining steps on the human sequence that ships with
+    the package; hours are that speed over the tokens of the paper's recipe.
+
+    Example: cmgems doctor
+    """
+    console = Console(quiet=quiet, json=json)
+    try:
+        from cmgems_cli.training.examination import STEPS, advice, examine, faults
+    except (ImportError, OSError) as error:
+        raise CmgemsError(
+            f"a library that training needs cannot be loaded ({error}); install it again: pip install"
+            " --force-reinstall torch transformers"
+        ) from None
+    from cmgems_cli.fetching.sources import offline
+
+    console.say("timing pretraining steps …")
+    found = examine(device, model, offline())
+    wrong, better = faults(found), advice(found)
+    console.result(
+        {
+            "versions": {
+                version.name: {"found": version.found, "needed": version.needed, "fits": version.fits}
+                for version in found.versions
+            },
+            "platform": platform.platform(),
+            "devices": [asdict(one) for one in found.devices],
+            "cores": found.cores,
+            "threads": found.threads,
+            "probe": {
+                **asdict(found.probe),
+                "hours_1000_steps": found.probe.recipe_s / 3600 * 1000 / STEPS,
+                "hours_10000_steps": found.probe.recipe_s / 3600 * 10_000 / STEPS,
+            },
+            "room": [{**asdict(room), "enough": room.enough} for room in found.rooms],
+            "faults": wrong,
+            "advice": better,
+        }
+    )
+    _show(console, found, wrong, better)
+
+
+def _show(console: Console, found: "Findings", wrong: list[str], better: list[str]) -> None:
+    probe = found.probe
+    console.table(
+        f"versions, on {platform.platform()}",
+        ["package", "found", "needed"],
+        [
+            [one.name, one.found or "none", (one.needed or "any") + ("" if one.fits else "  does not fit")]
+            for one in found.versions
+        ],
+    )
+    console.table(
+        f"devices; {found.cores:g} cores, torch uses {found.threads} of them on the CPU",
+        ["device", "model", "memory", "free", "bf16"],
+        [[d.name, d.model, _bytes(d.memory_bytes), _bytes(d.free_bytes), d.bf16] for d in found.devices],
+    )
+    console.table(
+        f"what would run, timed with {probe.model} ({amount(probe.parameters)} parameters)",
+        ["what", "value"],
+        [
+            ["device", probe.device],
+            ["precision", probe.precision],
+            ["attention", probe.attention],
+            ["tokens a micro-batch", f"{probe.max_batch_tokens:,}"],
+            ["tokens a second", f"{probe.tokens_per_s:,.0f}"],
+            ["1,000 steps (paper, Table 6)", duration(probe.recipe_s / 10)],
+            ["10,000 steps (paper, Table 2)", duration(probe.recipe_s)],
+        ],
+    )
+    console.table(
+        "room for the full recipe",
+        ["what", "where", "takes", "free", "enough"],
+        [[r.what, r.where, _bytes(r.needed_bytes), _bytes(r.free_bytes), r.enough] for r in found.rooms],
+    )
+    rows = [["has to change", sentence] for sentence in wrong] + [
+        ["may help", sentence] for sentence in better
+    ]
+    console.table("what to change", ["", "what"], rows or [["nothing", "all fits"]])
+
+
+def _bytes(number: int | None) -> str | None:
+    return None if number is None else f"{amount(number)}B"
