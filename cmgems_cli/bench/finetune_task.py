@@ -85,6 +85,7 @@ def find_task(data: Path, shots: int | None = None) -> FoundTask:
     if not data.exists():
         raise InputError(
             f"{data} does not exist; needed a folder with train, dev and test.csv, or a few-shot TSV"
+            " (GUE: `cmgems fetch gue`)"
         )
     known = gue_task_at(data)
     if data.is_dir():

@@ -91,8 +91,8 @@ def _show(console: Console, found: "Findings", wrong: list[str], better: list[st
             ["attention", probe.attention],
             ["tokens a micro-batch", f"{probe.max_batch_tokens:,}"],
             ["tokens a second", f"{probe.tokens_per_s:,.0f}"],
-            ["1,000 steps (paper, Table 6)", duration(probe.recipe_s / 10)],
-            ["10,000 steps (paper, Table 2)", duration(probe.recipe_s)],
+            ["1,000 steps (paper, Table 6)", _time(probe.recipe_s / 10)],
+            ["10,000 steps (paper, Table 2)", _time(probe.recipe_s)],
         ],
     )
     console.table(
@@ -104,6 +104,10 @@ def _show(console: Console, found: "Findings", wrong: list[str], better: list[st
         ["may help", sentence] for sentence in better
     ]
     console.table("what to change", ["", "what"], rows or [["nothing", "all fits"]])
+
+
+def _time(seconds: float) -> str:
+    return duration(seconds) if seconds < 48 * 3600 else f"{seconds / 86400:,.1f} days"
 
 
 def _bytes(number: int | None) -> str | None:

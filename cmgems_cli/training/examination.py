@@ -12,6 +12,7 @@ import torch
 from cmgems_cli import workspace
 from cmgems_cli.artifacts import is_finished
 from cmgems_cli.genome.preparation import prepare_genome
+from cmgems_cli.modeling.encoder import packs_sequences
 from cmgems_cli.modeling.presets import PRESETS
 from cmgems_cli.training.machine import (
     Device,
@@ -118,6 +119,8 @@ def _is_small(model: str) -> bool:
 
 def attention_of(model: str, device: torch.device, precision: str) -> str:
     """Return which attention pretraining takes, in words."""
+    if packs_sequences(device, precision):
+        return "FlashAttention over packed sequences"
     if device.type == "cpu" and PRESETS[model].dropout > 0:
         return "explicit, with dropout drawn 16 bits an element"
     return "torch's fused attention over padded batches"

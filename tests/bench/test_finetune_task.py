@@ -87,7 +87,7 @@ def test_data_of_no_known_task_go_by_their_names(tmp_path: Path) -> None:
 
 
 def test_a_path_to_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nowhere does not exist; needed a folder with train, dev and test"):
+    with pytest.raises(InputError, match=r"nowhere does not exist; needed a folder .*`cmgems fetch gue`"):
         find_task(tmp_path / "nowhere")
     table(tmp_path / "train.csv", 4, 1)
     with pytest.raises(InputError, match=r"no dev\.csv"):

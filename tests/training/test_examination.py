@@ -128,10 +128,14 @@ def test_the_size_of_a_corpus_is_foreseen(tmp_path: Path, monkeypatch: pytest.Mo
     assert foreseen == pytest.approx(taken, rel=0.03)
 
 
-def test_attention_is_told_as_it_is() -> None:
+def test_attention_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     assert "dropout" in attention_of("dnabert", cpu, "bf16")
     assert "fused" in attention_of("logo", cpu, "fp32")
+    card = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    assert "FlashAttention" in attention_of("dnabert", card, "bf16")
+    assert "fused" in attention_of("dnabert", card, "fp32")
 
 
 def test_a_model_is_measured_on_this_machine() -> None:
