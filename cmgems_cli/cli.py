@@ -24,12 +24,15 @@ from cmgems_cli.commands import (
     fetch,
     finetune,
     info,
+    overview,
     predict,
     prepare_genome,
     pretrain,
+    report,
     show_masks,
     ttest,
 )
+from cmgems_cli.console import Console
 from cmgems_cli.errors import CmgemsError, Interrupted
 
 
@@ -39,9 +42,16 @@ class _OneLineErrors(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         # Every option has its variable, by one rule that the help states once instead of at each.
-        for command in (self, *self.commands.values()):
+        for command in self.commands.values():
             for parameter in command.params:
                 parameter.show_envvar = False  # type: ignore[attr-defined]
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the options of `cmgems` itself; those of shell completion are added after `__init__`."""
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
+            parameter.show_envvar = False  # type: ignore[attr-defined]
+        return parameters
 
     def main(self, args: Any = None, standalone_mode: bool = True, **extra: Any) -> Any:  # type: ignore[override]
         if not standalone_mode:
@@ -93,7 +103,7 @@ def _version(wanted: bool) -> None:
 
 app = typer.Typer(
     cls=_OneLineErrors,
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"auto_envvar_prefix": "CMGEMS", "help_option_names": ["-h", "--help"]},
     epilog="Any option can also come from the environment (CMGEMS_PRETRAIN_STEPS=1000) or from a --config file.",
@@ -103,11 +113,13 @@ app = typer.Typer(
 
 @app.callback()
 def _main(
+    ctx: typer.Context,
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Print the version."
     ),
 ) -> None:
-    pass
+    if ctx.invoked_subcommand is None:
+        overview.show_overview(Console())
 
 
 app.command("prepare-genome")(prepare_genome.prepare_genome)
@@ -120,6 +132,7 @@ app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
 app.command("show-masks")(show_masks.show_masks)
 app.command("ttest")(ttest.ttest)
+app.command("report")(report.report)
 app.command("fetch")(fetch.fetch)
 app.command("info")(info.info)
 app.command("doctor")(doctor.doctor)

@@ -1,0 +1,184 @@
+"""`cmgems` alone: the pipeline at a glance, what the workspace holds of it, and the command to give next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cmgems_cli import workspace
+from cmgems_cli.artifacts import Manifest, is_finished, read_manifest
+from cmgems_cli.console import Console
+from cmgems_cli.errors import InputError
+
+# Folders of one stage that are listed, the newest ones; a screen is 24 lines.
+SHOWN = 3
+
+DONE, BEGUN, DAMAGED, NOTHING = "✓", "…", "✗", "–"
+STYLE = {DONE: "green", BEGUN: "yellow", DAMAGED: "red", NOTHING: "dim"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A folder of the workspace.
+
+    Attributes
+    ----------
+    path : Path
+    mark : str
+        DONE, BEGUN or DAMAGED.
+    words : str
+        What is in it.
+    stats : dict
+        The manifest's, if it is done; else empty.
+    params : dict
+        Likewise.
+    """
+
+    path: Path
+    mark: str
+    words: str
+    stats: dict[str, Any]
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command of the pipeline, what it is for, and what it left in the workspace, newest first."""
+
+    command: str
+    purpose: str
+    found: tuple[Found, ...]
+
+    @property
+    def done(self) -> tuple[Found, ...]:
+        """What is finished and whole."""
+        return tuple(found for found in self.found if found.mark == DONE)
+
+
+def show_overview(console: Console) -> None:
+    """Print the pipeline, the state of the workspace and the next command. Reads manifests only."""
+    stages = look()
+    command, why = next_command(stages)
+    lines: list[list[tuple[str, str]]] = [
+        [("cmgems", "bold"), (": from a genome to a pretrained, judged DNA language model", "")],
+        [(f"workspace: {workspace.workspace()}", "")],
+        [],
+    ]
+    for number, stage in enumerate(stages, start=1):
+        heading = (f"{number} {stage.command:<15}", "bold")
+        if not stage.found:
+            lines.append([heading, (f"{NOTHING} ", STYLE[NOTHING]), (stage.purpose, "dim")])
+        for at, found in enumerate(stage.found[:SHOWN]):
+            start = (" " * len(heading[0]), "") if at else heading
+            lines.append([start, (f"{found.mark} ", STYLE[found.mark]), (f"{found.path}: {found.words}", "")])
+        if len(stage.found) > SHOWN:
+            more = f"and {len(stage.found) - SHOWN} more in {stage.found[0].path.parent}"
+            lines.append([(" " * (len(heading[0]) + 2), ""), (more, "dim")])
+    lines += [[], [("next: ", ""), (command, "bold")], [(f"      {why}", "dim")]]
+    lines += [[("all commands: cmgems --help", "dim")]]
+    console.lines(lines)
+
+
+def look() -> list[Stage]:
+    """Return the stages with what the workspace holds of each."""
+    work = workspace.workspace()
+    corpus, pmi = workspace.corpus_folder(), workspace.pmi_folder()
+    return [
+        Stage("prepare-genome", "FASTA → training sequences", _states([corpus], "corpus")),
+        Stage("build-pmi", "k-mers ranked by NPMI", _states([pmi], "pmi")),
+        Stage("pretrain", "a masked language model", _states(_folders(work / "models"), "model")),
+        Stage(
+            "finetune", "a classifier of your own task", _states(_folders(work / "finetuned"), "classifier")
+        ),
+        Stage("evaluate", "every task of a benchmark", _states(_folders(work / "scores"), "scores")),
+    ]
+
+
+def next_command(stages: list[Stage]) -> tuple[str, str]:
+    """Return the command that goes on from here, and what it does."""
+    corpus, pmi, models, classifiers, scores = stages
+    begun = next((found for stage in stages for found in stage.found if found.mark == BEGUN), None)
+    if not corpus.done:
+        fasta = workspace.downloads_folder() / "hg38.fa.gz"
+        genome = fasta if fasta.is_file() else "GENOME.fa.gz"
+        why = "your own FASTA, or the human genome by `cmgems fetch grch38`; to try all: `cmgems demo`"
+        return f"cmgems prepare-genome {genome}", why
+    if not pmi.done:
+        return "cmgems build-pmi", "ranks the k-mers of the corpus: seconds"
+    if begun:
+        return f"the same cmgems command that began {begun.path}", "it goes on from its last checkpoint"
+    if not models.done:
+        return "cmgems pretrain --strategy cm-gems", "with --dry-run first: how long it would take here"
+    model = models.done[0].path
+    if not classifiers.done and not scores.done:
+        return f"cmgems finetune {model} DATA", "DATA: a folder with train, dev and test.csv"
+    if not scores.done:
+        why = "DNA: FASTA, CSV or TSV; whole chromosomes with --window and --stride"
+        return f"cmgems predict {classifiers.done[0].path} DNA", why
+    newest = scores.done[0]
+    rivals = [found for found in scores.done[1:] if _tasks(found) == _tasks(newest)]
+    if rivals:
+        return (
+            f"cmgems ttest {rivals[0].path} {newest.path}",
+            "which of the two is better, if that can be told",
+        )
+    why = "the same with the options of the first, from random weights: what did pretraining give?"
+    return f"cmgems evaluate {model} --init random --bench {newest.params['bench']}", why
+
+
+def _tasks(scores: Found) -> tuple[Any, ...]:
+    return tuple(scores.params.get(name) for name in ("bench", "tasks", "shots"))
+
+
+def _folders(parent: Path) -> list[Path]:
+    """Return the folders in `parent`, the newest first; those under a dot are work in progress."""
+    if not parent.is_dir():
+        return []
+    there = [path for path in parent.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return sorted(there, key=lambda path: (-path.stat().st_mtime, path.name))
+
+
+def _states(folders: list[Path], kind: str) -> tuple[Found, ...]:
+    return tuple(found for folder in folders for found in _state(folder, kind))
+
+
+def _state(folder: Path, kind: str) -> Iterator[Found]:
+    if is_finished(folder):
+        try:
+            manifest = read_manifest(folder, kind)
+        except InputError as error:
+            yield Found(folder, DAMAGED, str(error), {}, {})
+            return
+        yield Found(folder, DONE, _words(manifest), manifest.stats, manifest.params)
+    elif words := _begun(folder):
+        yield Found(folder, BEGUN, words, {}, {})
+    elif (folder / "config.json").is_file():
+        yield Found(folder, DONE, "weights from elsewhere", {}, {})
+
+
+def _begun(folder: Path) -> str:
+    """Say how far an unfinished run is, nothing if the folder is none."""
+    steps = [path.name.removeprefix("step_") for path in folder.glob("checkpoints/step_*")]
+    if steps:
+        return f"unfinished, saved after step {int(max(steps)):,}"
+    runs = [path for path in folder.glob("runs/*") if path.is_dir()]
+    if runs:
+        return f"unfinished, {sum(map(is_finished, runs))} run(s) done"
+    return "unfinished" if (folder / "metrics.jsonl").is_file() else ""
+
+
+def _words(manifest: Manifest) -> str:
+    """Say in a few words what a finished artifact is."""
+    stats, params = manifest.stats, manifest.params
+    if manifest.kind == "corpus":
+        return f"{stats['sequences']:,} sequences from {stats['bases']:,} bases"
+    if manifest.kind == "pmi":
+        return f"{stats['ranked']:,} {params['k']}-mers ranked"
+    if manifest.kind == "model":
+        at = stats.get("switched_at_step")
+        return f"{stats['steps']:,} steps" + (f", switched after {at:,}" if at else "")
+    if manifest.kind == "classifier":
+        return f"test MCC × 100 {100 * stats['mcc']:.2f}, accuracy {stats['accuracy']:.3f}"
+    return f"{stats['runs']:,} runs of {params['bench']}, mean MCC × 100 {100 * stats['mean_mcc']:.2f}"

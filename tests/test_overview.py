@@ -1,0 +1,193 @@
+"""`cmgems` alone: what the workspace holds, and the next command; shell completion."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cmgems_cli.artifacts import finish_artifact
+from cmgems_cli.cli import app
+from tests.test_layers import HEAVY
+
+# What each stage's manifest must hold for one line about it.
+STATS: dict[str, dict[str, Any]] = {
+    "corpus": {"sequences": 1234, "bases": 210155},
+    "pmi": {"ranked": 3064},
+    "model": {"steps": 300, "switched_at_step": 270},
+    "classifier": {"mcc": 0.7175, "accuracy": 0.854},
+    "scores": {"runs": 9, "mean_mcc": 0.5164},
+}
+PARAMS: dict[str, dict[str, Any]] = {
+    "pmi": {"k": 6},
+    "scores": {"bench": "fewshot", "tasks": ["own"], "shots": [10]},
+}
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Return a function that finishes an artifact in the workspace `work`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CMGEMS_WORKSPACE", "work")
+
+    def _make(place: str, kind: str, age: int = 0, **stats: Any) -> Path:
+        folder = Path("work") / place
+        folder.mkdir(parents=True)
+        finish_artifact(
+            folder,
+            kind,
+            params=PARAMS.get(kind, {}),
+            inputs={},
+            stats={**STATS[kind], **stats},
+            files=[],
+            environment={},
+        )
+        os.utime(folder, (1_700_000_000 - age, 1_700_000_000 - age))
+        return folder
+
+    return _make
+
+
+def shown() -> str:
+    result = CliRunner().invoke(app, [])
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == ""
+    return result.stdout
+
+
+def next_of(text: str) -> str:
+    return next(line.removeprefix("next: ") for line in text.splitlines() if line.startswith("next: "))
+
+
+def test_an_empty_workspace_shows_the_stages_and_where_to_begin(make: Make) -> None:
+    text = shown()
+    for command in ("prepare-genome", "build-pmi", "pretrain", "finetune", "evaluate"):
+        assert f"{command} " in text
+    assert next_of(text) == "cmgems prepare-genome GENOME.fa.gz"
+    assert "cmgems demo" in text
+    assert not Path("work").exists()
+
+
+def test_a_genome_that_was_fetched_is_the_one_to_prepare(make: Make) -> None:
+    fasta = Path("work/downloads/hg38.fa.gz")
+    fasta.parent.mkdir(parents=True)
+    fasta.touch()
+    assert next_of(shown()) == f"cmgems prepare-genome {fasta}"
+
+
+def test_the_next_command_follows_the_pipeline(make: Make) -> None:
+    make("corpus", "corpus")
+    text = shown()
+    assert "work/corpus: 1,234 sequences from 210,155 bases" in text
+    assert next_of(text) == "cmgems build-pmi"
+    make("pmi", "pmi")
+    assert next_of(shown()) == "cmgems pretrain --strategy cm-gems"
+    make("models/tiny-random", "model", age=100, switched_at_step=None)
+    make("models/tiny-cm-gems", "model")
+    text = shown()
+    assert "work/models/tiny-cm-gems: 300 steps, switched after 270" in text
+    assert "work/models/tiny-random: 300 steps\n" in text
+    assert next_of(text) == "cmgems finetune work/models/tiny-cm-gems DATA"
+    make("finetuned/tiny-cm-gems-own", "classifier")
+    text = shown()
+    assert "test MCC × 100 71.75, accuracy 0.854" in text
+    assert next_of(text) == "cmgems predict work/finetuned/tiny-cm-gems-own DNA"
+    make("scores/tiny-cm-gems-fewshot", "scores")
+    assert next_of(shown()) == "cmgems evaluate work/models/tiny-cm-gems --init random --bench fewshot"
+    make("scores/tiny-cm-gems-random-fewshot", "scores", age=100)
+    assert (
+        next_of(shown())
+        == "cmgems ttest work/scores/tiny-cm-gems-random-fewshot work/scores/tiny-cm-gems-fewshot"
+    )
+
+
+def test_an_unfinished_run_is_to_be_gone_on_with(make: Make) -> None:
+    make("corpus", "corpus")
+    make("pmi", "pmi")
+    Path("work/models/logo-cm-gems/checkpoints/step_000500").mkdir(parents=True)
+    text = shown()
+    assert "… work/models/logo-cm-gems: unfinished, saved after step 500" in text
+    assert next_of(text) == "the same cmgems command that began work/models/logo-cm-gems"
+
+
+def test_an_unfinished_evaluation_counts_its_runs(make: Make) -> None:
+    make("scores/logo-gue/runs/tf-0-seed-42", "scores")
+    Path("work/scores/logo-gue/runs/tf-0-seed-43").mkdir()
+    assert "work/scores/logo-gue: unfinished, 1 run(s) done" in shown()
+
+
+def test_a_damaged_artifact_is_shown_as_such_and_does_not_count(make: Make) -> None:
+    folder = make("corpus", "corpus")
+    (folder / "manifest.json").write_text("{}")
+    text = shown()
+    assert "✗ work/corpus: " in text
+    assert "is not a readable manifest" in text
+    assert next_of(text).startswith("cmgems prepare-genome")
+
+
+def test_many_models_do_not_fill_the_screen(make: Make) -> None:
+    for number in range(6):
+        make(f"models/logo-{number}", "model", age=number)
+    text = shown()
+    assert "work/models/logo-2" in text
+    assert "work/models/logo-3" not in text
+    assert "and 3 more in work/models" in text
+
+
+def test_it_loads_no_heavy_library_and_takes_no_time(make: Make) -> None:
+    make("corpus", "corpus")
+    code = (
+        "import sys, time; from cmgems_cli.cli import app\n"
+        "try: app([])\n"
+        "except SystemExit as end: print(end.code, time.process_time(), *(set(sys.argv[1:]) & set(sys.modules)))"
+    )
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, check=True)
+    elapsed_s = time.perf_counter() - began
+    exit_code, cpu_s, *loaded = done.stdout.splitlines()[-1].split()
+    assert (exit_code, loaded) == ("0", [])
+    # 0.2 s on a quiet machine; the margin is for a busy one.
+    assert float(cpu_s) < 1.0
+    assert elapsed_s < 30
+
+
+@pytest.mark.parametrize(
+    ("words", "among"),
+    [
+        ("cmgems pre", {"prepare-genome", "pretrain", "predict"}),
+        ("cmgems pretrain --strategy cm-", {"cm-gems", "cm-step"}),
+        ("cmgems pretrain --switch", {"--switch-threshold"}),
+    ],
+)
+def test_the_shell_completes_commands_options_and_choices(words: str, among: set[str]) -> None:
+    variables = {
+        "_CMGEMS_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+    }
+    command = [sys.executable, "-c", "from cmgems_cli.cli import app; app(prog_name='cmgems')"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **variables}
+    )
+    assert set(done.stdout.split()) == among
+
+
+def test_completion_installs_for_bash(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from cmgems_cli.cli import app; app(prog_name='cmgems')"]
+    done = subprocess.run(
+        [*command, "--install-completion", "bash"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "_cmgems_completion" in (tmp_path / ".bash_completions" / "cmgems.sh").read_text()
+    assert "cmgems.sh" in (tmp_path / ".bashrc").read_text()
