@@ -49,6 +49,11 @@ def scores_folder(model: str, bench: str) -> Path:
     return workspace() / "scores" / f"{Path(model).name}-{bench}"
 
 
+def report_folder() -> Path:
+    """Return where `report` writes."""
+    return workspace() / "report"
+
+
 def benchmark_folder(bench: str) -> Path:
     """Return where `evaluate` looks for a benchmark's data."""
     return workspace() / "benchmarks" / bench

@@ -25,6 +25,7 @@ COMMANDS = [
     "ttest",
     "build-fewshot",
     "show-masks",
+    "report",
 ]
 
 

@@ -19,6 +19,7 @@ LAYERS = [
     ["modeling"],
     ["training"],
     ["bench"],
+    ["reporting"],
     ["fetching"],
     ["inference"],
     ["console", "options"],
@@ -33,7 +34,7 @@ TERMINAL_LAYERS = {"cli", "commands", "console", "options"}
 TORCH = {"torch", "transformers", "safetensors", "tokenizers"}
 TORCH_LAYERS = {"modeling", "training", "bench", "inference"}
 # What `--help` may not wait for: allowed only inside functions in the layers that it loads.
-HEAVY = {"torch", "transformers", "numba", "numpy", "scipy", "sklearn", "pyfaidx"}
+HEAVY = {"torch", "transformers", "numba", "numpy", "scipy", "sklearn", "pyfaidx", "matplotlib"}
 
 
 def modules() -> list[Path]:

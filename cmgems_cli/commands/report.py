@@ -1,0 +1,74 @@
+"""`cmgems report`: runs as one page, with pictures, methods and where every number comes from."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from cmgems_cli import options, workspace
+from cmgems_cli.console import Console, duration
+
+
+def report(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Folders that cmgems wrote, of any kind, and paper:NAME for published scores; default: all of the"
+            " workspace's. Scores are compared with the last.",
+            metavar="RUN…",
+            show_default=False,
+        ),
+    ] = None,
+    out: options.Out = None,
+    seed: options.Seed = 42,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+) -> None:
+    """Write a report of finished runs: one HTML page, and Markdown with pictures.
+
+    Models give learning curves, pmi folders the NPMI ranking, scores their tables, the paper's Figures 3 and 4
+    (for 4 name the models too), differences and mean ranks; with a methods paragraph, BibTeX and provenance.
+    Needs matplotlib: pip install 'cmgems[plots]'
+
+    Example: cmgems report cmgems-work/models/logo-cm-gems cmgems-work/scores/logo-cm-gems-gue --out report
+    """
+    started = time.perf_counter()
+    console = Console(quiet=quiet, json=json)
+    from cmgems_cli.reporting.drawing import need_matplotlib
+    from cmgems_cli.reporting.runs import read_runs, runs_of_workspace
+    from cmgems_cli.reporting.writing import PAGE, check_out, write_report
+
+    need_matplotlib()
+    out = out or workspace.report_folder()
+    check_out(out, overwrite=overwrite)
+    opened = read_runs(runs or runs_of_workspace(workspace.workspace()))
+    from cmgems_cli.reporting.document import make_document
+
+    with console.progress("report", 6, "parts") as bar:
+        document = make_document(opened, seed=seed, advance=bar.advance)
+    files = write_report(document, out, overwrite=overwrite)
+    elapsed_s = round(time.perf_counter() - started, 3)
+    console.result(
+        {
+            "out": str(out),
+            "files": files,
+            "runs": [
+                {
+                    "tag": run.tag,
+                    "named": run.named,
+                    "kind": run.kind,
+                    "digest": run.manifest and run.manifest.digest,
+                }
+                for run in opened
+            ],
+            "elapsed_s": elapsed_s,
+        }
+    )
+    console.say(
+        f"report of {len(opened)} {'run' if len(opened) == 1 else 'runs'} with {len(document.pictures)} pictures"
+        f" written in {duration(elapsed_s)}: open {out / PAGE}"
+    )

@@ -1,0 +1,190 @@
+"""The whole report, put together: what was found, how to say it, and where every number comes from."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Sequence
+
+from cmgems_cli import __version__
+from cmgems_cli.artifacts import MANIFEST
+from cmgems_cli.bench.report import ReportTable
+from cmgems_cli.bench.scores import as_printed
+from cmgems_cli.reporting.content import Code, Document, Folded, Notes, Part, Section, Table, Text
+from cmgems_cli.reporting.methods import methods_section
+from cmgems_cli.reporting.pretraining import data_section, models_section, ranking_section
+from cmgems_cli.reporting.runs import PUBLISHED, Run
+from cmgems_cli.reporting.scoring import score_sections
+
+# More inputs than this are given by number: the manifest, folded below, has them all.
+INPUTS_SHOWN = 6
+
+
+def make_document(runs: Sequence[Run], *, seed: int, advance: Callable[[float], None]) -> Document:
+    """Make the report of these runs.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        From `read_runs`; at least one.
+    seed : int
+        Of bootstrap and sign flips.
+    advance : callable
+        Called with 1 after each of six parts.
+
+    Returns
+    -------
+    Document
+        The same for the same runs and seed; no date enters it.
+
+    Raises
+    ------
+    InputError
+        If a file of a run cannot be read.
+    """
+    colours = _colours(runs)
+    found: list[Section | None] = []
+    for part in (data_section, ranking_section):
+        found.append(part(runs))
+        advance(1)
+    found.append(models_section(runs, colours))
+    advance(1)
+    found += score_sections(runs, colours, seed)
+    advance(1)
+    found.append(_classifiers(runs))
+    found.append(methods_section(runs, seed))
+    advance(1)
+    sections = [section for section in found if section]
+    document = Document("cmgems report", [_opening(runs), *sections, *_provenance(runs)])
+    advance(1)
+    return document
+
+
+def _colours(runs: Sequence[Run]) -> dict[str, int]:
+    """Return a number a label: a model has one colour in every picture."""
+    drawn = [run.label for run in runs if run.kind in ("model", "scores")]
+    return {label: index for index, label in enumerate(dict.fromkeys(drawn))}
+
+
+def _opening(runs: Sequence[Run]) -> Section:
+    rows: list[list[str | None]] = [
+        [run.tag, run.label, run.kind, run.manifest.digest[:12] if run.manifest else None] for run in runs
+    ]
+    return Section(
+        "Runs",
+        [
+            Table(ReportTable("", ["run", "name", "kind", "digest"], rows), []),
+            Text(
+                "R1, R2, … under tables and pictures say which runs their numbers come from; “Where the numbers come"
+                " from”, at the end, has each run's command, versions, seeds and digests. A digest names a result by"
+                " its content: equal digests, equal results."
+            ),
+        ],
+    )
+
+
+def _classifiers(runs: Sequence[Run]) -> Section | None:
+    chosen = [run for run in runs if run.kind == "classifier"]
+    if not chosen:
+        return None
+    rows: list[list[str | None]] = []
+    notes = []
+    for run in chosen:
+        params, stats = run.made.params, run.made.stats
+        scores = [as_printed(stats[metric], metric) for metric in ("mcc", "accuracy", "f1")]
+        shots = "" if params.get("shots") is None else f", {params['shots']} shots"
+        counts = [None if stats.get(name) is None else f"{stats[name]:,}" for name in ("n_train", "n_test")]
+        weights = "random" if params.get("init") == "random" else "pretrained"
+        rows.append([run.label, f"{params['task']}{shots}", weights, str(params["seed"]), *scores, *counts])
+        notes += [f"{run.label}: {note}." for note in stats.get("notes", [])]
+        if stats.get("collapsed"):
+            notes.append(f"{run.label} collapsed: it predicted one class for every row.")
+    columns = [
+        "classifier",
+        "task",
+        "weights",
+        "seed",
+        "MCC × 100",
+        "accuracy",
+        "macro-F1",
+        "train rows",
+        "test rows",
+    ]
+    parts: list[Part] = [
+        Table(ReportTable("Test scores", columns, rows), [run.tag for run in chosen]),
+        Text("One fine-tuning run each: how far another seed would fall is not in these numbers."),
+    ]
+    return Section("Classifiers", parts + ([Notes(notes)] if notes else []))
+
+
+# ------------------------------------------------------------------ provenance
+
+
+def _provenance(runs: Sequence[Run]) -> list[Section]:
+    opening = Text(
+        "What each run's manifest records. The digest is the sha256 of its kind, parameters, inputs, files and counts;"
+        " cmgems info FOLDER --verify checks it. Command, versions and machine are recorded beside it."
+    )
+    by_digest = {run.manifest.digest: run for run in reversed(runs) if run.manifest}
+    sections = [Section("Where the numbers come from", [opening])]
+    for run in runs:
+        sections.append(Section(f"{run.tag}: {run.label}", _origin(run, by_digest), level=3, anchor=run.tag))
+    return sections
+
+
+def _origin(run: Run, by_digest: dict[str, Run]) -> list[Part]:
+    if run.kind == PUBLISHED or run.manifest is None:
+        model = run.source.model if run.source else run.named
+        return [
+            Text(
+                f"{model}: values as printed in the paper's Tables 2, 4 and 6, shipped with cmgems {__version__}."
+            )
+        ]
+    made, around = run.manifest, run.manifest.environment
+    versions = around.get("versions", {})
+    rows: list[tuple[str, str | None]] = [
+        ("folder", run.named),
+        ("kind", f"{made.kind}, schema {made.schema}"),
+        ("digest", made.digest),
+        ("command", shlex.join(map(str, around.get("command", []))) or None),
+        ("seed", _seeds(run)),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items()) or None),
+        ("machine", "; ".join(str(around[name]) for name in ("platform", "device") if around.get(name)) or None),
+        ("precision", around.get("precision")),
+        ("processes", None if around.get("processes") is None else str(around["processes"])),
+        ("seconds", None if around.get("elapsed_s") is None else f"{around['elapsed_s']:,.1f}"),
+        *((f"input {name}", _input(digest, by_digest)) for name, digest in _inputs(made.inputs)),
+    ]  # fmt: skip
+    if len(made.inputs) > INPUTS_SHOWN:
+        rows.append(
+            (
+                "further inputs",
+                f"{len(made.inputs) - len(_inputs(made.inputs))} fine-tuning runs, in the manifest",
+            )
+        )
+    shown: list[list[str | None]] = [[name, value] for name, value in rows if value is not None]
+    return [
+        Table(ReportTable("", ["", "recorded"], shown), []),
+        Folded(
+            f"The whole {MANIFEST}", [Code(json.dumps(made.__dict__, indent=1, ensure_ascii=False), "json")]
+        ),
+    ]
+
+
+def _seeds(run: Run) -> str | None:
+    params = run.made.params
+    if params.get("seeds"):
+        return ", ".join(map(str, params["seeds"]))
+    return None if params.get("seed") is None else str(params["seed"])
+
+
+def _inputs(inputs: dict[str, str]) -> list[tuple[str, str]]:
+    """Return all of a few inputs; of many, those that are not single fine-tuning runs."""
+    if len(inputs) <= INPUTS_SHOWN:
+        return list(inputs.items())
+    return [(name, digest) for name, digest in inputs.items() if not name.startswith("runs/")]
+
+
+def _input(digest: str, by_digest: dict[str, Run]) -> str:
+    known = by_digest.get(digest)
+    return f"{digest} ({known.tag}: {known.label})" if known else digest

@@ -1,0 +1,110 @@
+"""How the pictures look, and how they become bytes: matplotlib without pyplot, no window, no global state."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from cmgems_cli.errors import CmgemsError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours for the colour-blind, without yellow (faint on white); sky blue and orange last.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#666666", "#56b4e9", "#e69f00", "#000000")
+# So that curves are also told apart in black and white.
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+GREY, PALE = "#666666", "#d9d9d9"
+
+# Inches: the text width of a page with one column; dots per inch asked for by most journals.
+WIDTH = 6.7
+DPI = 300
+
+_STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "legend.fontsize": 8.5,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "svg.fonttype": "path",  # no fonts needed where it is read
+    "svg.hashsalt": "cmgems",  # identifiers follow from the content
+}
+
+
+def need_matplotlib() -> None:
+    """Refuse where matplotlib is absent.
+
+    Raises
+    ------
+    CmgemsError
+        With the command that installs it.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise CmgemsError(
+            f"the pictures need matplotlib, which cannot be imported ({error}): pip install 'cmgems[plots]'"
+        ) from None
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in the report's style, whatever the user's own settings are."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+def rendered(figure: Figure) -> tuple[bytes, bytes]:
+    """Return a figure as SVG and as PNG: without date or version, so that equal pictures are equal bytes."""
+    svg, png = io.BytesIO(), io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    return svg.getvalue(), png.getvalue()
+
+
+def panels(
+    count: int, *, height: float, width: float = WIDTH, sharey: bool = False, width_ratios: Any = None
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with panels side by side; sizes in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    drawn = figure.subplots(1, count, sharey=sharey, squeeze=False, width_ratios=width_ratios)
+    return figure, list(drawn[0])
+
+
+def colour_of(index: int) -> str:
+    """Return the colour of the index-th model, from 0."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def line_of(index: int) -> dict[str, Any]:
+    """Return how the index-th model's curve is drawn."""
+    return {"color": colour_of(index), "linestyle": DASHES[index % len(DASHES)], "linewidth": 1.6}
+
+
+def log_scale(axes: Axes) -> None:
+    """Scale y by powers, its ticks written as plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+    axes.yaxis.set_minor_locator(NullLocator())

@@ -1,0 +1,245 @@
+"""A methods paragraph and BibTeX, put together from what the manifests record and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cmgems_cli import __version__
+from cmgems_cli.bench.statistics import RESAMPLES
+from cmgems_cli.reporting.content import Code, Part, Section, Text, listed
+from cmgems_cli.reporting.runs import PUBLISHED, Run
+
+# Names in print.
+STRATEGIES = {
+    "random": "random span masking (DNABERT)",
+    "genemask": "GENEMASK",
+    "global": "GLOBAL",
+    "cm-step": "CM-STEP",
+    "cm-gems": "CM-GEMS",
+    "random-mask": "RandomMask",
+}
+MODELS = {"dnabert": "DNABERT", "logo": "LOGO", "tiny": "tiny (64-wide, two-layer)"}
+BENCHES = {"gue": "GUE", "fewshot": "few-shot"}
+
+# The optimizer of `training.options` and of `bench.finetune_task`; both are fixed (method, sections 6 and 7).
+PRETRAINING_OPTIMIZER = (
+    "AdamW (betas 0.9 and 0.98, epsilon 1e-6, weight decay 0.01, gradient norm clipped at 1)"
+)
+
+# What a group of models pretrained alike shares.
+_ALIKE = ("model", "init", "k", "steps", "global_batch", "learning_rate", "warmup_steps", "rank_by", "seed")
+
+_BIBTEX = """\
+@inproceedings{{roy2024unlocking,
+  title     = {{Unlocking Efficiency: Adaptive Masking for Gene Transformer Models}},
+  author    = {{Roy, Soumyadeep and Sural, Shamik and Ganguly, Niloy}},
+  booktitle = {{27th European Conference on Artificial Intelligence ({{ECAI}} 2024)}},
+  year      = {{2024}}
+}}
+
+@misc{{cmgems,
+  title        = {{cmgems: curriculum masking for genome language models}},
+  author       = {{{{The cmgems developers}}}},
+  howpublished = {{Software, version {version}}}
+}}
+"""
+
+
+def bibtex() -> str:
+    """Return what to cite: the paper of CM-GEMS, and this software."""
+    return _BIBTEX.format(version=__version__)
+
+
+def methods_section(runs: Sequence[Run], seed: int) -> Section:
+    """Return the paragraph and the references.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+    seed : int
+        Of bootstrap and sign flips.
+    """
+    parts: list[Part] = [
+        Text("Made from the manifests of these runs; read it through before it is printed."),
+        Text(methods_paragraph(runs, seed)),
+        Code(bibtex(), "bibtex"),
+    ]
+    return Section("Methods and references", parts)
+
+
+def methods_paragraph(runs: Sequence[Run], seed: int) -> str:
+    """Return the methods as one paragraph of plain text, citing [1] the paper and [2] the software."""
+    sentences = [*_corpora(runs), *_rankings(runs), *_pretraining(runs), *_classifiers(runs), *_scores(runs)]
+    sentences += _statistics(runs, seed)
+    sentences.append(
+        f"All stages ran with cmgems [2]{_software(runs)}, an implementation of CM-GEMS [1] independent of its"
+        " authors' code."
+    )
+    return " ".join(sentences)
+
+
+def _corpora(runs: Sequence[Run]) -> list[str]:
+    said = []
+    for run in runs:
+        if run.kind == "corpus":
+            params, stats = run.made.params, run.made.stats
+            said.append(
+                f"{stats['bases']:,} bases of {_count(stats['contigs'], 'contig')} were cut into"
+                f" {stats['sequences']:,} sequences of at most {params['max_tokens']:,} overlapping {params['k']}-mers,"
+                f" {stats['valid_sequences']:,} of them held out for validation."
+            )
+    return said
+
+
+def _rankings(runs: Sequence[Run]) -> list[str]:
+    said = []
+    for run in runs:
+        if run.kind == "pmi":
+            params, stats = run.made.params, run.made.stats
+            said.append(
+                f"{params['k']}-mers were ranked by normalised pointwise mutual information ({params['definition']}"
+                f" definition, minimum count {params['min_count']}) over {stats['positions_counted']:,} positions"
+                f" ({stats['ranked']:,} ranked)."
+            )
+    return said
+
+
+def _pretraining(runs: Sequence[Run]) -> list[str]:
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        if run.kind == "model":
+            groups.setdefault(tuple(str(run.made.params.get(name)) for name in _ALIKE), []).append(run)
+    said = []
+    for group in groups.values():
+        params = group[0].made.params
+        start = "" if params.get("init") in (None, "random") else f" from {params['init']}"
+        ways = listed(list(dict.fromkeys(_way(run) for run in group)))
+        said.append(
+            f"{_model(params['model'])} ({group[0].made.stats['parameters'] / 1e6:,.1f} M parameters,"
+            f" {params['k']}-mers) was pretrained{start} by masked language modelling under {ways}, for"
+            f" {params['steps']:,} steps of {params['global_batch']:,} sequences with {PRETRAINING_OPTIMIZER}, a peak"
+            f" learning rate of {params['learning_rate']:g} and linear decay after {params['warmup_steps']:,} steps of"
+            f" warm-up (seed {params['seed']}{_machine(group)})."
+        )
+        if params.get("rank_by") == "position":
+            said.append("Ranks were looked up by position, the variant of the released code.")
+    return said
+
+
+def _way(run: Run) -> str:
+    """Return a strategy with its mask rate and, of CM-GEMS, its switch."""
+    params, stats = run.made.params, run.made.stats
+    words = (
+        f"{STRATEGIES.get(params['strategy'], params['strategy'])} (mask rate {100 * params['mask_rate']:g} %"
+    )
+    if params["strategy"] == "cm-gems":
+        threshold = str(params.get("switch_threshold"))
+        relative = threshold.endswith("%")
+        switched = stats.get("switched_at_step")
+        when = "no switch occurred" if switched is None else f"the switch came after step {switched:,}"
+        words += (
+            f"; GENEMASK until validation perplexity fell by less than {threshold}"
+            f"{' of its last value' if relative else ''} between evaluations {params['eval_every']:,} steps apart,"
+            f" then GLOBAL; {when}"
+        )
+    return words + ")"
+
+
+def _machine(runs: Sequence[Run]) -> str:
+    machines = {
+        f"{run.made.environment['device']}, {run.made.environment.get('precision', 'precision unknown')}"
+        for run in runs
+        if run.made.environment.get("device")
+    }
+    return f"; {listed(sorted(machines))}" if machines else ""
+
+
+def _classifiers(runs: Sequence[Run]) -> list[str]:
+    chosen = [run for run in runs if run.kind == "classifier"]
+    said = []
+    for run in chosen:
+        params = run.made.params
+        start = "random weights" if params.get("init") == "random" else "pretrained weights"
+        shots = "" if params.get("shots") is None else f" with {params['shots']} training rows a class"
+        which = "least dev loss" if params.get("keeps") == "best" else "last step"
+        said.append(
+            f"A classifier for {params['task']}{shots} was fine-tuned from {start}"
+            f" for {params['steps']:,} steps of {params['global_batch']:,} rows at a peak learning rate of"
+            f" {params['learning_rate']:g}; the model of {which} was tested once (seed {params['seed']}"
+            f"{_machine([run])})."
+        )
+    return said
+
+
+def _scores(runs: Sequence[Run]) -> list[str]:
+    said = []
+    for bench, name in BENCHES.items():
+        chosen = [run for run in runs if run.kind == "scores" and run.made.params.get("bench") == bench]
+        if not chosen:
+            continue
+        models = listed([run.label for run in chosen])
+        tasks = list(dict.fromkeys(task for run in chosen for task in run.made.params.get("tasks", [])))
+        seeds = list(dict.fromkeys(seed for run in chosen for seed in run.made.params.get("seeds", [])))
+        shots = sorted({n for run in chosen for n in run.made.params.get("shots", [])})
+        verb = "model {} was" if len(chosen) == 1 else "models {} were"
+        words = f"The {verb.format(models)} fine-tuned on {len(tasks)} {name} task"
+        words += f"{'' if len(tasks) == 1 else 's'} ({', '.join(tasks)})"
+        words += f" with {listed([str(n) for n in shots])} training rows a class" if shots else ""
+        words += f", {'once' if len(seeds) == 1 else f'{len(seeds)} times each'}"
+        words += f" ({'seed' if len(seeds) == 1 else 'seeds'} {_seeds(seeds)}{_machine(chosen)})"
+        metric = "the Matthews correlation coefficient" if bench == "gue" else "accuracy"
+        words += f", and tested once a run; reported is {metric} on the test split."
+        changed = {
+            f"{option} = {value}"
+            for run in chosen
+            for option, value in run.made.params.items()
+            if option not in ("bench", "model", "tasks", "shots", "seeds", "init") and value is not None
+        }
+        words += f" The published recipe was changed: {', '.join(sorted(changed))}." if changed else (
+            " Each task was trained by its published recipe."
+        )  # fmt: skip
+        said.append(words)
+    return said
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    """Return seeds as a range where they are one."""
+    ordered = sorted(seeds)
+    if len(ordered) > 2 and ordered == list(range(ordered[0], ordered[-1] + 1)):
+        return f"{ordered[0]} to {ordered[-1]}"
+    return listed([str(one) for one in ordered])
+
+
+def _statistics(runs: Sequence[Run], seed: int) -> list[str]:
+    for bench in BENCHES:
+        models = [r for r in runs if r.source and any(score.bench == bench for score in r.source.scores)]
+        if len(models) < 2:
+            continue
+        words = "Models were compared over tasks, runs averaged first, by a two-sided paired t-test"
+        words += " (Holm-adjusted), Wilcoxon's signed-rank test and a sign-flip permutation test; the interval of the"
+        words += f" mean difference is a 95 % BCa bootstrap interval ({RESAMPLES:,} resamples, seed {seed})"
+        published = any(run.kind == PUBLISHED for run in models)
+        more = "; mean ranks by Friedman's test with Nemenyi's critical difference" if len(models) > 2 else ""
+        return [f"{words}{more}.", *(["Published values are those of [1]."] if published else [])]
+    return []
+
+
+def _software(runs: Sequence[Run]) -> str:
+    """Return the versions that the runs recorded, in words."""
+    names = {"cmgems": "cmgems", "torch": "PyTorch", "transformers": "transformers", "python": "Python"}
+    found: dict[str, set[str]] = {name: set() for name in names}
+    for run in runs:
+        for name, version in (run.manifest.environment.get("versions", {}) if run.manifest else {}).items():
+            if name in found:
+                found[name].add(str(version))
+    said = [f"{names[name]} {listed(sorted(versions))}" for name, versions in found.items() if versions]
+    return f" (versions recorded: {', '.join(said)})" if said else ""
+
+
+def _model(name: Any) -> str:
+    return MODELS.get(str(name), str(name))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,103 @@
+"""A report on disk: a folder that appears whole or not at all, and never replaces anything but a report."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from cmgems_cli.errors import OverwriteError
+from cmgems_cli.reporting.content import Document
+from cmgems_cli.reporting.methods import bibtex
+from cmgems_cli.reporting.page import GENERATOR, page
+from cmgems_cli.reporting.text import PICTURES, markdown
+
+PAGE, TEXT, REFERENCES = "report.html", "report.md", "references.bib"
+
+# Far enough into the page for its head.
+_HEAD_BYTES = 2000
+
+
+def check_out(out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder before any work is done on its behalf.
+
+    Raises
+    ------
+    OverwriteError
+        If `out` is a report and `overwrite` is false, or holds anything that no report holds: then
+        whatever `overwrite` says.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    foreign = _foreign(out)
+    if foreign is not None:
+        raise OverwriteError(
+            f"{out} exists and is not a report ({foreign}); choose another --out or remove it yourself"
+        )
+    if not overwrite:
+        raise OverwriteError(
+            f"{out} already holds a report; add --overwrite to replace it or choose another --out"
+        )
+
+
+def _foreign(out: Path) -> str | None:
+    """Say what of `out` no report wrote, or nothing."""
+    if not out.is_dir():
+        return "it is a file"
+    for path in sorted(out.rglob("*")):
+        name = path.relative_to(out).as_posix()
+        picture = path.parent == out / PICTURES and path.suffix in (".svg", ".png")
+        if name not in (PAGE, TEXT, REFERENCES, PICTURES) and not picture:
+            return f"it holds {name}"
+    try:
+        with (out / PAGE).open("rb") as stream:
+            known = GENERATOR.encode() in stream.read(_HEAD_BYTES + len(GENERATOR))
+    except OSError:
+        known = False
+    return None if known else f"it has no {PAGE} that a report wrote"
+
+
+def write_report(document: Document, out: Path, *, overwrite: bool) -> list[str]:
+    """Write the page, the Markdown, the references and the pictures.
+
+    Parameters
+    ----------
+    document : Document
+    out : Path
+        The folder; the report is written beside it and moved there when it is whole.
+    overwrite : bool
+        Replace a report that is there.
+
+    Returns
+    -------
+    list of str
+        The files, relative to `out`.
+
+    Raises
+    ------
+    OverwriteError
+        As `check_out`.
+    """
+    check_out(out, overwrite=overwrite)
+    files: dict[str, bytes] = {
+        PAGE: page(document).encode(),
+        TEXT: markdown(document).encode(),
+        REFERENCES: bibtex().encode(),
+    }
+    for picture in document.pictures:
+        files[f"{PICTURES}/{picture.name}.svg"] = picture.svg
+        files[f"{PICTURES}/{picture.name}.png"] = picture.png
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside, replaced = (out.with_name(f".{out.name}.{word}") for word in ("partial", "replaced"))
+    for leftover in (aside, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        for name, content in files.items():
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
+            (aside / name).write_bytes(content)
+        if out.exists():
+            out.replace(replaced)
+        aside.replace(out)
+        shutil.rmtree(replaced, ignore_errors=True)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return list(files)

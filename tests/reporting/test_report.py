@@ -1,0 +1,286 @@
+"""`cmgems report`: what the page and the Markdown hold, and that nothing outside them is needed."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from statistics import stdev
+
+import pytest
+
+from cmgems_cli.artifacts import finish_artifact, read_manifest
+from cmgems_cli.reporting.text import plain
+from tests.reporting.conftest import Reported, make_model, make_scores, report
+
+# What a browser fetches by itself, or a reader could be led to.
+LOADING = {"src", "href", "srcset", "data", "action", "poster", "background", "xlink:href"}
+
+
+class Page(HTMLParser):
+    """Every attribute that loads something, every tag, and the words of the page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.tags: set[str] = set()
+        self.ids: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.loads += [value or "" for name, value in attrs if name in LOADING]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def page_of(out: Path) -> Page:
+    return Page((out / "report.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_holds_all_it_shows_and_asks_nobody_for_more(written: Path) -> None:
+    page = page_of(written)
+    assert not page.tags & {"script", "link", "iframe", "object", "embed", "base"}
+    pictures = [url for url in page.loads if not url.startswith("#")]
+    assert len(pictures) == len(list((written / "pictures").glob("*.svg"))) >= 6
+    prefix = "data:image/svg+xml;base64,"
+    assert all(url.startswith(prefix) for url in pictures)
+    for url in pictures:
+        drawing = base64.b64decode(url.removeprefix(prefix)).decode()
+        assert not re.search(r"<image|<script|@font-face|@import|url\((?!#)", drawing)
+        assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', drawing))
+    text = (written / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"@import|url\(|https?://", re.sub(r"base64,[^\"]*", "", text))
+
+
+def test_links_inside_the_page_lead_somewhere(written: Path) -> None:
+    page = page_of(written)
+    assert len(page.ids) == len(set(page.ids))
+    assert {url[1:] for url in page.loads if url.startswith("#")} <= set(page.ids)
+
+
+def test_markdown_shows_pictures_that_are_there(written: Path) -> None:
+    text = (written / "report.md").read_text(encoding="utf-8")
+    linked = re.findall(r"!\[[^]]+\]\((pictures/[^)]+\.png)\)", text)
+    assert sorted(linked) == sorted(f"pictures/{path.name}" for path in (written / "pictures").glob("*.png"))
+    for name in linked:
+        assert (written / name).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md"])
+def test_numbers_are_those_of_the_runs(written: Path, name: str) -> None:
+    text = (written / name).read_text(encoding="utf-8")
+    # perplexity of the models' last evaluations, fixed and own masks
+    for number in ("960.0", "460.0", "860.0", "410.0", "3,032.6"):
+        assert number in text
+    # mean ± sample sd over seeds of c-switching on tf/0, and its mean over the three tasks
+    assert f"62.00 ± {100 * stdev([0.6, 0.64]):.2f}" in text
+    assert "50.00" in text
+    # the classifier, the corpus, both ends of the ranking
+    for number in ("64.16", "0.815", "32,378", "123,456", "0.5000", "61,984"):
+        assert number in text
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md"])
+def test_every_run_has_its_origin(written: Path, every: list[str], name: str) -> None:
+    words = (written / name).read_text(encoding="utf-8")
+    for number, folder in enumerate(every, start=1):
+        assert f"R{number}: " in words
+        assert read_manifest(Path(folder)).digest in words
+    for part in ("cmgems pretrain --seed 7", "torch 2.13.0", "Linux-test", "bf16", "12.5"):
+        assert part in words
+
+
+def test_every_table_and_picture_names_its_sources(written: Path) -> None:
+    """Up to the chapter on provenance: as many source lines as tables and pictures, but the list of runs."""
+    text = (written / "report.md").read_text(encoding="utf-8").split("## Where the numbers come from")[0]
+    tables = len(re.findall(r"^\| ---", text, re.M))
+    pictures = text.count("![")
+    sources = re.findall(r"From (?=\[R\d+\]\(#R\d+\))", text)
+    assert len(sources) == tables + pictures - 1
+
+
+def test_the_switch_is_in_picture_and_text(written: Path) -> None:
+    text = (written / "report.md").read_text(encoding="utf-8")
+    assert "the switch came after step 20" in text
+    assert "do not compare across strategies" in text
+
+
+def test_methods_and_references_are_ready(written: Path) -> None:
+    text = (written / "report.md").read_text(encoding="utf-8")
+    for words in (
+        "LOGO (4.9 M parameters, 6-mers) was pretrained",
+        "mask rate 15 %; GENEMASK until validation perplexity fell by less than 1% of its last value",
+        "for 40 steps of 250 sequences",
+        "(seeds 42 and 43; Card \\<9000\\>, bf16)",
+        "123,456 bases of 1 contig were cut into 321 sequences",
+    ):
+        assert words in text
+    references = (written / "references.bib").read_text(encoding="utf-8")
+    assert "Roy, Soumyadeep and Sural, Shamik and Ganguly, Niloy" in references
+    assert references in text
+    assert references.count("{") == references.count("}")
+
+
+def test_the_same_runs_give_the_same_bytes(every: list[str], written: Path, reported: Reported) -> None:
+    again = reported(*every)
+    names = sorted(path.relative_to(written) for path in written.rglob("*"))
+    assert names == sorted(path.relative_to(again) for path in again.rglob("*"))
+    for name in names:
+        if (written / name).is_file():
+            assert (written / name).read_bytes() == (again / name).read_bytes(), name
+
+
+def test_what_runs_are_called_is_never_markup(tmp_path: Path, reported: Reported) -> None:
+    odd = tmp_path / 'a<i>|b&"c'
+    make_model(odd)
+    scores = tmp_path / "scores"
+    make_scores(scores, {"x</td><script>|y": [0.1]}, model="`m` <img src=x>")
+    out = reported(odd, scores)
+    page = page_of(out)
+    assert not page.tags & {"script", "i"}
+    assert "x" not in page.loads
+    assert 'a<i>|b&"c' in "".join(page.words)
+    text = (out / "report.md").read_text(encoding="utf-8")
+    assert plain('a<i>|b&"c') == 'a\\<i\\>\\|b&amp;"c'
+    outside = re.sub(r"```.*?```", "", text, flags=re.S)
+    assert not re.search(r"(?<!\\)<(i|img|script)\b", outside)
+    for table in re.findall(r"(?:^\|.*\n)+", outside, re.M):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
+
+
+def test_one_task_of_one_model(tmp_path: Path, reported: Reported) -> None:
+    make_scores(tmp_path / "one", {"tf/0": [0.5]}, model="only")
+    text = (reported(tmp_path / "one") / "report.md").read_text(encoding="utf-8")
+    assert "One fine-tuning run each (seed 42)" in text
+    assert "human, 1 task" not in text  # words of the picture stay in it
+    assert "against the others" not in text
+
+
+def test_two_models_on_one_task_are_compared_without_a_made_up_test(
+    tmp_path: Path, reported: Reported
+) -> None:
+    make_scores(tmp_path / "one", {"tf/0": [0.5]}, model="first")
+    make_scores(tmp_path / "two", {"tf/0": [0.6]}, model="second")
+    text = (reported(tmp_path / "one", tmp_path / "two") / "report.md").read_text(encoding="utf-8")
+    assert "| first | +10.00 | – | – | – | 1.0000 | 1.0000 | – |" in text
+    assert "one row: nothing to test" in text
+
+
+def test_models_of_one_name_are_told_apart(tmp_path: Path, reported: Reported) -> None:
+    for folder, value in (("one", 0.5), ("two", 0.6)):
+        make_scores(tmp_path / folder, {"tf/0": [value], "tf/1": [value]}, model="same")
+    text = (reported(tmp_path / "one", tmp_path / "two") / "report.md").read_text(encoding="utf-8")
+    assert f"same ({tmp_path / 'one'})" in text
+    assert f"same ({tmp_path / 'two'})" in text
+
+
+def test_models_that_share_no_task_are_not_compared(tmp_path: Path, reported: Reported) -> None:
+    make_scores(tmp_path / "one", {"tf/0": [0.5]}, model="first")
+    make_scores(tmp_path / "two", {"tf/1": [0.6]}, model="second")
+    text = (reported(tmp_path / "one", tmp_path / "two") / "report.md").read_text(encoding="utf-8")
+    assert "Not compared: the rows of mcc do not pair" in text
+
+
+def test_a_run_named_twice_counts_once(runs: Path, reported: Reported) -> None:
+    text = (reported(runs / "pmi", runs / "models" / ".." / "pmi") / "report.md").read_text(encoding="utf-8")
+    assert "R2" not in text.replace("R1, R2, …", "")
+
+
+def test_runs_default_to_the_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = tmp_path / "work"
+    monkeypatch.setenv("CMGEMS_WORKSPACE", str(work))
+    make_scores(work / "scores" / "s", {"tf/0": [0.5]}, model="m")
+    make_model(work / "models" / "b", steps=5)
+    make_model(work / "models" / "a", steps=5)
+    (work / "models" / "unfinished").mkdir()
+    code, out, err = report("--json", "--quiet")
+    assert code == 0, err
+    found = json.loads(out)
+    assert [run["named"] for run in found["runs"]] == [
+        str(work / name) for name in ("models/a", "models/b", "scores/s")
+    ]
+    assert found["out"] == str(work / "report")
+    assert sorted(found["files"]) == sorted(
+        path.relative_to(work / "report").as_posix()
+        for path in (work / "report").rglob("*")
+        if path.is_file()
+    )
+
+
+# ------------------------------------------------------------------ refusals
+
+
+def refused(code: int, *arguments: str) -> str:
+    found, out, err = report(*arguments)
+    assert (found, out) == (code, ""), err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_without_matplotlib_one_line_says_how_to_get_it(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
+    err = refused(1, str(runs / "pmi"), "--out", str(tmp_path / "r"))
+    assert "pip install 'cmgems[plots]'" in err
+    assert not (tmp_path / "r").exists()
+
+
+def test_unfinished_and_missing_folders_are_refused(tmp_path: Path) -> None:
+    unfinished = tmp_path / "half"
+    unfinished.mkdir()
+    (unfinished / "metrics.jsonl").write_text("{}\n")
+    out = str(tmp_path / "r")
+    assert "unfinished" in refused(3, str(unfinished), "--out", out)
+    assert "does not exist" in refused(3, str(tmp_path / "nowhere"), "--out", out)
+    assert "no published column" in refused(3, "paper:nobody", "--out", out)
+    assert not (tmp_path / "r").exists()
+
+
+def test_an_empty_workspace_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CMGEMS_WORKSPACE", str(tmp_path / "empty"))
+    assert "no finished artifact" in refused(3)
+
+
+def test_a_report_is_replaced_on_request_only_and_nothing_else_ever(runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    named = [str(runs / "pmi"), "--out", str(out)]
+    assert report(*named)[0] == 0
+    assert "add --overwrite" in refused(4, *named)
+    assert report(*named, "--overwrite")[0] == 0
+    (out / "notes.txt").write_text("mine")
+    assert "holds notes.txt" in refused(4, *named, "--overwrite")
+    assert (out / "notes.txt").read_text() == "mine"
+    assert "is not a report" in refused(4, str(runs / "pmi"), "--out", str(runs / "pmi"), "--overwrite")
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert "it is a file" in refused(4, str(runs / "pmi"), "--out", str(file), "--overwrite")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "report.html").write_text("<h1>somebody else's</h1>")
+    refused(4, str(runs / "pmi"), "--out", str(other), "--overwrite")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_damaged_run_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "scores"
+    folder.mkdir()
+    (folder / "scores.csv").write_text("bench,task\n")
+    finish_artifact(
+        folder,
+        "scores",
+        params={"bench": "gue", "model": "m"},
+        inputs={},
+        stats={},
+        files=["scores.csv"],
+        environment={},
+    )
+    assert "has no column" in refused(3, str(folder), "--out", str(tmp_path / "r"))
