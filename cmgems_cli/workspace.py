@@ -41,7 +41,7 @@ def pretrained_folder(name: str) -> Path:
 
 def fewshot_folder(name: str) -> Path:
     """Return where `build-fewshot` writes: one folder per data set."""
-    return workspace() / "fewshot" / name
+    return benchmark_folder("fewshot") / name
 
 
 def scores_folder(model: str, bench: str) -> Path:

@@ -219,7 +219,7 @@ def read_task_data(
     splits = read_splits(found.files, k=k, max_tokens=longest, truncate=truncate)
     notes = row_notes(splits.rows, getattr(found.known, "rows", None) if not found.few_shot else None)
     classes, known = len(splits.label_names), found.known
-    if known is not None and classes != known.classes:
+    if known is not None and known.classes and classes != known.classes:
         notes.append(f"{classes} labels in train, published are {known.classes}")
     if found.shots is not None:
         check_pool(splits.tables[POOL], found.shots)

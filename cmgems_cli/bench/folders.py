@@ -75,6 +75,11 @@ def gue_folders(root: Path, tasks: Iterable[Task]) -> tuple[dict[str, Path], dic
     return there, missing
 
 
+def folders_below(root: Path) -> list[str]:
+    """Return the names of the folders in `root`, none if there is no such folder."""
+    return sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
+
+
 def fewshot_files(root: Path, task: FewshotTask, shots: int) -> FewshotFiles:
     """Find the pool and the test of a few-shot dataset below `root`.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -111,7 +111,7 @@ class FewshotTask:
     name : str
         As in the paper, lower case: `prom-core`.
     bases : int
-        Length of its sequences (sil-300: the longest).
+        Length of its sequences (sil-300: the longest); 0 where unknown, as `classes`.
     rows : mapping, split -> int
         Published rows of the full train and test files, from which pools and tests were made.
     """
@@ -254,9 +254,31 @@ def gue_tasks(names: str) -> list[Task]:
     return _each_once(gue_task(name) for name in _listed(names, "--tasks tf/0,mouse/0"))
 
 
-def fewshot_tasks(names: str) -> list[FewshotTask]:
-    """Return the datasets of a comma-separated list, in its order, each once (UsageError if unknown)."""
-    return _each_once(fewshot_task(name) for name in _listed(names, "--tasks prom-core,splice-40"))
+def fewshot_tasks(names: str, own: Collection[str] = ()) -> list[FewshotTask]:
+    """Return the datasets of a comma-separated list, in its order, each once.
+
+    Parameters
+    ----------
+    names : str
+    own : collection of str
+        Names of further datasets: a user's.
+
+    Raises
+    ------
+    UsageError
+        If a name is neither a published dataset's nor among `own`.
+    """
+    listed = _listed(names, "--tasks prom-core,splice-40")
+    mine = {name.casefold(): name for name in own if name.casefold().replace("_", "-") not in FEWSHOT}
+    return _each_once(
+        own_fewshot_task(mine[name.casefold()]) if name.casefold() in mine else fewshot_task(name)
+        for name in listed
+    )
+
+
+def own_fewshot_task(name: str) -> FewshotTask:
+    """Return a dataset that was not published: nothing is known of it but its name."""
+    return FewshotTask(name, bases=0, classes=0, rows={}, species="")
 
 
 def gue_task_at(folder: Path) -> Task | None:

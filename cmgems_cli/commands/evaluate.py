@@ -47,7 +47,7 @@ def evaluate(
         str | None,
         typer.Option(
             "--tasks",
-            help="Some of them: tf/0,mouse/0.",
+            help="Some of them: tf/0,mouse/0; few-shot: your own folders too.",
             show_default="the paper's 27, or 5 datasets",
             rich_help_panel=GRID,
         ),
@@ -177,6 +177,7 @@ def _grid(bench: str, root: Path, tasks: str | None, shots: str | None, seeds: s
     from cmgems_cli.bench import tasks as known
     from cmgems_cli.bench.evaluation import fewshot_grid, gue_grid, parse_numbers
     from cmgems_cli.bench.fewshot import run_seeds
+    from cmgems_cli.bench.folders import folders_below
     from cmgems_cli.errors import UsageError
 
     chosen = None if seeds is None else parse_numbers("--seeds", seeds, least=0)
@@ -185,7 +186,8 @@ def _grid(bench: str, root: Path, tasks: str | None, shots: str | None, seeds: s
             raise UsageError("--shots belongs to --bench fewshot; GUE trains on all rows")
         wanted = known.gue_tasks(tasks) if tasks is not None else known.paper_27()
         return gue_grid(root, wanted, chosen or [FIRST_SEED])
-    datasets = known.fewshot_tasks(tasks) if tasks is not None else list(known.FEWSHOT.values())
+    own = folders_below(root)
+    datasets = known.fewshot_tasks(tasks, own) if tasks is not None else list(known.FEWSHOT.values())
     numbers = list(known.PAPER_SHOTS) if shots is None else parse_numbers("--shots", shots, least=1)
     return fewshot_grid(root, datasets, numbers, chosen or run_seeds(FIRST_SEED, known.FEWSHOT_RUNS))
 
