@@ -110,7 +110,9 @@ def parsed(call: Call) -> Any:
     group: Any = get_command(app)
     command = group.get_command(None, call.words[0])
     assert command is not None, f"there is no command {call.words[0]}"
-    return command.make_context(call.words[0], list(call.words[1:])).params
+    # --config looks its keys up among the commands of the group.
+    whole = group.make_context("cmgems", [], resilient_parsing=True)
+    return command.make_context(call.words[0], list(call.words[1:]), parent=whole).params
 
 
 def check_values(name: str, params: dict[str, Any]) -> None:
