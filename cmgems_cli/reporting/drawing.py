@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours for the colour-blind, without yellow (faint on white); sky blue and orange last.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#666666", "#56b4e9", "#e69f00", "#000000")
+_LIGHT = frozenset({"#cc79a7", "#56b4e9", "#e69f00"})
 # So that curves are also told apart in black and white.
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -97,7 +98,22 @@ def colour_of(index: int) -> str:
 
 def line_of(index: int) -> dict[str, Any]:
     """Return how the index-th model's curve is drawn."""
-    return {"color": colour_of(index), "linestyle": DASHES[index % len(DASHES)], "linewidth": 1.6}
+    dashes = DASHES[(index + index // len(COLOURS)) % len(DASHES)]
+    return {"color": colour_of(index), "linestyle": dashes, "linewidth": 1.6}
+
+
+def ink_of(index: int) -> str:
+    """Return the colour of words on `colour_of`."""
+    return "black" if colour_of(index) in _LIGHT else "white"
+
+
+def grouped_digits(axis: Any) -> None:
+    """Write an axis's numbers with their thousands apart."""
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:,.4g}" if abs(value) < 1 else f"{value:,.0f}")
+    )
 
 
 def log_scale(axes: Axes) -> None:

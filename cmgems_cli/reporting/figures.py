@@ -11,6 +11,8 @@ from cmgems_cli.reporting.drawing import (
     MARKERS,
     PALE,
     colour_of,
+    grouped_digits,
+    ink_of,
     line_of,
     log_scale,
     panels,
@@ -82,6 +84,7 @@ def learning_curves(curves: Sequence[Curve], unigram: Sequence[float], x_name: s
     for axes, title in ((left, "fixed masks: comparable"), (right, "own masks: not comparable")):
         axes.set_title(title, loc="left")
         axes.set_xlabel(x_name)
+        grouped_digits(axes.xaxis)
         axes.grid(axis="y")
     for curve in curves:
         how = line_of(curve.colour)
@@ -104,13 +107,17 @@ def learning_curves(curves: Sequence[Curve], unigram: Sequence[float], x_name: s
 
 
 def _mark_switches(axes: Axes, curves: Sequence[Curve]) -> None:
-    """Name the dotted lines at their foot, one above the other."""
-    switched = [curve for curve in curves if curve.switched_at is not None]
-    for row, curve in enumerate(switched):
+    """Name the dotted lines at their foot, one above the other; one name where several coincide."""
+    middle = max(curve.x[-1] for curve in curves) / 2
+    colour_at = {
+        curve.switched_at: curve.colour for curve in reversed(curves) if curve.switched_at is not None
+    }
+    for row, (step, colour) in enumerate(sorted(colour_at.items())):
+        left = step > middle
         axes.annotate(
-            f"switch after {curve.switched_at:,}", (curve.switched_at or 0, 0), (3, 3 + 9 * row),
-            xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=7.5,
-            color=colour_of(curve.colour),
+            f"switch after {step:,}", (step, 0), (-3 if left else 3, 3 + 9 * row), ha="right" if left else "left",
+            xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=7.5, color=colour_of(colour),
+            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
         )  # fmt: skip
 
 
@@ -144,6 +151,7 @@ def ranking(npmi: Sequence[float], with_cg: Sequence[bool], ends: Sequence[tuple
             va="top" if best else "bottom", family="DejaVu Sans Mono",
         )  # fmt: skip
     left.set_xlabel("rank (1 = highest NPMI)")
+    grouped_digits(left.xaxis)
     left.set_ylabel("NPMI (nats)")
     left.grid(axis="y")
     bins = np.linspace(values.min(), values.max() if values.max() > values.min() else values.min() + 1, 41)
@@ -185,10 +193,10 @@ def shares(groups: Mapping[str, tuple[str, Sequence[Bar]]]) -> Figure:
             inside = bar.value > 0.25
             axes.annotate(
                 f"{100 * bar.value:.1f} %",
-                (2 if inside else max(0.0, 100 * bar.value) + 3, row),
+                (2 if inside else max(0.0, 100 * (bar.value + (bar.sd or 0))) + 2, row),
                 va="center",
                 fontsize=8,
-                color="white" if bar.own and inside else "black",
+                color=ink_of(bar.colour) if bar.own and inside else "black",
                 bbox={
                     "facecolor": colour_of(bar.colour) if bar.own and inside else "white",
                     "linewidth": 0,
@@ -219,7 +227,7 @@ def mask_rates(lines: Mapping[str, Sequence[tuple[int, float, float | None]]], y
         steps, means, sds = zip(*sorted(points), strict=True)
         how = {**line_of(index), "marker": MARKERS[index % len(MARKERS)], "markersize": 5, "label": label}
         if all(sd is not None for sd in sds):
-            axes.errorbar(steps, means, yerr=sds, capsize=2, **how)
+            axes.errorbar(steps, means, yerr=sds, capsize=2, elinewidth=0.9, **how)
         else:
             axes.plot(steps, means, **how)
     every = sorted({point[0] for points in lines.values() for point in points})

@@ -13,6 +13,9 @@ from cmgems_cli.reporting.content import Code, Document, Folded, Notes, Part, Pi
 # By this a folder is known to hold a report (`writing`).
 GENERATOR = '<meta name="generator" content="cmgems report'
 
+# The browser itself is told to fetch nothing, whatever the page says.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
   color: #1a1a1a; background: #fff }
@@ -53,6 +56,7 @@ def page(document: Document) -> str:
     return "\n".join(
         [
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
             '<meta name="viewport" content="width=device-width">',
             f'{GENERATOR} {__version__}">',
             f"<title>{escape(document.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",

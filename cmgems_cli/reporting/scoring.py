@@ -99,7 +99,8 @@ def _side_by_side(bench: str, runs: Sequence[Run]) -> Table:
     own_keys = [key for run in runs if run.kind == "scores" for key in columns[run.label]]
     keys = list(dict.fromkeys(own_keys or [key for column in columns.values() for key in column]))
     titles = [f"{label} ({_runs(column, keys)})" for label, column in columns.items()]
-    beside = _beside(bench, {run.source.model for run in runs if run.kind == PUBLISHED and run.source})
+    given = {run.source.model for run in runs if run.kind == PUBLISHED and run.source}
+    beside = {name: cells for name, cells in _beside(bench, given).items() if set(cells) & set(keys)}
     rows: list[list[str | None]] = [
         [
             name_of(key),

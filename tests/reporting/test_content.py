@@ -7,7 +7,7 @@ import pytest
 from cmgems_cli.bench.published import published_scores
 from cmgems_cli.bench.statistics import compare
 from cmgems_cli.reporting import comparing, figures
-from cmgems_cli.reporting.content import Document, Picture
+from cmgems_cli.reporting.content import Document, Picture, Table
 from cmgems_cli.reporting.document import make_document
 from cmgems_cli.reporting.figures import _bars
 from cmgems_cli.reporting.methods import PRETRAINING_OPTIMIZER
@@ -141,3 +141,13 @@ def test_published_columns_can_stand_in_a_report(reported: Reported) -> None:
 def test_a_model_never_evaluated_has_a_row_and_no_curve(tmp_path: Path) -> None:
     make_model(tmp_path / "short", steps=5)
     assert document_of(tmp_path / "short").pictures == []
+
+
+def test_tasks_that_the_paper_does_not_have_stand_alone(tmp_path: Path) -> None:
+    make_scores(tmp_path / "own", {"my-promoters": [0.5, 0.6]}, model="m", bench="fewshot")
+    section = next(one for one in document_of(tmp_path / "own").sections if one.title == "Scores: few-shot")
+    table = section.parts[0]
+    assert isinstance(table, Table)
+    assert table.table.columns == ["task", "m (2 runs)"]
+    assert table.table.rows == [["my-promoters, 10 shots", "0.550 ± 0.071"]]
+    assert table.sources == ["R1"]

@@ -53,6 +53,7 @@ def test_the_page_holds_all_it_shows_and_asks_nobody_for_more(written: Path) -> 
         assert not re.search(r"<image|<script|@font-face|@import|url\((?!#)", drawing)
         assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', drawing))
     text = (written / "report.html").read_text(encoding="utf-8")
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in text
     assert not re.search(r"@import|url\(|https?://", re.sub(r"base64,[^\"]*", "", text))
 
 
