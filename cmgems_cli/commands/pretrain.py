@@ -20,11 +20,11 @@ RECIPE = "Recipe"
 def pretrain(
     corpus: Annotated[
         Path | None,
-        typer.Argument(help="Corpus folder. [default: corpus/ in the workspace]", show_default=False),
+        typer.Argument(help="Corpus folder.", show_default="the workspace's"),
     ] = None,
     pmi: Annotated[
         Path | None,
-        typer.Option("--pmi", help="PMI folder. [default: pmi/ in the workspace]", show_default=False),
+        typer.Option("--pmi", help="PMI folder.", show_default="the workspace's"),
     ] = None,
     model: Annotated[
         str, typer.Option("--model", help="dnabert, logo, tiny, or a folder in Hugging Face format.")

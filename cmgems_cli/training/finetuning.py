@@ -17,6 +17,7 @@ from transformers import BertForSequenceClassification
 
 from cmgems_cli.artifacts import environment, finish_artifact
 from cmgems_cli.errors import CmgemsError, UsageError
+from cmgems_cli.modeling.card import classifier_card, write_card
 from cmgems_cli.modeling.classifier import SequenceClassifier, save_classifier
 from cmgems_cli.modeling.encoder import packs_sequences
 from cmgems_cli.training.checkpoints import load_more
@@ -272,7 +273,9 @@ class FinetuningRun(Run[LabelledStep]):
         if self._write_scores:
             files = self._write_scores(self.out, stats)
         else:
-            files = save_classifier(self.out, self.module.bert_classifier, self.task.k, self.task.label_names)
+            names = self.task.label_names
+            files = save_classifier(self.out, self.module.bert_classifier, self.task.k, names)
+            files.append(write_card(self.out, classifier_card(self.params, self.inputs, stats, names)))
         finish_artifact(
             self.out,
             self.kind,

@@ -12,6 +12,7 @@ from cmgems_cli.artifacts import environment, finish_artifact
 from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.masking import Strategy
 from cmgems_cli.masking.curriculum import Curriculum, is_unlearnt, parse_threshold
+from cmgems_cli.modeling.card import masked_lm_card, write_card
 from cmgems_cli.modeling.folder import save_model
 from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
 from cmgems_cli.modeling.presets import PRESETS
@@ -97,6 +98,7 @@ class PretrainingRun(Run[Step]):
             k=corpus.k,
             threshold=parse_threshold(options.switch_threshold),
         )
+        self.perplexities: tuple[float, float] | None = None
         self.sample = validation_sample(corpus, options.eval_sequences, options.seed)
         self.validation = maker.sample_fixed(self.sample, validation_strategy, VALIDATION_MASK_RATE)
         self.unigram = unigram_perplexity(corpus, self.validation, options.seed)
@@ -175,6 +177,7 @@ class PretrainingRun(Run[Step]):
                         f" ({self.unigram:,.0f}): nothing of context has been learnt yet. Train longer, evaluate"
                         " further apart (--eval-every) or lower --switch-threshold"
                     )
+        self.perplexities = (fixed, active)
         return {"valid_perplexity": fixed, "valid_perplexity_active": active}
 
     def _active_masks_are_the_fixed_ones(self, step: int) -> bool:
@@ -188,20 +191,23 @@ class PretrainingRun(Run[Step]):
         """Write the model's files and its manifest."""
         if not self.processes.first:
             return
+        stats = {
+            "steps": self.options.steps,
+            "parameters": self.parameters,
+            "switched_at_step": self.curriculum.switched_at_step,
+            "unigram_perplexity": self.unigram,
+            "sequences": self.options.steps * self.options.global_batch,
+        }
         files = save_model(self.out, self.module.bert_lm, self.corpus.k)
+        corpus = self.corpus.manifest.stats
+        card = masked_lm_card(self.params, self.inputs, stats, corpus, self.perplexities)
         finish_artifact(
             self.out,
             "model",
             params=self.params,
             inputs=self.inputs,
-            stats={
-                "steps": self.options.steps,
-                "parameters": self.parameters,
-                "switched_at_step": self.curriculum.switched_at_step,
-                "unigram_perplexity": self.unigram,
-                "sequences": self.options.steps * self.options.global_batch,
-            },
-            files=[*files, METRICS],
+            stats=stats,
+            files=[*files, write_card(self.out, card), METRICS],
             environment=environment(
                 started,
                 device=device_name(self.processes.device),

@@ -94,7 +94,7 @@ def test_a_baseline_stands_beside_and_a_partial_one_is_noted() -> None:
 def test_collapsed_runs_missing_tasks_and_notes_are_told() -> None:
     scores = of_all_metrics("tf/0", 0.0, note="one class predicted for every row; sequences in both: 3")
     report = make_report("gue", "mine", scores, missing={"EMP/H3": "no train.csv"})
-    assert "Collapsed, one class predicted for every row: 1 runs (tf/0)." in report.notes
+    assert "Collapsed, one class predicted for every row: 1 of 1 runs (tf/0)." in report.notes
     assert "tf/0: sequences in both: 3." in report.notes
     assert "Not run, EMP/H3: no train.csv." in report.notes
 

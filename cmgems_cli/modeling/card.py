@@ -1,0 +1,182 @@
+"""The model card of a finished folder: its README.md, as model hubs show it, with what the manifest knows.
+
+Nothing in it depends on a path, a time or a version: equal runs write equal cards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+CARD = "README.md"
+
+PAPER = (
+    "*Unlocking Efficiency: Adaptive Masking for Gene Transformer Models* (ECAI 2024), whose method `cmgems`"
+    " implements"
+)
+
+# What each strategy masks, in a line (method, section 4).
+MASKS = {
+    "random": "spans of k tokens at random places",
+    "genemask": "spans at random places, the better-ranked half around their best-ranked k-mer (GENEMASK)",
+    "global": "around the best-ranked k-mers of the whole sequence (GLOBAL)",
+    "cm-step": "GLOBAL in a share of sequences that grows from 0 to 1, random spans in the others (CM-Step)",
+    "cm-gems": "GENEMASK, then GLOBAL once validation perplexity stopped falling (CM-GEMS)",
+    "random-mask": "random spans that grow longer in stages (RandomMask)",
+}
+
+
+def masked_lm_card(
+    params: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    stats: Mapping[str, Any],
+    corpus: Mapping[str, Any],
+    perplexities: tuple[float, float] | None,
+) -> str:
+    """Return the card of a pretrained model.
+
+    Parameters
+    ----------
+    params, inputs, stats : mapping
+        As in the model's manifest.
+    corpus : mapping
+        `stats` of the corpus.
+    perplexities : (float, float), optional
+        At the last step: under the fixed masks, and under those of the strategy in force.
+    """
+    k, strategy = params["k"], params["strategy"]
+    facts = [
+        ("architecture", f"BERT encoder, {stats['parameters']:,} parameters, {k}-mer vocabulary"),
+        (
+            "started from",
+            "random weights" if params["init"] in (None, "random") else "another model's weights",
+        ),
+        ("sequence", f"{corpus['bases']:,} bases of {corpus['contigs']:,} contigs, forward strand"),
+        (
+            "training sequences",
+            f"{corpus['train_sequences']:,}; {corpus['valid_sequences']:,} held out for validation",
+        ),
+        ("strategy", f"`{strategy}`: {MASKS.get(strategy, 'as its name says')}"),
+        ("mask rate", f"{params['mask_rate']:g}"),
+        ("steps", f"{params['steps']:,} of {params['global_batch']:,} sequences"),
+        ("learning rate", f"{params['learning_rate']:g}, warm-up {params['warmup_steps']:,} steps"),
+        ("seed", str(params["seed"])),
+    ]
+    if strategy == "cm-gems":
+        at = stats["switched_at_step"]
+        facts.append(("switched to GLOBAL", "never" if at is None else f"after step {at:,}"))
+    scores = [("unigram baseline", f"{stats['unigram_perplexity']:,.0f}")]
+    if perplexities is not None:
+        fixed, active = perplexities
+        masks = params["validation_masks"]
+        scores += [
+            (f"fixed {masks} masks", f"{fixed:,.0f}"),
+            ("masks of the strategy in force", f"{active:,.0f}"),
+        ]
+    return _card(
+        "fill-mask",
+        f"DNA language model, {k}-mers, pretrained with {strategy}",
+        f"A masked language model of DNA, pretrained with `cmgems`; see {PAPER}.",
+        [
+            _section("Data and recipe", _table(["", ""], facts)),
+            _section("Perplexity on held-out sequence", _table(["masked how", "perplexity"], scores)),
+            _section(
+                "Limits",
+                f"- It reads the forward strand as overlapping {k}-mers in upper case, separated by spaces; other"
+                " letters become `[UNK]`.\n"
+                "- Perplexities compare only under the same masks, and say nothing of a task: judge a model by"
+                " fine-tuning it (`cmgems evaluate`), beside the same architecture from random weights.\n"
+                "- It was trained on the sequence above and nothing else.",
+            ),
+            _loading("AutoModelForMaskedLM", k),
+            _digests(inputs),
+        ],
+    )
+
+
+def classifier_card(
+    params: Mapping[str, Any], inputs: Mapping[str, str], stats: Mapping[str, Any], labels: Sequence[str]
+) -> str:
+    """Return the card of a classifier.
+
+    Parameters
+    ----------
+    params, inputs, stats : mapping
+        As in the classifier's manifest.
+    labels : sequence of str
+        The classes by number.
+    """
+    task = params.get("task") or "labelled sequences of one's own"
+    tested = "the model of least dev loss" if stats["best_step"] is not None else "the last model"
+    facts = [
+        ("task", task),
+        ("classes", ", ".join(labels)),
+        ("parameters", f"{stats['parameters']:,}"),
+        ("started from", "random weights" if params.get("init") == "random" else "pretrained weights"),
+        ("rows", f"train {stats['n_train']:,}, dev {stats['n_dev']:,}, test {stats['n_test']:,}"),
+        ("steps", f"{params['steps']:,} of {params['global_batch']} rows; {tested} was tested, once"),
+        ("learning rate", f"{params['learning_rate']:g}, warm-up {params['warmup_steps']:,} steps"),
+        ("seed", str(params["seed"])),
+    ]
+    scores = [
+        (name, f"{stats[key]:.4f}")
+        for name, key in (("MCC", "mcc"), ("accuracy", "accuracy"), ("macro-F1", "f1"))
+        if key in stats
+    ]
+    notes = [f"- {note}" for note in stats["notes"]]
+    if stats.get("collapsed"):
+        notes.insert(0, "- **Every test row was given the same class: this model has learnt nothing.**")
+    notes.append("- One seed: another would give other scores; report several, beside random weights.")
+    k = params["k"]
+    return _card(
+        "text-classification",
+        f"DNA classifier: {task}",
+        f"A classifier of DNA sequences, fine-tuned with `cmgems`; see {PAPER}.",
+        [
+            _section("Data and recipe", _table(["", ""], facts)),
+            _section("Scores on the test split", _table(["metric", "value"], scores)),
+            _section("Limits", "\n".join(notes)),
+            _loading("AutoModelForSequenceClassification", k),
+            _section("Predict a file", "    cmgems predict FOLDER sequences.fa --out predictions.tsv"),
+            _digests(inputs),
+        ],
+    )
+
+
+def write_card(folder: Path, card: str) -> str:
+    """Write a card into a model folder and return its file's name."""
+    (folder / CARD).write_text(card, encoding="utf-8")
+    return CARD
+
+
+def _card(pipeline: str, title: str, what: str, sections: list[str]) -> str:
+    front = ["---", "library_name: transformers", f"pipeline_tag: {pipeline}", "tags:"]
+    front += [f"- {tag}" for tag in ("dna", "genomics", "cm-gems")]
+    return "\n".join([*front, "---", ""]) + "\n" + "\n\n".join([f"# {title}", what, *sections]) + "\n"
+
+
+def _section(title: str, text: str) -> str:
+    return f"## {title}\n\n{text}"
+
+
+def _table(columns: Sequence[str], rows: Sequence[tuple[str, str]]) -> str:
+    lines = [f"| {' | '.join(columns)} |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def _loading(auto: str, k: int) -> str:
+    words = " ".join("ACGTACGTAC"[i : i + k] for i in range(3))
+    return _section(
+        "How to load it",
+        "```python\n"
+        f"from transformers import AutoTokenizer, {auto}\n"
+        f'model, tokenizer = {auto}.from_pretrained("FOLDER"), AutoTokenizer.from_pretrained("FOLDER")\n'
+        f'model(**tokenizer("{words}", return_tensors="pt")).logits\n'
+        "```",
+    )
+
+
+def _digests(inputs: Mapping[str, str]) -> str:
+    rows = [(name, f"`{digest}`") for name, digest in sorted(inputs.items())]
+    return _section("Made from", _table(["input", "sha256"], rows)) if rows else ""
