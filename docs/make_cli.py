@@ -88,6 +88,8 @@ def _usual(default: Any) -> str:
 
 
 def _escaped(text: str) -> str:
+    # Help is written for rich, which takes [words] for markup unless escaped.
+    text = text.replace("\\[", "[")
     return (
         " ".join(text.split())
         .replace("|", "\\|")

@@ -32,7 +32,7 @@ def report(
 
     Models give learning curves, pmi folders the NPMI ranking, scores their tables, the paper's Figures 3 and 4
     (for 4 name the models too), differences and mean ranks; with a methods paragraph, BibTeX and provenance.
-    Needs matplotlib: pip install 'cmgems[plots]'
+    Needs matplotlib: pip install 'cmgems\\[plots]'
 
     Example: cmgems report cmgems-work/models/logo-cm-gems cmgems-work/scores/logo-cm-gems-gue --out report
     """
