@@ -19,7 +19,7 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from cmgems_cli import workspace
-from cmgems_cli.bench.evaluation import parse_numbers, parse_shard
+from cmgems_cli.bench.grids import parse_numbers, parse_shard
 from cmgems_cli.bench.published import published_scores
 from cmgems_cli.bench.tasks import fewshot_tasks, gue_tasks
 from cmgems_cli.cli import app

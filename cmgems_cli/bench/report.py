@@ -320,7 +320,9 @@ def _notes(
     collapsed = [score for score in main if score.note.startswith("one class")]
     if collapsed:
         named = ", ".join(dict.fromkeys(score.task for score in collapsed))
-        notes.append(f"Collapsed, one class predicted for every row: {len(collapsed)} of {len(main)} runs ({named}).")
+        notes.append(
+            f"Collapsed, one class predicted for every row: {len(collapsed)} of {len(main)} runs ({named})."
+        )
     by_note: dict[str, dict[str, None]] = {}
     for score in main:
         for note in score.note.split("; "):

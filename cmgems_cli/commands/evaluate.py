@@ -13,7 +13,8 @@ from cmgems_cli.console import Console, duration
 
 if TYPE_CHECKING:
     from cmgems_cli.artifacts import Manifest
-    from cmgems_cli.bench.evaluation import Baseline, Cell, Evaluation, Grid
+    from cmgems_cli.bench.evaluation import Baseline, Evaluation
+    from cmgems_cli.bench.grids import Cell, Grid
     from cmgems_cli.bench.report import Report
     from cmgems_cli.training.finetuning import FinetuningRun
     from cmgems_cli.training.runs import Observer
@@ -129,8 +130,9 @@ def evaluate(
     Example: cmgems evaluate cmgems-work/models/dnabert-cm-gems --bench gue --data GUE
     """
     started = time.perf_counter()
-    from cmgems_cli.bench.evaluation import Evaluation, check_out, parse_shard
+    from cmgems_cli.bench.evaluation import Evaluation, check_out
     from cmgems_cli.bench.finetuning import Finetuner, Settings
+    from cmgems_cli.bench.grids import parse_shard
 
     model = model or str(workspace.model_folder("dnabert", "cm-gems"))
     name = Path(model).name if init is None else f"{Path(model).name}-{init}"
@@ -175,9 +177,9 @@ def evaluate(
 
 def _grid(bench: str, root: Path, tasks: str | None, shots: str | None, seeds: str | None) -> "Grid":
     from cmgems_cli.bench import tasks as known
-    from cmgems_cli.bench.evaluation import fewshot_grid, gue_grid, parse_numbers
     from cmgems_cli.bench.fewshot import run_seeds
     from cmgems_cli.bench.folders import folders_below
+    from cmgems_cli.bench.grids import fewshot_grid, gue_grid, parse_numbers
     from cmgems_cli.errors import UsageError
 
     chosen = None if seeds is None else parse_numbers("--seeds", seeds, least=0)
