@@ -1,7 +1,7 @@
 """Words are tested: command lines parse, links resolve, quoted messages exist, pages written by programs are current.
 
 Of the tutorial the stages that take no training run here and print what the page shows. All of it, word for word:
-`TUTORIAL=full pytest tests/test_docs.py` (a quarter of an hour; of trained models only the shape of tables is held).
+`TUTORIAL=full pytest tests/test_docs.py` (five to ten minutes; of trained models only the shape of tables is held).
 """
 
 import ast
