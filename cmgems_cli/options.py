@@ -9,6 +9,7 @@ from cmgems_cli.errors import UsageError
 
 SHARED = "Shared options"
 MACHINE = "Machine"
+RECIPE = "Recipe (by default as published for the task)"
 
 
 def _fill_from_config(ctx: typer.Context, path: Path | None) -> Path | None:
@@ -108,7 +109,7 @@ MaxBatchTokens = Annotated[
         "--max-batch-tokens",
         min=8,
         help="Padded tokens in one micro-batch: what memory holds.",
-        show_default="8192 on CPU, 32768 on CUDA",
+        show_default="8192 on CPU, 32768 on CUDA, 131072 for small models",
         rich_help_panel=MACHINE,
     ),
 ]
@@ -153,4 +154,29 @@ InputPath = Annotated[
         show_default=False,
         allow_dash=True,
     ),
+]
+
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens",
+        min=1,
+        help="Longest sequence, [CLS] and [SEP] not counted.",
+        show_default="the recipe's",
+        rich_help_panel=RECIPE,
+    ),
+]
+Truncate = Annotated[
+    bool,
+    typer.Option("--truncate", help="Cut longer sequences instead of refusing.", rich_help_panel=RECIPE),
+]
+Epochs = Annotated[
+    int | None, typer.Option("--epochs", min=1, help="Passes over train.", rich_help_panel=RECIPE)
+]
+MaxSteps = Annotated[
+    int | None,
+    typer.Option("--max-steps", min=1, help="Stop here, whatever the epochs.", rich_help_panel=RECIPE),
+]
+PeakRate = Annotated[
+    float | None, typer.Option("--lr", min=0.0, help="Peak learning rate.", rich_help_panel=RECIPE)
 ]

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from cmgems_cli.training.runs import Observer
 
 GRID = "Grid"
-RECIPE = "Recipe (by default as published for each task)"
 
 
 def evaluate(
@@ -28,7 +27,7 @@ def evaluate(
         str | None,
         typer.Argument(
             help="Model folder, or dnabert, logo, tiny: random weights.",
-            metavar="[MODEL]",
+            metavar="MODEL",
             show_default="the workspace's dnabert-cm-gems",
         ),
     ] = None,
@@ -89,29 +88,11 @@ def evaluate(
             show_default="the workspace's, if there",
         ),
     ] = None,
-    max_steps: Annotated[
-        int | None,
-        typer.Option("--max-steps", min=1, help="Cut every run short: for trials.", rich_help_panel=RECIPE),
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="Passes over train.", rich_help_panel=RECIPE)
-    ] = None,
-    lr: Annotated[
-        float | None, typer.Option("--lr", min=0.0, help="Peak learning rate.", rich_help_panel=RECIPE)
-    ] = None,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option(
-            "--max-tokens",
-            min=1,
-            help="Longest sequence, [CLS] and [SEP] not counted.",
-            rich_help_panel=RECIPE,
-        ),
-    ] = None,
-    truncate: Annotated[
-        bool,
-        typer.Option("--truncate", help="Cut longer sequences instead of refusing.", rich_help_panel=RECIPE),
-    ] = False,
+    max_steps: options.MaxSteps = None,
+    epochs: options.Epochs = None,
+    lr: options.PeakRate = None,
+    max_tokens: options.MaxTokens = None,
+    truncate: options.Truncate = False,
     max_batch_tokens: options.MaxBatchTokens = None,
     precision: options.Precision = "auto",
     out: options.Out = None,

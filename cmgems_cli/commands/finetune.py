@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from cmgems_cli.training.finetuning import FinetuningRun
 
 DATA = "Data"
-RECIPE = "Recipe (by default as published for the task)"
 
 
 def finetune(
@@ -47,37 +46,19 @@ def finetune(
             rich_help_panel=DATA,
         ),
     ] = None,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option(
-            "--max-tokens",
-            min=1,
-            help="Longest sequence, [CLS] and [SEP] not counted.",
-            show_default="the recipe's",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    truncate: Annotated[
-        bool,
-        typer.Option("--truncate", help="Cut longer sequences instead of refusing.", rich_help_panel=DATA),
-    ] = False,
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="Passes over train.", rich_help_panel=RECIPE)
-    ] = None,
-    max_steps: Annotated[
-        int | None,
-        typer.Option("--max-steps", min=1, help="Stop here, whatever the epochs.", rich_help_panel=RECIPE),
-    ] = None,
-    lr: Annotated[
-        float | None, typer.Option("--lr", min=0.0, help="Peak learning rate.", rich_help_panel=RECIPE)
-    ] = None,
+    max_tokens: options.MaxTokens = None,
+    truncate: options.Truncate = False,
+    epochs: options.Epochs = None,
+    max_steps: options.MaxSteps = None,
+    lr: options.PeakRate = None,
     warmup_steps: Annotated[
-        int | None, typer.Option("--warmup-steps", min=0, help="Linear warm-up.", rich_help_panel=RECIPE)
+        int | None,
+        typer.Option("--warmup-steps", min=0, help="Linear warm-up.", rich_help_panel=options.RECIPE),
     ] = None,
     global_batch: Annotated[
         int | None,
         typer.Option(
-            "--global-batch", min=1, help="Rows a step, over all processes.", rich_help_panel=RECIPE
+            "--global-batch", min=1, help="Rows a step, over all processes.", rich_help_panel=options.RECIPE
         ),
     ] = None,
     eval_every: Annotated[
@@ -86,7 +67,7 @@ def finetune(
             "--eval-every",
             min=1,
             help="Steps between evaluations of dev; the best model is tested.",
-            rich_help_panel=RECIPE,
+            rich_help_panel=options.RECIPE,
         ),
     ] = None,
     max_batch_tokens: options.MaxBatchTokens = None,
