@@ -16,6 +16,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from cmgems_cli import draws
+from cmgems_cli.training.memory import MemoryKeeper
 from cmgems_cli.training.processes import Processes
 
 # torch 2.13 renamed the option. BERT's buffers never change: there is nothing to exchange.
@@ -100,6 +101,7 @@ class Engine:
         self.precision = precision
         self._forward = forward
         self._seed = seed
+        self._memory = MemoryKeeper()
         self.module = module.to(processes.device)
         self._draws_dropout = any(
             isinstance(part, torch.nn.Dropout) and part.p > 0 for part in module.modules()
@@ -155,6 +157,7 @@ class Engine:
                     loss = self._forward(self._parallel, batch.to(self.processes.device))
                 (loss * scale).backward()
             total += loss.detach()
+            self._memory.give_back()
         torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -172,6 +175,7 @@ class Engine:
         for batch in batches:
             with self._autocast():
                 total += self._forward(self.module, batch.to(self.processes.device)).double()
+            self._memory.give_back()
         return total
 
     @torch.no_grad()
