@@ -164,8 +164,10 @@ def share(lengths: np.ndarray, max_batch_tokens: int, *, multiple_of: int = 1) -
         # Each begins with the first sequence that starts at or after its share of the tokens.
         wanted = ends[-1] * np.arange(n_batches + 1) / n_batches
         bounds = np.searchsorted(np.append(0, ends), wanted)
-        bounds = np.maximum(bounds, np.arange(n_batches + 1))
-        bounds = np.minimum(bounds, len(lengths) - n_batches + np.arange(n_batches + 1))
+        # No two begin with the same one.
+        places = np.arange(n_batches + 1)
+        bounds = np.maximum.accumulate(bounds - places) + places
+        bounds = np.minimum(bounds, len(lengths) - n_batches + places)
         batches = [np.arange(start, stop) for start, stop in pairwise(bounds)]
         if max(int(lengths[batch].sum()) for batch in batches) <= max_batch_tokens:
             return batches

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -275,7 +275,8 @@ class FinetuningRun(Run[LabelledStep]):
         else:
             names = self.task.label_names
             files = save_classifier(self.out, self.module.bert_classifier, self.task.k, names)
-            files.append(write_card(self.out, classifier_card(self.params, self.inputs, stats, names)))
+            params = {"k": self.task.k, **asdict(self.recipe), **self.params}
+            files.append(write_card(self.out, classifier_card(params, self.inputs, stats, names)))
         finish_artifact(
             self.out,
             self.kind,

@@ -274,7 +274,7 @@ def test_the_command_makes_a_folder_named_after_the_file(
     monkeypatch.setenv("CMGEMS_WORKSPACE", str(silencers.parent / "work"))
     code, out, err = run(silencers)
     assert code == 0
-    folder = silencers.parent / "work" / "fewshot" / "silencers"
+    folder = silencers.parent / "work" / "benchmarks" / "fewshot" / "silencers"
     assert sorted(path.name for path in folder.iterdir()) == [
         "10",
         "full-dataset",

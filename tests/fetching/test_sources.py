@@ -273,7 +273,14 @@ def test_a_signal_keeps_what_came(
     slow = f"/datasets/leannmlindsey/GUE/resolve/{COMMIT}/GUE/emp_H3/test.csv"
     server.faults[slow] = [("stall", 20)]
     command = [sys.executable, "-m", "cmgems_cli", "fetch", "gue", "--mirror", server.url, "--out", str(out)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    # A shell starts what it puts in the background deaf to SIGINT; these tests may run there.
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     until = time.monotonic() + 30
     while slow not in {path for path, _ in server.asked} and time.monotonic() < until:
         time.sleep(0.01)
