@@ -119,7 +119,7 @@ InferenceBatchTokens = Annotated[
         "--max-batch-tokens",
         min=8,
         help="Padded tokens in one micro-batch: what memory holds.",
-        show_default="4096 on CPU, 131072 on CUDA",
+        show_default="4096 on CPU, 65536 on CUDA",
         rich_help_panel=MACHINE,
     ),
 ]

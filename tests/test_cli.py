@@ -18,6 +18,8 @@ COMMANDS = [
     "build-pmi",
     "pretrain",
     "finetune",
+    "predict",
+    "embed",
     "fetch",
     "doctor",
     "info",

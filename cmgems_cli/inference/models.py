@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import BertModel
 
@@ -23,9 +24,13 @@ from cmgems_cli.training.processes import resolve_device, resolve_precision
 # [CLS] and [SEP].
 SPECIAL_POSITIONS = 2
 
-# ours: the fastest measured for `logo` on a CPU, where a layer's states then stay in the cache, and on an
-# H100 (docs/log.md).
-BATCH_TOKENS = {"cpu": 4_096, "cuda": 131_072}
+# ours: on a CPU the fastest measured for `logo`, whose states then stay in the cache (docs/log.md); on CUDA
+# enough to fill a card, not measured.
+BATCH_TOKENS = {"cpu": 4_096, "cuda": 65_536}
+
+# ours: on a CPU torch keeps a kernel, with its memory, for each of the last thousand shapes it has met. Few
+# widths keep it small: a third of the growth, and faster by more than the padding costs.
+WIDTH_STEP = 16
 
 # ours: micro-batches to sort by length at a time. More would hardly pad less.
 BATCHES_AHEAD = 32
@@ -89,6 +94,13 @@ class Model:
         ):
             yield
 
+    def _width(self, n_tokens: NDArray[np.int64]) -> int:
+        """Return how wide a micro-batch is: in steps, where it has to be padded anyway."""
+        longest = int(n_tokens.max()) + SPECIAL_POSITIONS
+        if n_tokens.min() == n_tokens.max():
+            return longest
+        return min(-(-longest // WIDTH_STEP) * WIDTH_STEP, self.max_tokens + SPECIAL_POSITIONS)
+
     def over(self, block: Block, compute: Callable[[TokenBatch], None]) -> None:
         """Hand the rows of a block that have a known k-mer to `compute`, in micro-batches by length."""
         rows = np.flatnonzero(block.known)
@@ -97,7 +109,8 @@ class Model:
         with self.computing():
             for part in cut(block.n_tokens[rows] + SPECIAL_POSITIONS, self.max_batch_tokens):
                 chosen = rows[part]
-                padded = pad_spans(block.token_ids, block.first[chosen], block.n_tokens[chosen])
+                spans = (block.first[chosen], block.n_tokens[chosen])
+                padded = pad_spans(block.token_ids, *spans, width=self._width(spans[1]))
                 compute(on_device(TokenBatch(*padded, torch.from_numpy(chosen)), self.device))
 
 

@@ -261,7 +261,7 @@ def pad(
 
 
 def pad_spans(
-    token_ids: np.ndarray, starts: np.ndarray, n_tokens: np.ndarray
+    token_ids: np.ndarray, starts: np.ndarray, n_tokens: np.ndarray, *, width: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Lay spans of `token_ids`, which may overlap, out as one padded batch.
 
@@ -271,6 +271,8 @@ def pad_spans(
         Without special tokens.
     starts, n_tokens : int64, shape (b,)
         Where each span begins, and its length.
+    width : int, default 0, tokens
+        Pad to this at least.
 
     Returns
     -------
@@ -278,7 +280,7 @@ def pad_spans(
         As from `pad`.
     """
     sizes = n_tokens + 2
-    input_ids = np.full((len(starts), int(sizes.max())), PAD, np.int64)
+    input_ids = np.full((len(starts), max(width, int(sizes.max()))), PAD, np.int64)
     _fill(input_ids, token_ids, starts, n_tokens)
     if sizes.min() == input_ids.shape[1]:
         return torch.from_numpy(input_ids), None

@@ -3,13 +3,16 @@
 import csv
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
+from cmgems_cli import load_model, predict
 from cmgems_cli.cli import app
 from cmgems_cli.inference import prediction
 from tests.inference.conftest import LABELS, MAX_BASES, Stock, as_standard_input, random_sequence
@@ -96,6 +99,26 @@ def test_sequences_of_any_length_keep_their_order(
     for row, sequence in zip(rows, sequences, strict=True):
         if has_known_kmer(sequence):
             check(row, stock_probabilities(sequence))
+
+
+def test_padded_batches_come_in_few_widths(classifier: Path) -> None:
+    """Torch keeps a kernel for each shape it meets: memory would grow with the variety of lengths."""
+    model = load_model(classifier, device="cpu")
+    shapes: list[tuple[int, bool]] = []
+    assert model.classifier is not None
+    original = model.classifier.logits
+
+    def logits(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        shapes.append((input_ids.shape[1], attention_mask is None))
+        return original(input_ids, attention_mask)
+
+    model.classifier.logits = logits  # type: ignore[method-assign, assignment]
+    model = replace(model, max_batch_tokens=128)
+    predict(model, [random_sequence(n, n) for n in range(3, MAX_BASES + 1)])
+    assert {width for width, alike in shapes if not alike} <= {16, 32, 40}
+    shapes.clear()
+    predict(model, [random_sequence(25, n) for n in range(9)])
+    assert set(shapes) == {(25, True)}
 
 
 def test_a_sequence_without_a_known_kmer_has_empty_cells(classifier: Path, tmp_path: Path) -> None:
