@@ -9,7 +9,6 @@ import pytest
 from typer.testing import CliRunner
 
 from cmgems_cli.cli import app
-from cmgems_cli.commands import demo
 
 FASTA = str(files("cmgems_cli") / "data" / "hg38_chr16_186964_397118.fa.gz")
 SHORT = ["--model", "tiny", "--steps", "4", "--global-batch", "4", "--max-batch-tokens", "1024"]
@@ -89,24 +88,6 @@ def test_random_runs_without_a_ranking(workspace: Path) -> None:
     shown = json.loads(run("info", value["out"], "--json"))
     assert shown["params"]["validation_masks"] == "random"
     assert set(shown["inputs"]) == {"corpus"}
-
-
-def test_demo_makes_both_models_and_says_what_was_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The same demo at a fraction of its steps.
-    for name, value in {"STEPS": 6, "GLOBAL_BATCH": 8, "EVAL_EVERY": 2}.items():
-        monkeypatch.setattr(demo, name, value)
-    out = run("demo", "--out", str(tmp_path / "demo"))
-    for words in ("tiny, random", "tiny, cm-gems", "unigram", "210,155 bases"):
-        assert words in out
-    for folder in ("corpus", "pmi", "models/tiny-random", "models/tiny-cm-gems"):
-        run("info", str(tmp_path / "demo" / folder), "--verify")
-    # What is there is kept; another seed would make something else.
-    again = run("demo", "--out", str(tmp_path / "demo"))
-    assert again.splitlines()[1:] == out.splitlines()[1:]
-    assert run("demo", "--out", str(tmp_path / "demo"), "--seed", "7", code=4) == ""
-    assert run("demo", "--out", str(tmp_path / "demo"), "--seed", "7", "--overwrite") != out
 
 
 def test_json_and_quiet_leave_nothing_else_on_the_streams(workspace: Path) -> None:

@@ -61,13 +61,13 @@ def ttest(
     if len(set(paired.seeds)) > 1:
         counts = (f"{label} {seeds}" for label, seeds in zip(paired.labels, paired.seeds, strict=True))
         console.warn(f"models differ in the number of seeds averaged a row: {', '.join(counts)}")
-    report = _report(paired, [source.named for source in sources], seed)
+    report = compared(paired, [source.named for source in sources], seed)
     console.result(report)
     _show(console, report)
 
 
-def _report(paired: Paired, named: list[str], seed: int) -> dict[str, Any]:
-    """Put the contract's JSON object together: one row a model, the reference last and without tests."""
+def compared(paired: Paired, named: list[str], seed: int) -> dict[str, Any]:
+    """Return the JSON object of --json: one row a model, the reference last and without tests."""
     from cmgems_cli.bench.scores import PRINTED_SCALE
     from cmgems_cli.bench.statistics import compare, friedman, mean_and_sd
 
