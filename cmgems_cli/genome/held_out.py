@@ -1,4 +1,7 @@
-"""Sequence held out of pretraining, to make tasks of that no pretrained model has seen."""
+"""Sequence held out of pretraining, to make tasks of.
+
+By place: a repeat or a duplicated gene may have a copy in what is pretrained on.
+"""
 
 from __future__ import annotations
 
