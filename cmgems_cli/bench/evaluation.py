@@ -15,9 +15,10 @@ from cmgems_cli.bench.finetuning import Finetuner
 from cmgems_cli.bench.grids import Cell, Grid
 from cmgems_cli.bench.report import Report, make_report, markdown
 from cmgems_cli.bench.scores import METRICS, Score, read_scores, write_scores
-from cmgems_cli.errors import OverwriteError, UsageError
+from cmgems_cli.errors import UsageError
 from cmgems_cli.training.finetuning import FinetuningRun
-from cmgems_cli.training.runs import MAY_CHANGE_ON_RESUME, Observer, device_name
+from cmgems_cli.training.processes import Processes
+from cmgems_cli.training.runs import MAY_CHANGE_ON_RESUME, Observer, check_run_folder, device_name
 
 # Below an evaluation's folder: one artifact a run.
 RUNS = "runs"
@@ -73,7 +74,7 @@ class Evaluation:
         self.grid, self.finetuner, self.out, self.name, self.baseline = grid, finetuner, out, name, baseline
 
     @property
-    def processes(self) -> Any:
+    def processes(self) -> Processes:
         """The processes that share every run."""
         return self.finetuner.processes
 
@@ -96,27 +97,41 @@ class Evaluation:
         for cell in reversed(first_of_task.values()):
             self.finetuner.prepare(cell.found, cell.seed)
 
-    def run(self, cells: Sequence[Cell], *, resume: bool, overwrite: bool, watch: Watch) -> None:
-        """Run these cells, each but those that are done.
+    def left(self, cells: Sequence[Cell], *, resume: bool, overwrite: bool) -> list[Cell]:
+        """Return those of these cells that have to be run.
 
         Parameters
         ----------
         cells : sequence of Cell
         resume : bool
-            False: run all of them again from the start.
+            False: all of them, again from the start.
         overwrite : bool
-            Replace finished runs that were made otherwise.
-        watch : callable
+            Also finished runs that were made otherwise.
 
         Raises
         ------
         UsageError
             If a finished run was made otherwise and is not to be replaced.
+        """
+        return [cell for cell in cells if not (resume and self._reusable(cell, overwrite=overwrite))]
+
+    def run(self, cells: Sequence[Cell], *, resume: bool, watch: Watch) -> None:
+        """Run these cells, replacing what is there.
+
+        Parameters
+        ----------
+        cells : sequence of Cell
+            From `left`.
+        resume : bool
+            Go on from a run's checkpoint.
+        watch : callable
+
+        Raises
+        ------
         Interrupted
             On SIGINT or SIGTERM, after a checkpoint was saved.
         """
-        left = [cell for cell in cells if not (resume and self._reusable(cell, overwrite=overwrite))]
-        for number, cell in enumerate(left, start=1):
+        for number, cell in enumerate(cells, start=1):
             self.run_folder(cell).parent.mkdir(parents=True, exist_ok=True)
             run = self.finetuner.open(
                 cell.found, self.run_folder(cell), cell.seed, write_scores=self._writer(cell)
@@ -277,26 +292,5 @@ def scores_of(cell: Cell, bench: str, name: str, stats: dict[str, Any]) -> list[
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
-    """Refuse a folder to evaluate in: a finished artifact without `overwrite`, or one that is not ours.
-
-    Raises
-    ------
-    OverwriteError
-    """
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise OverwriteError(f"{out} is a file; choose another --out")
-    if is_finished(out):
-        found = read_manifest(out).kind
-        if found != "scores":
-            raise OverwriteError(f"{out} holds a {found} artifact, not scores; choose another --out")
-        if not overwrite:
-            raise OverwriteError(
-                f"{out} already holds finished scores; add --overwrite to make them again (runs that fit are"
-                " kept), or choose another --out"
-            )
-    elif any(out.iterdir()) and not (out / RUNS).is_dir():
-        raise OverwriteError(
-            f"{out} exists and is not an unfinished evaluation; choose another --out or remove it yourself"
-        )
+    """Refuse a folder to evaluate in (OverwriteError, as `check_run_folder`)."""
+    check_run_folder(out, "scores", overwrite=overwrite, begun_by=RUNS, what="evaluation")

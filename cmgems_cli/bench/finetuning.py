@@ -19,7 +19,7 @@ from cmgems_cli.modeling.folder import digest_of_model_folder
 from cmgems_cli.modeling.presets import PRESETS
 from cmgems_cli.training.finetuning import FinetuningRecipe, FinetuningRun, Task
 from cmgems_cli.training.labelled import Labelled
-from cmgems_cli.training.options import BATCH_TOKENS
+from cmgems_cli.training.options import batch_tokens
 from cmgems_cli.training.processes import Processes, resolve_precision
 
 
@@ -134,7 +134,7 @@ class Finetuner:
             global_batch=settings.global_batch,
             eval_every=settings.eval_every,
         )
-        recipe = _resolved(published, len(rows.train), settings, seed, self.processes)
+        recipe = _resolved(self.model, published, len(rows.train), settings, seed, self.processes)
         return Prepared(
             rows,
             recipe,
@@ -189,7 +189,7 @@ class Finetuner:
 
 
 def _resolved(
-    recipe: Recipe, n_train: int, settings: Settings, seed: int, processes: Processes
+    model: str, recipe: Recipe, n_train: int, settings: Settings, seed: int, processes: Processes
 ) -> FinetuningRecipe:
     steps = recipe.total_steps(n_train)
     warmup_steps = recipe.warmup(steps)
@@ -203,7 +203,7 @@ def _resolved(
         global_batch=recipe.global_batch,
         eval_every=recipe.eval_every,
         keeps=recipe.keeps,
-        max_batch_tokens=settings.max_batch_tokens or BATCH_TOKENS[processes.device.type],
+        max_batch_tokens=settings.max_batch_tokens or batch_tokens(processes.device.type, model),
         seed=seed,
     )
 

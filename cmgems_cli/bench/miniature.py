@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmgems_cli.artifacts import MANIFEST, Manifest, check_out, is_finished, read_manifest, sha256_of_file
 from cmgems_cli.bench.fewshot import run_seeds
 from cmgems_cli.errors import OverwriteError
+from cmgems_cli.genome.bundled import BASES_BEFORE, bundled_fasta
 from cmgems_cli.genome.fasta import FastaFile
 from cmgems_cli.genome.held_out import Stretch, as_fasta, hold_out
 from cmgems_cli.genome.records import fasta_records
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from cmgems_cli.bench.grids import Cell
     from cmgems_cli.training.finetuning import FinetuningRun
     from cmgems_cli.training.runs import Observer
-
-BUNDLED = "hg38_chr16_186964_397118.fa.gz"
-# data/README.md: what precedes the first base on chromosome 16.
-BASES_BEFORE = 186_963
 
 ARCHITECTURE = "tiny"
 STRATEGIES = ("random", "cm-gems")
@@ -119,7 +115,7 @@ class Miniature:
 
     def write_sequences(self) -> None:
         """Write the FASTA of pretraining and, of each task, that of its windows (OverwriteError as `_write`)."""
-        source = FastaFile(Path(str(files("cmgems_cli") / "data" / BUNDLED)))
+        source = FastaFile(bundled_fasta())
         (record,) = fasta_records(source)
         parts = hold_out(Stretch(record.name, BASES_BEFORE, record.letters), self.sizes.regions, HELD_SHARE)
         self._write("pretraining", [kept for kept, _ in parts])
@@ -248,7 +244,8 @@ class Miniature:
             yield Observer()
             advance(1, str(cell))
 
-        evaluation.run(evaluation.grid.cells, resume=True, overwrite=False, watch=watch)
+        left = evaluation.left(evaluation.grid.cells, resume=True, overwrite=False)
+        evaluation.run(left, resume=True, watch=watch)
         manifest = evaluation.merge(started)
         assert manifest is not None
         return manifest

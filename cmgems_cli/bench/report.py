@@ -10,6 +10,7 @@ from statistics import stdev
 from cmgems_cli.bench.published import (
     GROUPS,
     STATE_OF_THE_ART,
+    PublishedScore,
     group_of,
     published_column,
     published_models,
@@ -261,10 +262,8 @@ def _fewshot(model: str, scores: Sequence[Score], baseline: Sequence[Score] | No
     )
 
 
-def _cell(published: object) -> str | None:
-    from cmgems_cli.bench.published import PublishedScore
-
-    if not isinstance(published, PublishedScore):
+def _cell(published: PublishedScore | None) -> str | None:
+    if published is None:
         return None
     text = as_printed(published.score.value, "accuracy")
     return text if published.sd is None else f"{text} ± {as_printed(published.sd, 'accuracy')}"

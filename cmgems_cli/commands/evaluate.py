@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cmgems_cli.training.runs import Observer
 
 GRID = "Grid"
+FIRST_SEED = 42
 
 
 def evaluate(
@@ -147,8 +148,8 @@ def evaluate(
             return
         console.say("checking the data of every task first")
         evaluation.check_data(cells)
-        left = len(cells) - sum(evaluation.done(cell) for cell in cells) if resume else len(cells)
-        evaluation.run(cells, resume=resume, overwrite=overwrite, watch=_watch(console, left))
+        left = evaluation.left(cells, resume=resume, overwrite=overwrite)
+        evaluation.run(left, resume=resume, watch=_watch(console, len(left)))
         manifest = evaluation.merge(started)
         if processes.first:
             _close(console, evaluation, manifest, started)
@@ -173,9 +174,6 @@ def _grid(bench: str, root: Path, tasks: str | None, shots: str | None, seeds: s
     datasets = known.fewshot_tasks(tasks, own) if tasks is not None else list(known.FEWSHOT.values())
     numbers = list(known.PAPER_SHOTS) if shots is None else parse_numbers("--shots", shots, least=1)
     return fewshot_grid(root, datasets, numbers, chosen or run_seeds(FIRST_SEED, known.FEWSHOT_RUNS))
-
-
-FIRST_SEED = 42
 
 
 def _baseline(baseline: Path | None, model: str, init: str | None, bench: str) -> "Baseline | None":

@@ -9,6 +9,8 @@ import numpy as np
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PAD, UNK, CLS, SEP, MASK = range(5)
 FIRST_KMER = len(SPECIAL_TOKENS)
+# [CLS] and [SEP], around every input.
+SPECIAL_POSITIONS = 2
 
 # DNABERT's vocab.txt: A, T, C, G, most significant base first.
 BASES = "ATCG"

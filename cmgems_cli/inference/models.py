@@ -15,14 +15,12 @@ from transformers import BertModel
 
 from cmgems_cli.artifacts import is_finished, read_manifest
 from cmgems_cli.errors import InputError
+from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS
 from cmgems_cli.inference.blocks import Block
 from cmgems_cli.modeling.classifier import SequenceClassifier, load_classifier, new_classifier
 from cmgems_cli.modeling.folder import digest_of_model_folder
 from cmgems_cli.training.batching import cut, on_device, pad_spans
 from cmgems_cli.training.processes import resolve_device, resolve_precision
-
-# [CLS] and [SEP].
-SPECIAL_POSITIONS = 2
 
 # ours: on a CPU the fastest measured for `logo`, whose states then stay in the cache (docs/log.md); on CUDA
 # enough to fill a card, not measured.

@@ -33,7 +33,7 @@ from cmgems_cli.pmi.ranking import UNRANKED, Ranking, read_ranking
 Sequences = str | Iterable[str] | Mapping[str, str] | Path
 
 # Strategies of `mask`: cm-step and cm-gems are curricula of these.
-_STRATEGIES = {strategy.name.lower().replace("_", "-"): strategy for strategy in Strategy}
+_STRATEGIES = {strategy.label: strategy for strategy in Strategy}
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,3 +23,8 @@ class Strategy(IntEnum):
     GENEMASK = 1
     GLOBAL = 2
     RANDOM_MASK = 3
+
+    @property
+    def label(self) -> str:
+        """Its name as `--strategy` has it: `random-mask`."""
+        return self.name.lower().replace("_", "-")

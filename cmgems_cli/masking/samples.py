@@ -33,7 +33,7 @@ class Way:
     @property
     def strategy_name(self) -> str:
         """The strategy as `--strategy` has it: `random-mask`."""
-        return self.strategy.name.lower().replace("_", "-")
+        return self.strategy.label
 
     @property
     def name(self) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import torch
 
 from cmgems_cli import workspace
 from cmgems_cli.artifacts import is_finished
+from cmgems_cli.genome.bundled import bundled_fasta
 from cmgems_cli.genome.preparation import prepare_genome
 from cmgems_cli.modeling.encoder import packs_sequences
 from cmgems_cli.modeling.presets import PRESETS
@@ -28,9 +28,6 @@ from cmgems_cli.training.machine import (
 from cmgems_cli.training.opening import open_run
 from cmgems_cli.training.options import pretraining_options
 from cmgems_cli.training.processes import Processes, start_processes
-
-# 210 kb of human sequence, ships with the package.
-BUNDLED = "hg38_chr16_186964_397118.fa.gz"
 
 # ours: what a person waits for.
 PROBE_SECONDS = 2.0
@@ -142,10 +139,7 @@ def measure(model: str, processes: Processes, seconds: float) -> Probe:
     small_steps = device.type == "cpu" and not _is_small(model)
     with tempfile.TemporaryDirectory(prefix="cmgems-doctor-") as scratch:
         corpus = Path(scratch) / "corpus"
-        with files("cmgems_cli").joinpath("data", BUNDLED).open("rb") as packed:
-            fasta = Path(scratch) / BUNDLED
-            fasta.write_bytes(packed.read())
-        prepare_genome([fasta], corpus)
+        prepare_genome([bundled_fasta()], corpus)
         options = pretraining_options(
             device_type=device.type,
             strategy="random",

@@ -8,7 +8,7 @@ import numpy as np
 
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.corpus import Corpus
-from cmgems_cli.genome.vocabulary import vocabulary_size
+from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS, vocabulary_size
 from cmgems_cli.masking import WITHOUT_RANKS, Strategy
 from cmgems_cli.modeling.encoder import packs_sequences
 from cmgems_cli.modeling.folder import digest_of_model_folder, load_masked_lm
@@ -19,9 +19,6 @@ from cmgems_cli.training.options import PretrainingOptions
 from cmgems_cli.training.pretraining import PretrainingRun
 from cmgems_cli.training.processes import Processes, resolve_precision
 from cmgems_cli.training.steps import StepMaker
-
-# [CLS] and [SEP].
-SPECIAL_POSITIONS = 2
 
 
 def open_run(

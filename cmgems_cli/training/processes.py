@@ -83,8 +83,8 @@ def start_processes(device: str) -> Processes:
         # torch refuses a device without a number here.
         chosen = torch.device("cuda", chosen.index or 0)
         torch.cuda.set_device(chosen)
-        # cuDNN's attention plans anew, for tens of milliseconds, at every shape: here each micro-batch has
-        # its own. Measured on an H100 (docs/log.md): a sixteenth of the speed.
+        # cuDNN's attention plans anew at every shape, and padded micro-batches each have their own. Measured
+        # on an H100 (docs/log.md): a fifth of the speed for logo, a third for dnabert.
         torch.backends.cuda.enable_cudnn_sdp(False)
     if world > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")

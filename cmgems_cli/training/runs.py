@@ -272,8 +272,21 @@ class Run(ABC, Generic[AnyStep]):
         return time.perf_counter() - started
 
 
-def check_run_folder(out: Path, kind: str = "model", *, overwrite: bool) -> None:
-    """Refuse a folder to train in: a finished artifact without `overwrite`, or one that is not a run's.
+def check_run_folder(
+    out: Path, kind: str = "model", *, overwrite: bool, begun_by: str = METRICS, what: str = "run"
+) -> None:
+    """Refuse a folder to work in: a finished artifact without `overwrite`, or one that is not ours.
+
+    Parameters
+    ----------
+    out : Path
+    kind : str
+        Of the artifact to be made.
+    overwrite : bool
+    begun_by : str
+        What an unfinished one holds: a file or folder.
+    what : str
+        What an unfinished one is called.
 
     Raises
     ------
@@ -292,9 +305,9 @@ def check_run_folder(out: Path, kind: str = "model", *, overwrite: bool) -> None
                 f"{out} already holds a finished {kind}; add --overwrite to replace it or choose another --out"
             )
         return
-    if any(out.iterdir()) and not (out / METRICS).exists():
+    if any(out.iterdir()) and not (out / begun_by).exists():
         raise OverwriteError(
-            f"{out} exists and is not an unfinished run; choose another --out or remove it yourself"
+            f"{out} exists and is not an unfinished {what}; choose another --out or remove it yourself"
         )
 
 

@@ -10,6 +10,7 @@ from transformers import BertForMaskedLM
 from typer.testing import CliRunner
 
 from cmgems_cli.cli import app
+from cmgems_cli.genome.bundled import bundled_fasta
 from cmgems_cli.genome.preparation import prepare_genome
 from cmgems_cli.modeling.presets import bert_config
 from cmgems_cli.training import examination
@@ -121,8 +122,7 @@ def test_what_the_workspace_has_needs_no_room(tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_size_of_a_corpus_is_foreseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundled = Path(examination.__file__).parents[1] / "data" / examination.BUNDLED
-    manifest = prepare_genome([bundled], tmp_path / "corpus")
+    manifest = prepare_genome([bundled_fasta()], tmp_path / "corpus")
     taken = sum(manifest.files[name]["bytes"] for name in ("bases.npy", "windows.npy"))
     foreseen = examination.CORPUS_BYTES / examination.GENOME_BASES * manifest.stats["bases"]
     assert foreseen == pytest.approx(taken, rel=0.03)

@@ -310,3 +310,22 @@ def test_two_torchrun_processes_equal_one(inputs: tuple[Path, Path], tmp_path: P
     curves = [read_metrics(tmp_path / out / "metrics.jsonl") for out in ("one", "two")]
     for first, second in zip(*curves, strict=True):
         assert first["loss"] == pytest.approx(second["loss"], abs=1e-5)
+
+
+def test_compiling_is_no_choice_of_the_run_but_is_recorded(
+    make_run: Callable[..., PretrainingRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler is not at hand everywhere: the function that would be compiled stands in for its compilation."""
+    compiled: list[dict[str, Any]] = []
+
+    def compile_nothing(module: torch.nn.Module, **options: Any) -> torch.nn.Module:
+        compiled.append(options)
+        return module
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    plain = make_run("plain", steps=4).train(resume=True, overwrite=False)
+    assert not compiled
+    made = make_run("compiled", steps=4, compile=True).train(resume=True, overwrite=False)
+    assert compiled == [{"dynamic": True}]
+    assert made.digest == plain.digest
+    assert (plain.environment["compiled"], made.environment["compiled"]) == (False, True)
