@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from cmgems_cli.inference.blocks import Block
 from cmgems_cli.modeling.classifier import SequenceClassifier, load_classifier, new_classifier
 from cmgems_cli.modeling.folder import digest_of_model_folder
 from cmgems_cli.training.batching import cut, on_device, pad_spans
+from cmgems_cli.training.memory import MemoryKeeper
 from cmgems_cli.training.processes import resolve_device, resolve_precision
 
 # ours: on a CPU the fastest measured for `logo`, whose states then stay in the cache (docs/log.md); on CUDA
@@ -67,6 +68,7 @@ class Model:
     device: torch.device
     precision: str
     max_batch_tokens: int
+    _memory: MemoryKeeper = field(default_factory=MemoryKeeper)
 
     @property
     def max_tokens(self) -> int:
@@ -110,6 +112,7 @@ class Model:
                 spans = (block.first[chosen], block.n_tokens[chosen])
                 padded = pad_spans(block.token_ids, *spans, width=self._width(spans[1]))
                 compute(on_device(TokenBatch(*padded, torch.from_numpy(chosen)), self.device))
+                self._memory.give_back()
 
 
 @dataclass(frozen=True)

@@ -188,6 +188,7 @@ class Engine:
         for batch in batches:
             with self._autocast():
                 found.append(forward(self.module, batch.to(self.processes.device)))
+            self._memory.give_back()
         return found
 
     @property

@@ -1,36 +1,56 @@
-"""Freed memory goes back to the system.
+"""Freed memory: kept for the next tensors, and given back to the system before it is too much.
 
-glibc keeps what is freed for later, and tensors whose sizes never repeat, as those of micro-batches of whole
-sequences, scatter it: pretraining `logo` on a CPU grew by tens of MB a step (docs/log.md).
+Left alone, glibc does neither. Large tensors get a mapping of their own each, whose pages the system clears
+anew every time: a third of a forward pass on a CPU. And tensors whose sizes never repeat, as those of
+micro-batches of whole sequences, scatter what it keeps: pretraining `logo` on a CPU grew by tens of MB a
+step (docs/log.md has both).
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
-import time
-from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-# ours: a call takes milliseconds, and in so much time a step frees some hundred MB.
-SECONDS_BETWEEN = 1.0
+# ours: what may be kept beyond the memory in use, a few micro-batches' worth.
+KEPT_BYTES = 1 << 30
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGEST_INT = 2**31 - 1
+
+_STATM = Path("/proc/self/statm")
 
 
 class MemoryKeeper:
-    """Gives freed memory back now and then, where the C library can be told to."""
+    """Has the C library keep freed memory, within `KEPT_BYTES`, where it can be told to.
+
+    For the whole process, and from the first one made on.
+    """
 
     def __init__(self) -> None:
-        self._trim = _malloc_trim()
-        self._last = time.monotonic()
+        self._library = _glibc()
+        if self._library is not None:
+            self._library.mallopt(_M_MMAP_THRESHOLD, _LARGEST_INT)
+            self._library.mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT)
+            self._in_use = _resident_bytes()
 
     def give_back(self) -> None:
-        """Give freed memory back, unless that was done a moment ago."""
-        if self._trim is not None and time.monotonic() - self._last >= SECONDS_BETWEEN:
-            self._trim(0)
-            self._last = time.monotonic()
+        """Give freed memory back, if more may have come together than is to be kept."""
+        if self._library is not None and _resident_bytes() > self._in_use + KEPT_BYTES:
+            self._library.malloc_trim(0)
+            self._in_use = _resident_bytes()
 
 
-def _malloc_trim() -> Callable[[int], int] | None:
-    """Return glibc's function; None on systems with another C library."""
-    if not sys.platform.startswith("linux"):
+def _glibc() -> Any:
+    """Return the C library; None on systems with another one, or that do not tell what a process holds."""
+    if not (sys.platform.startswith("linux") and _STATM.exists()):
         return None
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "malloc_trim") and hasattr(library, "mallopt") else None
+
+
+def _resident_bytes() -> int:
+    return int(_STATM.read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")

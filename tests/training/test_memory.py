@@ -1,5 +1,6 @@
-"""Freed memory that glibc keeps is given back, and not at every call."""
+"""Freed memory is kept for the next tensors, and given back once it is too much."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,38 +9,75 @@ import pytest
 from cmgems_cli.training import memory
 from cmgems_cli.training.memory import MemoryKeeper
 
-STATM = Path("/proc/self/statm")
+needs_glibc = pytest.mark.skipif(memory._glibc() is None, reason="needs Linux and glibc")
 
 
-def resident_bytes() -> int:
-    return int(STATM.read_text().split()[1]) * 4096
-
-
-@pytest.mark.skipif(not STATM.exists() or memory._malloc_trim() is None, reason="needs Linux and glibc")
+@needs_glibc
 def test_scattered_holes_go_back_to_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "SECONDS_BETWEEN", 0.0)
-    # Below glibc's threshold for blocks of their own, so that they share the heap; every tenth stays.
+    monkeypatch.setattr(memory, "KEPT_BYTES", 100 << 20)
+    keeper = MemoryKeeper()
+    # Every tenth block stays, so that the top of the heap is never free.
     blocks = [bytearray(b"x" * 60_000) for _ in range(4000)]
     kept = blocks[::10]
     del blocks
-    before = resident_bytes()
-    MemoryKeeper().give_back()
-    assert before - resident_bytes() > 100e6
+    before = memory._resident_bytes()
+    keeper.give_back()
+    assert before - memory._resident_bytes() > 100e6
     assert len(kept) == 400
 
 
-def test_it_is_done_now_and_then_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[int] = []
-    monkeypatch.setattr(memory, "_malloc_trim", lambda: calls.append)
-    now = [0.0]
-    monkeypatch.setattr(memory.time, "monotonic", lambda: now[0])
+@needs_glibc
+def test_memory_is_given_back_when_more_than_what_is_kept_has_come_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resident, calls = [500], []
+
+    class Library:
+        def mallopt(self, *arguments: int) -> None:
+            pass
+
+        def malloc_trim(self, pad: int) -> None:
+            calls.append(resident[0])
+            resident[0] = 700
+
+    monkeypatch.setattr(memory, "_glibc", Library)
+    monkeypatch.setattr(memory, "_resident_bytes", lambda: resident[0])
+    monkeypatch.setattr(memory, "KEPT_BYTES", 1000)
     keeper = MemoryKeeper()
-    for _ in range(100):
-        now[0] += 0.1
+    for resident[0] in (900, 1500, 1501, 1600, 1700, 1701):
         keeper.give_back()
-    assert 9 <= len(calls) <= 10
+    assert calls == [1501, 1701]
 
 
-def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "darwin")
+# Sixty tensors of 64 MB, one after the other: cleared anew each time, they fault in a million pages.
+PROGRAM = """
+import resource, sys
+import torch
+from cmgems_cli.training.memory import MemoryKeeper
+if sys.argv[1] == "kept":
+    keeper = MemoryKeeper()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(60):
+    torch.ones(16 << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@needs_glibc
+def test_large_tensors_take_the_place_of_those_before() -> None:
+    def page_faults(way: str) -> int:
+        ran = subprocess.run([sys.executable, "-c", PROGRAM, way], capture_output=True, text=True, check=True)
+        return int(ran.stdout)
+
+    assert page_faults("kept") * 5 < page_faults("freed")
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_another_c_library_is_left_alone(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    MemoryKeeper().give_back()
+
+
+def test_a_system_without_proc_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_STATM", Path("/nonexistent/statm"))
     MemoryKeeper().give_back()
