@@ -82,6 +82,14 @@ Resume = Annotated[
         "--resume/--no-resume", help="Go on from the newest checkpoint in --out.", rich_help_panel=SHARED
     ),
 ]
+ResumeRows = Annotated[
+    bool,
+    typer.Option(
+        "--resume/--no-resume",
+        help="Go on where a stopped run of the same command was.",
+        rich_help_panel=SHARED,
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Check the input, print the plan, write nothing.", rich_help_panel=SHARED),

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from cmgems_cli import options
-from cmgems_cli.commands.running import announce, close, described, rows_bar
+from cmgems_cli.commands.running import announce, close, described, rows_bar, task_of
 from cmgems_cli.console import Console
 from cmgems_cli.errors import UsageError
 
@@ -33,6 +33,7 @@ def embed(
     out: options.Out = None,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
+    resume: options.ResumeRows = True,
     json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -59,8 +60,8 @@ def embed(
         ArrayWriter,
         TableWriter,
         check_out_file,
-        complete,
     )
+    from cmgems_cli.inference.partial import partial_files
     from cmgems_cli.inference.sources import Source
 
     if out is None or out.suffix not in ARRAY_SUFFIXES:
@@ -78,19 +79,26 @@ def embed(
     shape = shape_of_row(opened, wanted)
     metadata = {"pooling": pooling, "layers": layers}
     began = time.perf_counter()
-    # The names first: where the array is, they are.
-    with complete(out) as array_aside, complete(names_out) as names_aside:
-        with (
-            array_aside.open("wb+") as array_stream,
-            names_aside.open("w", encoding="utf-8", newline="") as names_stream,
-            rows_bar(console, "embedding", data, to_screen=False) as advance,
-        ):
-            array = ArrayWriter(array_stream, out.suffix, shape, metadata)
-            names = TableWriter(names_stream, "tsv", columns(pooling, windows=window is not None))
-            write_embeddings(opened, data, array, names, pooling=pooling, layers=wanted, advance=advance)
-            array.finish()
-        # An array about to be replaced goes first: no moment has the old one beside the new names.
-        out.unlink(missing_ok=True)
+    task = task_of(opened, data, source, **metadata)
+    with (
+        partial_files([out, names_out], task, resume=resume) as partial,
+        rows_bar(console, "embedding", data, to_screen=False) as advance,
+    ):
+        array = ArrayWriter(partial.streams[0], out.suffix, shape, metadata, rows=partial.kept or 0)
+        name_columns = columns(pooling, windows=window is not None)
+        names = TableWriter(partial.streams[1], "tsv", name_columns, header=not partial.blocks)
+        write_embeddings(
+            opened,
+            data,
+            array,
+            names,
+            pooling=pooling,
+            layers=wanted,
+            skip=partial.blocks,
+            block_done=partial.block_done,
+            advance=advance,
+        )
+        array.finish()
     seconds = time.perf_counter() - began
     shown = " × ".join(str(size) for size in (array.rows, *shape))
     console.table(

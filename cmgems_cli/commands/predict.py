@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from cmgems_cli import options
-from cmgems_cli.commands.running import announce, close, described, rows_bar
+from cmgems_cli.commands.running import announce, close, described, rows_bar, task_of
 from cmgems_cli.console import Console
 from cmgems_cli.errors import UsageError
 
@@ -36,6 +35,7 @@ def predict(
     out: options.Out = None,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
+    resume: options.ResumeRows = True,
     json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -56,7 +56,8 @@ def predict(
     from cmgems_cli.inference.blocks import cutting
     from cmgems_cli.inference.inputs import open_input
     from cmgems_cli.inference.models import open_model
-    from cmgems_cli.inference.outputs import TableWriter, check_out_file, complete, table_format
+    from cmgems_cli.inference.outputs import TableWriter, check_out_file, table_format
+    from cmgems_cli.inference.partial import partial_files
     from cmgems_cli.inference.prediction import columns, write_predictions
     from cmgems_cli.inference.sources import Source
 
@@ -73,13 +74,18 @@ def predict(
     announce(console, opened, data)
     names = columns(opened.label_names, windows=window is not None)
     began = time.perf_counter()
-    with (
-        nullcontext() if out is None else complete(out) as aside,
-        nullcontext(sys.stdout) if aside is None else aside.open("w", encoding="utf-8", newline="") as stream,
-        rows_bar(console, "predicting", data, to_screen=out is None) as advance,
-    ):
-        writer = TableWriter(stream, kind, names, header=header)
-        counts = write_predictions(opened, data, writer, advance=advance)
+    with rows_bar(console, "predicting", data, to_screen=out is None) as advance:
+        if out is None:
+            writer = TableWriter(sys.stdout.buffer, kind, names, header=header)
+            counts = write_predictions(opened, data, writer, advance=advance)
+        else:
+            task = task_of(opened, data, source, format=kind, header=header)
+            with partial_files([out], task, resume=resume) as partial:
+                writer = TableWriter(partial.streams[0], kind, names, header=header and not partial.blocks)
+                before = (partial.blocks, partial.kept) if partial.blocks else None
+                counts = write_predictions(
+                    opened, data, writer, before=before, block_done=partial.block_done, advance=advance
+                )
     seconds = time.perf_counter() - began
     if out is not None:
         _show(console, out, counts)

@@ -50,8 +50,11 @@ def rows_bar(
         def advance(rows: float) -> None:
             if not rows:
                 return
+            if data.tally_before.rows and not bar.skipped:
+                bar.start_at(data.tally_before.rows)
             seconds = time.perf_counter() - bar.started
-            bar.advance(rows, note=f"{(bar.done + rows) / max(seconds, 1e-9):,.0f} {data.unit}/s")
+            fresh = bar.done - bar.skipped + rows
+            bar.advance(rows, note=f"{fresh / max(seconds, 1e-9):,.0f} {data.unit}/s")
 
         yield advance
 
@@ -65,9 +68,29 @@ def close(console: Console, data: Input, seconds: float, out: Path | None) -> No
         console.say(f"{data.left_out:,} windows without a known k-mer (all N) were left out")
     elif tally.unknown:
         console.warn(f"{tally.unknown:,} sequences without a known k-mer (too short, or all N) got no values")
-    rate = (tally.rows - data.left_out) / max(seconds, 1e-9)
-    words = f"{tally.rows - data.left_out:,} {data.unit} in {duration(seconds)} ({rate:,.0f} a second)"
+    fresh = data.done - data.done_before
+    words = f"{fresh:,} {data.unit} in {duration(seconds)} ({fresh / max(seconds, 1e-9):,.0f} a second)"
+    if data.done_before:
+        words += f", with the {data.done_before:,} from before {data.done:,}"
     console.say(words if out is None else f"{words}, written to {out}")
+
+
+def task_of(model: Model, data: Input, source: Source, **more: Any) -> dict[str, Any] | None:
+    """Return what decides the rows of a run; None for input that cannot be read from its start again."""
+    if not source.rereadable:
+        return None
+    cut = data.cutting
+    return {
+        "model": model.digest(),
+        "input_sha256": source.sha256,
+        "window": cut.window,
+        "stride": cut.stride,
+        "truncate": cut.truncate,
+        "device": model.device.type,
+        "precision": model.precision,
+        "max_batch_tokens": model.max_batch_tokens,
+        **more,
+    }
 
 
 def described(model: Model, data: Input, source: Source, seconds: float) -> dict[str, Any]:
@@ -77,7 +100,7 @@ def described(model: Model, data: Input, source: Source, seconds: float) -> dict
         "model": model.digest(),
         "input_sha256": source.sha256,
         "sequences": tally.sequences,
-        "rows": tally.rows - data.left_out,
+        "rows": data.done,
         "left_out": data.left_out,
         "without_values": tally.unknown - data.left_out,
         "truncated": tally.truncated,
@@ -85,5 +108,5 @@ def described(model: Model, data: Input, source: Source, seconds: float) -> dict
         "stride": data.cutting.stride,
         "device": str(model.device),
         "precision": model.precision,
-        "rows_per_s": round((tally.rows - data.left_out) / max(seconds, 1e-9), 1),
+        "rows_per_s": round((data.done - data.done_before) / max(seconds, 1e-9), 1),
     }

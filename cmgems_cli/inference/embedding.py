@@ -87,6 +87,8 @@ def write_embeddings(
     *,
     pooling: Pooling,
     layers: Sequence[int],
+    skip: int = 0,
+    block_done: Callable[[int], None] = lambda vectors: None,
     advance: Callable[[float], None] = lambda rows: None,
 ) -> int:
     """Embed all rows of an input and write them down in their order.
@@ -101,6 +103,10 @@ def write_embeddings(
         Gets a line a row, with the columns of `columns`.
     pooling, layers
         As in `embed_blocks`.
+    skip : int, default 0
+        How many blocks an earlier run has written.
+    block_done : callable, optional
+        Told the vectors in `array`, after each block.
     advance : callable, optional
         Told the number of rows newly written or left out.
 
@@ -118,7 +124,7 @@ def write_embeddings(
     several = len(layers) > 1
     ahead = look_ahead_tokens(model, pooling, len(layers))
     done = 0
-    for embedded in embed_blocks(model, data.blocks(ahead), pooling=pooling, layers=layers):
+    for embedded in embed_blocks(model, data.blocks(ahead, skip=skip), pooling=pooling, layers=layers):
         block, states = embedded.block, embedded.states
         where = [block.starts.tolist(), block.ends.tolist()] if windows else []
         if pooling == "tokens":
@@ -127,6 +133,7 @@ def write_embeddings(
         names.write(zip(block.names, *where, strict=True))
         array.write(states if several else states[:, 0])
         done += len(block)
+        block_done(array.rows)
         advance(data.newly_done(len(block)))
     advance(data.newly_done(0))
     return done

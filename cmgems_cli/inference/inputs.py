@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.pieces import Piece
@@ -26,6 +27,8 @@ class Input:
         What is in it; None for standard input and pipes, which can be read only once.
     tally : Tally
         What has been read so far.
+    tally_before : Tally
+        What of it an earlier run has done.
     """
 
     name: str
@@ -33,12 +36,16 @@ class Input:
     pieces: Callable[[], Iterable[Piece]]
     survey: Survey | None = None
     tally: Tally = field(default_factory=Tally)
+    tally_before: Tally = field(default_factory=Tally)
     _left_out_before: int = 0
 
     @property
     def left_out(self) -> int:
         """Windows that were left out so far: those without a known k-mer."""
-        return self.tally.unknown if self.cutting.window else 0
+        return self._left_out(self.tally)
+
+    def _left_out(self, tally: Tally) -> int:
+        return tally.unknown if self.cutting.window else 0
 
     def newly_done(self, rows: int) -> int:
         """Return `rows` and the windows left out since the last call: what progress to tell of."""
@@ -51,16 +58,30 @@ class Input:
         """What a row is, for people."""
         return "windows" if self.cutting.window else "sequences"
 
-    def blocks(self, look_ahead_tokens: int) -> Iterator[Block]:
-        """Yield all rows, encoded; see `blocks.blocks`.
+    @property
+    def done(self) -> int:
+        """Rows that have come out so far, an earlier run's included."""
+        return self.tally.rows - self.left_out
+
+    @property
+    def done_before(self) -> int:
+        """Those of an earlier run."""
+        return self.tally_before.rows - self._left_out(self.tally_before)
+
+    def blocks(self, look_ahead_tokens: int, *, skip: int = 0) -> Iterator[Block]:
+        """Yield all rows, encoded, but those of the first `skip` blocks; see `blocks.blocks`.
 
         Raises
         ------
         InputError
             As there; and at the end, if no row had a known k-mer.
         """
-        self.tally, self._left_out_before = Tally(), 0
-        yield from blocks(self.pieces(), self.cutting, look_ahead_tokens, self.tally, self.name)
+        self.tally = Tally()
+        found = blocks(self.pieces(), self.cutting, look_ahead_tokens, self.tally, self.name)
+        for _ in islice(found, skip):
+            pass
+        self.tally_before, self._left_out_before = replace(self.tally), self.left_out
+        yield from found
         if self.tally.rows == self.tally.unknown:
             raise InputError(
                 f"{self.name}: none of its {self.tally.sequences:,} sequences has {self.cutting.k} letters A, C,"

@@ -1,12 +1,11 @@
-"""Files that appear when they are complete: tables written row by row, arrays of a length known at the end."""
+"""The formats that are written: tables row by row, arrays of a length known at the end."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -41,20 +40,6 @@ def check_out_file(out: Path, *, overwrite: bool) -> None:
         raise OverwriteError(f"{out} exists; add --overwrite to replace it or choose another --out")
 
 
-@contextmanager
-def complete(out: Path) -> Iterator[Path]:
-    """Yield where to write aside; on success that file becomes `out`, on any exception it is removed."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".{out.name}.partial")
-    try:
-        yield aside
-        with aside.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        aside.replace(out)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
 def table_format(out: Path | None, chosen: TableFormat | None) -> TableFormat:
     """Return the format that was asked for, or else the one that the file's name says; TSV for stdout.
 
@@ -74,11 +59,11 @@ def table_format(out: Path | None, chosen: TableFormat | None) -> TableFormat:
 
 
 class TableWriter:
-    """Writes rows as TSV, CSV or JSON lines.
+    """Writes rows as TSV, CSV or JSON lines, in UTF-8.
 
     Parameters
     ----------
-    stream : text file
+    stream : binary file
     kind : tsv, csv or jsonl
     columns : sequence of str
     header : bool, default True
@@ -86,23 +71,23 @@ class TableWriter:
     """
 
     def __init__(
-        self, stream: IO[str], kind: TableFormat, columns: Sequence[str], *, header: bool = True
+        self, stream: IO[bytes], kind: TableFormat, columns: Sequence[str], *, header: bool = True
     ) -> None:
-        self._stream, self._columns = stream, columns
-        self._csv = None
-        if kind != "jsonl":
-            self._csv = csv.writer(stream, delimiter="\t" if kind == "tsv" else ",", lineterminator="\n")
-            if header:
-                self._csv.writerow(columns)
+        self._stream, self._kind, self._columns = stream, kind, columns
+        if header and kind != "jsonl":
+            self.write([columns])
 
     def write(self, rows: Iterable[Sequence[Any]]) -> None:
         """Write rows: None is an empty cell, or null."""
-        if self._csv is not None:
-            self._csv.writerows(rows)
-            return
-        for row in rows:
-            named = dict(zip(self._columns, row, strict=True))
-            self._stream.write(json.dumps(named, ensure_ascii=False) + "\n")
+        text = io.StringIO(newline="")
+        if self._kind == "jsonl":
+            for row in rows:
+                named = dict(zip(self._columns, row, strict=True))
+                text.write(json.dumps(named, ensure_ascii=False) + "\n")
+        else:
+            delimiter = "\t" if self._kind == "tsv" else ","
+            csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
+        self._stream.write(text.getvalue().encode())
 
 
 class ArrayWriter:
@@ -118,6 +103,8 @@ class ArrayWriter:
         The array's shape without its first axis.
     metadata : dict of str, optional
         For the header of a safetensors file.
+    rows : int, default 0
+        How many are there already: `stream` is at its end, and holds nothing else.
 
     Attributes
     ----------
@@ -131,11 +118,13 @@ class ArrayWriter:
         suffix: str,
         shape_of_row: tuple[int, ...],
         metadata: dict[str, str] | None = None,
+        rows: int = 0,
     ) -> None:
         self._stream, self._suffix, self._shape_of_row = stream, suffix, shape_of_row
         self._metadata = metadata or {}
-        self.rows = 0
+        self.rows = rows
         self._header_end = self._write_header()
+        self._stream.seek(0, 2)
 
     def write(self, rows: np.ndarray) -> None:
         """Append rows: float32, shape (n, *shape_of_row)."""
@@ -146,6 +135,7 @@ class ArrayWriter:
     def finish(self) -> None:
         """Write the header again, now that the number of rows is known."""
         assert self._write_header() == self._header_end
+        self._stream.seek(0, 2)
 
     def _write_header(self) -> int:
         self._stream.seek(0)

@@ -39,7 +39,13 @@ class Predicted:
 
 
 def write_predictions(
-    model: Model, data: Input, writer: TableWriter, *, advance: Callable[[float], None] = lambda rows: None
+    model: Model,
+    data: Input,
+    writer: TableWriter,
+    *,
+    before: tuple[int, list[int]] | None = None,
+    block_done: Callable[[list[int]], None] = lambda counts: None,
+    advance: Callable[[float], None] = lambda rows: None,
 ) -> dict[str, int]:
     """Classify all rows of an input and write them down in their order.
 
@@ -50,6 +56,10 @@ def write_predictions(
     data : Input
     writer : TableWriter
         With the columns of `columns`.
+    before : (int, list of int), optional
+        How many blocks an earlier run has written, and its rows of each label.
+    block_done : callable, optional
+        Told the rows of each label so far, after each block.
     advance : callable, optional
         Told the number of rows newly written or left out.
 
@@ -64,11 +74,13 @@ def write_predictions(
         As `Input.blocks`.
     """
     windows = data.cutting.window is not None
-    counts = np.zeros(len(model.label_names), np.int64)
-    for predicted in predict_blocks(model, data.blocks(look_ahead_tokens(model))):
+    skip, counted = before or (0, [0] * len(model.label_names))
+    counts = np.array(counted, np.int64)
+    for predicted in predict_blocks(model, data.blocks(look_ahead_tokens(model), skip=skip)):
         writer.write(rows_of(predicted, model.label_names, windows=windows))
         answered = predicted.labels[predicted.labels >= 0]
         counts += np.bincount(answered, minlength=len(counts))
+        block_done(counts.tolist())
         advance(data.newly_done(len(predicted.block)))
     advance(data.newly_done(0))
     return dict(zip(model.label_names, counts.tolist(), strict=True))
