@@ -175,8 +175,8 @@ def test_a_process_that_was_ended_goes_on(
     signum: signal.Signals, classifier: Path, tmp_path: Path, stop: Stop
 ) -> None:
     genome, out, whole = tmp_path / "long.fa", tmp_path / "out.tsv", tmp_path / "whole.tsv"
-    genome.write_text(f">long\n{random_sequence(60_000, 5)}\n")
-    command = ["predict", str(classifier), str(genome), *WINDOWS, "--out"]
+    genome.write_text(f">long\n{random_sequence(6_000, 5)}\n")
+    command = ["predict", str(classifier), str(genome), *WINDOWS, "--max-batch-tokens", "24", "--out"]
     process = subprocess.Popen(
         [sys.executable, "-m", "cmgems_cli", *command, str(out)], env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
