@@ -51,7 +51,9 @@ def rows_bar(
             if not rows:
                 return
             if data.tally_before.rows and not bar.skipped:
-                bar.start_at(data.tally_before.rows)
+                # The first of its own rows began before the clock is set, and do not count towards the speed.
+                bar.start_at(data.tally_before.rows + rows)
+                return
             seconds = time.perf_counter() - bar.started
             fresh = bar.done - bar.skipped + rows
             bar.advance(rows, note=f"{fresh / max(seconds, 1e-9):,.0f} {data.unit}/s")

@@ -8,9 +8,10 @@ files nothing here touches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,8 +57,23 @@ def packs_sequences(device: torch.device, precision: str) -> bool:
     )
 
 
+@cache
+def compiled(part: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of a model's parts, compiled for all of them at once with `torch.compile`.
+
+    A layer's code is then compiled once, not once a layer, which took minutes for the twelve of dnabert.
+    Shapes may vary.
+    """
+    return torch.compile(part, dynamic=True)
+
+
 def states_at(
-    bert: BertModel, input_ids: Tensor, attention_mask: Tensor | Packing | None, index: Tensor
+    bert: BertModel,
+    input_ids: Tensor,
+    attention_mask: Tensor | Packing | None,
+    index: Tensor,
+    *,
+    compiling: bool = False,
 ) -> Tensor:
     """Return the last hidden states at chosen tokens.
 
@@ -76,26 +92,38 @@ def states_at(
         batch, whose b is 1, where its sequences lie.
     index : int64, shape (m,)
         Flat indices into b × t, in any order; m may be 0.
+    compiling : bool, default False
+        Compile what is run, when it is first run.
 
     Returns
     -------
     floating, shape (m, hidden)
         bfloat16 or float32, as autocast has it.
     """
-    b, t = input_ids.shape
-    hidden, mask = _embedded(bert, input_ids, attention_mask)
+    enter, through, leave = _embedded, _through, _chosen
+    if compiling:
+        enter, through, leave = compiled(enter), compiled(through), compiled(leave)
+    hidden, mask = enter(bert, input_ids, attention_mask)
     *lower, last = bert.encoder.layer
     for layer in lower:
-        hidden = _through(layer, hidden, mask)
+        hidden = through(layer, hidden, mask)
+    chosen: Tensor = leave(last, hidden, mask, index)
+    return chosen
+
+
+def _chosen(layer: BertLayer, hidden: Tensor, mask: Tensor | Packing | None, index: Tensor) -> Tensor:
+    """Return the layer's states at chosen tokens: flat indices into `hidden`, (b, t, hidden)."""
+    b, t, _ = hidden.shape
     flat = hidden.reshape(b * t, -1)
     if not isinstance(mask, Packing) and asks_for_chosen_tokens(hidden):
         source, slot = _packed_queries(index, b, t)
         queries = flat.index_select(0, source).view(b, -1, flat.shape[1])
-        context = _attention(last.attention.self, queries, hidden, mask)
+        context = _attention(layer.attention.self, queries, hidden, mask)
         context = context.flatten(0, 1).index_select(0, slot)
     else:
-        context = _attention(last.attention.self, hidden, hidden, mask).flatten(0, 1).index_select(0, index)
-    return last.feed_forward_chunk(last.attention.output(context, flat.index_select(0, index)))
+        context = _attention(layer.attention.self, hidden, hidden, mask).flatten(0, 1).index_select(0, index)
+    states: Tensor = layer.feed_forward_chunk(layer.attention.output(context, flat.index_select(0, index)))
+    return states
 
 
 def hidden_states(

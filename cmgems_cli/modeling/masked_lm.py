@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import BertForMaskedLM
 
-from cmgems_cli.modeling.encoder import Packing, states_at
+from cmgems_cli.modeling.encoder import Packing, compiled, states_at
 
 
 class MaskedPositionsLM(torch.nn.Module):
@@ -20,11 +20,14 @@ class MaskedPositionsLM(torch.nn.Module):
     ----------
     bert_lm : BertForMaskedLM
         The wrapped model; what goes to disk.
+    compiling : bool
+        Compile training, part by part, when it is first run; False at first.
     """
 
     def __init__(self, bert_lm: BertForMaskedLM) -> None:
         super().__init__()
         self.bert_lm = bert_lm
+        self.compiling = False
 
     def forward(
         self,
@@ -52,7 +55,12 @@ class MaskedPositionsLM(torch.nn.Module):
         float32, scalar, nats
             A sum, not a mean: only the caller knows how many positions the whole step masks.
         """
-        states = states_at(self.bert_lm.bert, input_ids, attention_mask, masked_index)
-        logits = self.bert_lm.cls(states)
-        # In float32 whatever autocast says: a sum over thousands of positions outgrows bfloat16's 8 bits.
-        return functional.cross_entropy(logits.float(), labels, reduction="sum")
+        compiling = self.compiling and self.training
+        states = states_at(self.bert_lm.bert, input_ids, attention_mask, masked_index, compiling=compiling)
+        loss: Tensor = (compiled(_loss) if compiling else _loss)(self.bert_lm.cls, states, labels)
+        return loss
+
+
+def _loss(head: torch.nn.Module, states: Tensor, labels: Tensor) -> Tensor:
+    # In float32 whatever autocast says: a sum over thousands of positions outgrows bfloat16's 8 bits.
+    return functional.cross_entropy(head(states).float(), labels, reduction="sum")

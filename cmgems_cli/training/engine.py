@@ -163,10 +163,6 @@ class Engine:
         self.optimizer.zero_grad(set_to_none=True)
         return total
 
-    def compile(self) -> None:
-        """Compile training steps with `torch.compile`: shapes may vary, the first steps take a minute or more."""
-        self._parallel = torch.compile(self._parallel, dynamic=True)  # type: ignore[assignment]
-
     @torch.no_grad()
     def loss_sum(self, batches: Sequence[Batch]) -> torch.Tensor:
         """Return the float64 sum of the losses of this process's `batches`, without training."""

@@ -49,7 +49,7 @@ class PretrainingOptions:
     precision : str
         auto, fp32 or bf16.
     compile : bool
-        Compile training steps (`Engine.compile`).
+        Compile training steps (`MaskedPositionsLM.compiling`).
     seed : int
     """
 

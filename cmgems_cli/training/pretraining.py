@@ -85,11 +85,10 @@ class PretrainingRun(Run[Step]):
             "switch_threshold": options.switch_threshold if options.strategy == "cm-gems" else None,
             "validation_masks": validation_strategy.name.lower(),
         }
+        module.compiling = options.compile
         engine = Engine(
             module, _forward, options.recipe(), processes=processes, precision=precision, seed=options.seed
         )
-        if options.compile:
-            engine.compile()
         super().__init__(engine, kind="model", params=params, inputs=inputs, out=out)
         self.curriculum = Curriculum(
             options.strategy,

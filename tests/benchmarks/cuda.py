@@ -187,7 +187,7 @@ def main() -> None:
             )
             run = open_run(arguments.corpus, arguments.pmi, Path("unused"), options, start_processes("cuda"))
             if compiled:
-                run.engine.compile()
+                run.module.compiling = True
             if base is None and not arguments.no_peer:
                 base = trainer_rate(run, model, arguments.sequences, arguments.steps)
                 rows.append([model, "Trainer, bf16, padded", round(base), "1.00", None, None])

@@ -1,5 +1,11 @@
 """The loss at masked positions against stock `BertForMaskedLM`, which computes it at every position."""
 
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -169,3 +175,56 @@ def test_dropout_acts_in_training_and_not_in_evaluation(model: BertForMaskedLM) 
     lm.eval()
     stock = model(b["input_ids"], b["attention_mask"], labels=b["stock_labels"]).loss * len(b["labels"])
     torch.testing.assert_close(lm(*arguments), stock, atol=1e-5, rtol=1e-5)
+
+
+class CountingCompiler:
+    """Compiles to what was there, and counts."""
+
+    def __init__(self) -> None:
+        self.graphs = 0
+
+    def __call__(self, graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+        self.graphs += 1
+        return graph.forward
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[CountingCompiler]:
+    counting = CountingCompiler()
+    monkeypatch.setattr(encoder.torch, "compile", partial(torch.compile, backend=counting))
+    monkeypatch.setattr(encoder, "asks_for_chosen_tokens", lambda states: False)
+    encoder.compiled.cache_clear()
+    yield counting
+    encoder.compiled.cache_clear()
+    torch._dynamo.reset()
+
+
+def test_compiled_training_is_the_same_and_no_layer_or_shape_is_compiled_twice(
+    compiler: CountingCompiler, tmp_path: Path
+) -> None:
+    shape = {"num_hidden_layers": 5, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128}
+    config = {"model_type": "bert", "vocab_size": 69, "max_position_embeddings": 40, **shape}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model = load_masked_lm(tmp_path, k=3, init="random", seed=1)[0]
+    set_dropout(model, 0.0)
+    lm = MaskedPositionsLM(model)
+    # Padded throughout, and no size that is also a width of the model: these would be other graphs.
+    for lengths, width in (([20, 3, 11, 7], 20), ([13, 12, 2], 13), ([9, 5, 5, 5, 4], 9)):
+        b = [
+            batch(lengths, width)[name] for name in ("input_ids", "attention_mask", "masked_index", "labels")
+        ]
+        lm.train()
+        lm.compiling = False
+        plain = lm(*b)
+        plain.backward()
+        expected = gradients(model)
+        lm.compiling = True
+        loss = lm(*b)
+        loss.backward()
+        torch.testing.assert_close(loss, plain)
+        for name, gradient in gradients(model).items():
+            torch.testing.assert_close(gradient, expected[name], msg=name)
+        assert compiler.graphs == 4  # the entrance, four layers alike, the last one, the head
+    lm.eval()
+    lm(*b)
+    assert compiler.graphs == 4
