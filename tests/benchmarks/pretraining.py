@@ -4,13 +4,15 @@
 
 The peer is what a careful script does with transformers alone: batches of 10 sequences as they come, padded
 to the longest, labels of -100 elsewhere, logits at every position, SDPA attention, fused AdamW, fp32. Both
-train on the same masked sequences; real tokens exclude padding. The two take turns, so that a machine whose
-speed drifts slows both; medians are reported.
+train on the same masked sequences; real tokens exclude padding. Every loop runs in processes of its own, whose
+first step warms up, and they take turns, so that a machine whose speed drifts slows all; medians are reported.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 import time
 from pathlib import Path
 from statistics import median
@@ -20,6 +22,7 @@ from transformers import BertForMaskedLM
 
 from cmgems_cli.console import Console
 from cmgems_cli.modeling.presets import bert_config
+from cmgems_cli.training.memory import MemoryKeeper
 from cmgems_cli.training.opening import open_run
 from cmgems_cli.training.options import pretraining_options
 from cmgems_cli.training.pretraining import PretrainingRun
@@ -85,6 +88,34 @@ def engine_step(run: PretrainingRun, step: int) -> int:
     return made.n_tokens
 
 
+PLAIN = "plain loop, fp32"
+LOOPS = {PLAIN: "fp32", "cmgems, fp32": "fp32", "cmgems, auto": "auto"}
+
+
+def worker(arguments: argparse.Namespace) -> None:
+    """Run one loop for a warm-up step and those that count; print its precision and real tokens/s."""
+    options = pretraining_options(
+        device_type="cpu",
+        strategy="cm-gems",
+        model=arguments.models,
+        global_batch=arguments.sequences,
+        precision=LOOPS[arguments.loop],
+        max_batch_tokens=arguments.max_batch_tokens,
+        eval_sequences=8,
+    )
+    if arguments.loop == PLAIN:
+        # Before anything of this package has told the C library how to keep memory.
+        MemoryKeeper.__init__ = lambda self: setattr(self, "_library", None)  # type: ignore[method-assign]
+    run = open_run(arguments.corpus, arguments.pmi, Path("unused"), options, start_processes("cpu"))
+    peer = Peer(run, arguments.models) if arguments.loop == PLAIN else None
+    tokens = 0
+    for step in range(1, arguments.steps + 2):
+        if step == 2:
+            started, tokens = time.perf_counter(), 0
+        tokens += peer.step(step) if peer else engine_step(run, step)
+    print(run.precision, tokens / (time.perf_counter() - started))
+
+
 def main() -> None:
     """Run the comparison and print its table."""
     parser = argparse.ArgumentParser(
@@ -94,50 +125,51 @@ def main() -> None:
     parser.add_argument("pmi", type=Path)
     parser.add_argument("--models", default="logo,dnabert")
     parser.add_argument("--sequences", type=int, default=64, help="sequences a step")
+    parser.add_argument("--steps", type=int, default=2, help="that count, in each process")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--max-batch-tokens", type=int, default=None)
+    parser.add_argument("--loop", choices=LOOPS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    console = Console()
-    rows = []
+    if arguments.loop:
+        worker(arguments)
+        return
+    console, rows = Console(), []
+    options = [f"--{name}={getattr(arguments, name)}" for name in ("sequences", "steps")]
+    if arguments.max_batch_tokens:
+        options.append(f"--max-batch-tokens={arguments.max_batch_tokens}")
     for model in arguments.models.split(","):
-        runs = {}
-        for precision in ("fp32", "auto"):
-            options = pretraining_options(
-                device_type="cpu",
-                strategy="cm-gems",
-                model=model,
-                global_batch=arguments.sequences,
-                precision=precision,
-                max_batch_tokens=arguments.max_batch_tokens,
-                eval_sequences=8,
-            )
-            run = open_run(arguments.corpus, arguments.pmi, Path("unused"), options, start_processes("cpu"))
-            runs[f"cmgems, {run.precision}"] = run
-        peer = Peer(run, model)
-        rates: dict[str, list[float]] = {"plain loop, fp32": [], **{name: [] for name in runs}}
-        for step in range(1, arguments.rounds + 2):
-            for name in rates:
-                started = time.perf_counter()
-                tokens = peer.step(step) if name.startswith("plain") else engine_step(runs[name], step)
-                if step > 1:  # the first round warms up
-                    rates[name].append(tokens / (time.perf_counter() - started))
-            console.say(f"{model}: round {step - 1} of {arguments.rounds} done")
-        base = median(rates["plain loop, fp32"])
+        rates: dict[str, list[float]] = {loop: [] for loop in LOOPS}
+        precisions = {}
+        for number in range(arguments.rounds):
+            for loop in LOOPS:
+                ran = subprocess.run(
+                    [
+                        *(sys.executable, __file__, str(arguments.corpus), str(arguments.pmi)),
+                        *("--models", model, "--loop", loop, *options),
+                    ],
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    check=True,
+                )
+                precisions[loop], rate = ran.stdout.split()[-2:]
+                rates[loop].append(float(rate))
+            console.say(f"{model}: round {number + 1} of {arguments.rounds} done")
+        base = median(rates[PLAIN])
         rows += [
             [
                 model,
-                name,
+                loop.replace("auto", precisions[loop]),
                 round(median(found)),
                 round(min(found)),
                 round(max(found)),
                 f"{median(found) / base:.2f}",
             ]
-            for name, found in rates.items()
+            for loop, found in rates.items()
         ]
-    threads = torch.get_num_threads()
-    columns = ["model", "loop", "real tokens/s", "min", "max", "ratio"]
     console.table(
-        f"torch {torch.__version__}, {threads} threads, {arguments.sequences} sequences a step", columns, rows
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.sequences} sequences a step",
+        ["model", "loop", "real tokens/s", "min", "max", "ratio"],
+        rows,
     )
 
 
