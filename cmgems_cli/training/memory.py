@@ -35,13 +35,17 @@ class MemoryKeeper:
         if self._library is not None:
             self._library.mallopt(_M_MMAP_THRESHOLD, _LARGEST_INT)
             self._library.mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT)
-            self._in_use = _resident_bytes()
+            # What one run left behind is not in use by the next.
+            self._give_back()
 
     def give_back(self) -> None:
         """Give freed memory back, if more may have come together than is to be kept."""
         if self._library is not None and _resident_bytes() > self._in_use + KEPT_BYTES:
-            self._library.malloc_trim(0)
-            self._in_use = _resident_bytes()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        self._library.malloc_trim(0)
+        self._in_use = _resident_bytes()
 
 
 def _glibc() -> Any:
