@@ -83,7 +83,7 @@ def task_of(model: Model, data: Input, source: Source, **more: Any) -> dict[str,
         return None
     cut = data.cutting
     return {
-        "model": model.digest(),
+        "model": model.digest,
         "input_sha256": source.sha256,
         "window": cut.window,
         "stride": cut.stride,
@@ -99,7 +99,7 @@ def described(model: Model, data: Input, source: Source, seconds: float) -> dict
     """Return what the JSON object of either command holds."""
     tally = data.tally
     return {
-        "model": model.digest(),
+        "model": model.digest,
         "input_sha256": source.sha256,
         "sequences": tally.sequences,
         "rows": data.done,

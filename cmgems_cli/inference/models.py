@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -80,8 +81,9 @@ class Model:
         """Number of weights, the head's included."""
         return sum(weights.numel() for weights in (self.classifier or self.bert).parameters())
 
+    @cached_property
     def digest(self) -> str:
-        """Return what stands for the model in a record of what was done."""
+        """What stands for the model in a record of what was done."""
         return digest_of_model_folder(self.folder)
 
     @contextmanager

@@ -77,7 +77,7 @@ def partial_files(
     outs[0].parent.mkdir(parents=True, exist_ok=True)
     asides = [out.with_name(f".{out.name}.partial") for out in outs]
     checkpoint = outs[0].with_name(f".{outs[0].name}.checkpoint.json")
-    state = _read(checkpoint, asides) if resume and task is not None else None
+    state = _read(checkpoint, asides) if resume else None
     if state is not None:
         _check_same(checkpoint, state["task"], task)
     else:
@@ -123,9 +123,13 @@ def _read(checkpoint: Path, asides: Sequence[Path]) -> dict[str, Any] | None:
 
 
 def _check_same(checkpoint: Path, before: dict[str, Any], now: dict[str, Any] | None) -> None:
-    now = json.loads(json.dumps(now))
-    for name in sorted({*before, *(now or {})}):
-        old, new = before.get(name), (now or {}).get(name)
+    if now is None:
+        raise UsageError(
+            f"{checkpoint} was begun with a file, and what is read now cannot be gone on with: repeat the old"
+            " command to go on, or add --no-resume to start again"
+        )
+    for name in sorted({*before, *now}):
+        old, new = before.get(name), now.get(name)
         if old != new:
             raise UsageError(
                 f"{checkpoint} was begun with {name} = {old}, now it is {new}: repeat the old command to go on,"

@@ -160,6 +160,22 @@ def test_partial_files_that_lost_something_are_begun_again(
     assert out.read_bytes() == whole
 
 
+def test_standard_input_does_not_undo_what_a_file_began(
+    classifier: Path, genome: Path, tmp_path: Path, stop: Stop
+) -> None:
+    command = [classifier, *WINDOWS, "--out", tmp_path / "out.tsv"]
+    stop.after = 2
+    run("predict", *command, genome, code=130)
+    begun = hidden(tmp_path)
+    stop.after = None
+    with as_standard_input(genome.read_bytes()):
+        assert "was begun with a file" in run("predict", *command, "-", code=2)
+    assert hidden(tmp_path) == begun
+    with as_standard_input(genome.read_bytes()):
+        run("predict", *command, "-", "--no-resume")
+    assert hidden(tmp_path) == []
+
+
 def test_of_standard_input_nothing_is_left(
     classifier: Path, genome: Path, tmp_path: Path, stop: Stop
 ) -> None:
