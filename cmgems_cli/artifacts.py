@@ -243,7 +243,7 @@ def check_out(out: Path, kind: str, *, overwrite: bool) -> None:
         raise OverwriteError(f"{out} holds a {found} artifact, not a {kind}; choose another --out")
     if not overwrite:
         raise OverwriteError(
-            f"{out} already holds a finished {kind}; add --overwrite to replace it or choose another --out"
+            f"{out} already holds a finished {kind} artifact; add --overwrite to replace it or choose another --out"
         )
 
 

@@ -293,4 +293,11 @@ def scores_of(cell: Cell, bench: str, name: str, stats: dict[str, Any]) -> list[
 
 def check_out(out: Path, *, overwrite: bool) -> None:
     """Refuse a folder to evaluate in (OverwriteError, as `check_run_folder`)."""
-    check_run_folder(out, "scores", overwrite=overwrite, begun_by=RUNS, what="evaluation")
+    check_run_folder(
+        out,
+        "scores",
+        overwrite=overwrite,
+        begun_by=RUNS,
+        what="evaluation",
+        replacing="to make it again from the runs that fit",
+    )

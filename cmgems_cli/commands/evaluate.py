@@ -77,6 +77,15 @@ def evaluate(
             "--shard", help="I/N: the I-th of N shares; the last one done merges.", rich_help_panel=GRID
         ),
     ] = "1/1",
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            min=1,
+            help="Runs at a time, each in a process of its own.",
+            show_default="on the CPU one a core, as far as memory goes; on CUDA 1",
+        ),
+    ] = None,
     init: Annotated[
         Literal["random"] | None,
         typer.Option("--init", help="random: the folder's architecture without its weights, a baseline."),
@@ -149,7 +158,11 @@ def evaluate(
         console.say("checking the data of every task first")
         evaluation.check_data(cells)
         left = evaluation.left(cells, resume=resume, overwrite=overwrite)
-        evaluation.run(left, resume=resume, watch=_watch(console, len(left)))
+        at_a_time = _at_a_time(jobs, len(left), evaluation)
+        if at_a_time == 1:
+            evaluation.run(left, resume=resume, watch=_watch(console, len(left)))
+        else:
+            _run_in_jobs(console, evaluation, left, at_a_time, resume=resume)
         manifest = evaluation.merge(started)
         if processes.first:
             _close(console, evaluation, manifest, started)
@@ -240,17 +253,60 @@ def _watch(console: Console, total: int) -> Any:
     def watch(cell: "Cell", number: int, run: "FinetuningRun") -> "Iterator[Observer]":
         with console.progress(f"{number}/{total} {cell}", run.recipe.steps, "steps") as bar:
             yield follow(console, bar)
-        from cmgems_cli.artifacts import read_manifest
-        from cmgems_cli.bench.scores import as_printed
-
-        stats = read_manifest(run.out, "scores").stats
-        flag = ", collapsed: one class predicted" if stats["collapsed"] else ""
-        console.say(
-            f"{number}/{total} {cell}: test MCC × 100 {as_printed(stats['mcc'], 'mcc')},"
-            f" accuracy {as_printed(stats['accuracy'], 'accuracy')}{flag}"
-        )
+        _tested(console, f"{number}/{total} {cell}", run.out)
 
     return watch
+
+
+def _tested(console: Console, what: str, folder: Path) -> None:
+    from cmgems_cli.artifacts import read_manifest
+    from cmgems_cli.bench.scores import as_printed
+
+    stats = read_manifest(folder, "scores").stats
+    flag = ", collapsed: one class predicted" if stats["collapsed"] else ""
+    console.say(
+        f"{what}: test MCC × 100 {as_printed(stats['mcc'], 'mcc')},"
+        f" accuracy {as_printed(stats['accuracy'], 'accuracy')}{flag}"
+    )
+
+
+def _at_a_time(jobs: int | None, n_runs: int, evaluation: "Evaluation") -> int:
+    """Return how many runs to do at a time: as asked for, or what pays."""
+    from cmgems_cli.errors import UsageError
+
+    processes = evaluation.processes
+    if processes.world > 1:
+        if jobs is not None and jobs > 1:
+            raise UsageError(f"--jobs {jobs} under torchrun, whose processes share every run: leave one out")
+        return 1
+    from cmgems_cli.bench.jobs import default_jobs
+
+    wanted = jobs or default_jobs(n_runs, evaluation.finetuner.config, processes.device)
+    return max(1, min(wanted, n_runs))
+
+
+def _run_in_jobs(
+    console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]", n_jobs: int, *, resume: bool
+) -> None:
+    from cmgems_cli.bench.jobs import Follower, run_in_jobs
+
+    console.say(f"{n_jobs} runs at a time, each in a process of its own")
+    with console.progress(evaluation.name, len(cells), "runs") as bar:
+
+        class Shown(Follower):
+            done = 0
+
+            def advanced(self, runs: float) -> None:
+                bar.advance(runs)
+
+            def finished(self, cell: "Cell") -> None:
+                self.done += 1
+                _tested(console, f"{self.done}/{len(cells)} {cell}", evaluation.run_folder(cell))
+
+            def warned(self, message: str) -> None:
+                console.warn(message)
+
+        run_in_jobs(evaluation, cells, n_jobs, resume=resume, follower=Shown())
 
 
 def _close(console: Console, evaluation: "Evaluation", manifest: "Manifest | None", started: float) -> None:

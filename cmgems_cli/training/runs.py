@@ -273,7 +273,13 @@ class Run(ABC, Generic[AnyStep]):
 
 
 def check_run_folder(
-    out: Path, kind: str = "model", *, overwrite: bool, begun_by: str = METRICS, what: str = "run"
+    out: Path,
+    kind: str = "model",
+    *,
+    overwrite: bool,
+    begun_by: str = METRICS,
+    what: str = "run",
+    replacing: str = "to replace it",
 ) -> None:
     """Refuse a folder to work in: a finished artifact without `overwrite`, or one that is not ours.
 
@@ -287,6 +293,8 @@ def check_run_folder(
         What an unfinished one holds: a file or folder.
     what : str
         What an unfinished one is called.
+    replacing : str
+        What `overwrite` is for.
 
     Raises
     ------
@@ -302,7 +310,8 @@ def check_run_folder(
             raise OverwriteError(f"{out} holds a {found} artifact, not a {kind}; choose another --out")
         if not overwrite:
             raise OverwriteError(
-                f"{out} already holds a finished {kind}; add --overwrite to replace it or choose another --out"
+                f"{out} already holds a finished {kind} artifact;"
+                f" add --overwrite {replacing} or choose another --out"
             )
         return
     if any(out.iterdir()) and not (out / begun_by).exists():

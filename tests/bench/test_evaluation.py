@@ -49,7 +49,17 @@ TWO_BY_TWO = ["--tasks", "tf/0,mouse/0", "--seeds", "42-43", "--max-steps", "3"]
 
 
 def command(*arguments: str | Path) -> tuple[int, str, str]:
-    words = ["evaluate", "tiny", "--precision", "fp32", "--device", "cpu", *map(str, arguments)]
+    words = [
+        "evaluate",
+        "tiny",
+        "--precision",
+        "fp32",
+        "--device",
+        "cpu",
+        "--jobs",
+        "1",
+        *map(str, arguments),
+    ]
     result = CliRunner().invoke(app, words)
     return result.exit_code, result.stdout, result.stderr
 
@@ -206,7 +216,7 @@ def test_finished_scores_are_not_overwritten_but_may_grow(gue: Path, tmp_path: P
     evaluate(*options, "--seeds", "42")
     code, _, err = command(*options, "--seeds", "42,43")
     assert (code, err.count("\n")) == (4, 1)
-    assert "add --overwrite" in err
+    assert "add --overwrite to make it again from the runs that fit" in " ".join(err.split())
     first = (out / "runs" / "tf-0-seed-42" / "manifest.json").stat().st_mtime_ns
     evaluate(*options, "--seeds", "42,43", "--overwrite")
     assert read_manifest(out, "scores", verify=True).params["seeds"] == [42, 43]

@@ -358,7 +358,7 @@ def test_a_run_with_other_options_is_not_resumed(make_run: MakeRun) -> None:
 def test_finished_classifiers_and_models_are_not_overwritten(make_run: MakeRun) -> None:
     out = train(make_run())
     before = (out / "model.safetensors").read_bytes()
-    with pytest.raises(OverwriteError, match="already holds a finished classifier; add --overwrite"):
+    with pytest.raises(OverwriteError, match="already holds a finished classifier artifact; add --overwrite"):
         train(make_run(seed=1))
     train(make_run(seed=1), overwrite=True)
     assert (out / "model.safetensors").read_bytes() != before
