@@ -134,7 +134,8 @@ class Finetuner:
             global_batch=settings.global_batch,
             eval_every=settings.eval_every,
         )
-        recipe = _resolved(self.model, published, len(rows.train), settings, seed, self.processes)
+        default = batch_tokens(self.processes.device.type, self.config.hidden_size)
+        recipe = _resolved(published, len(rows.train), settings, seed, default)
         return Prepared(
             rows,
             recipe,
@@ -189,7 +190,7 @@ class Finetuner:
 
 
 def _resolved(
-    model: str, recipe: Recipe, n_train: int, settings: Settings, seed: int, processes: Processes
+    recipe: Recipe, n_train: int, settings: Settings, seed: int, max_batch_tokens: int
 ) -> FinetuningRecipe:
     steps = recipe.total_steps(n_train)
     warmup_steps = recipe.warmup(steps)
@@ -203,7 +204,7 @@ def _resolved(
         global_batch=recipe.global_batch,
         eval_every=recipe.eval_every,
         keeps=recipe.keeps,
-        max_batch_tokens=settings.max_batch_tokens or batch_tokens(processes.device.type, model),
+        max_batch_tokens=settings.max_batch_tokens or max_batch_tokens,
         seed=seed,
     )
 

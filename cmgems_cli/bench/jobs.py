@@ -34,7 +34,7 @@ from cmgems_cli.training.runs import Observer
 
 # ours, measured (docs/log.md): torch and what else a process needs, and weights, gradients, two moments, the
 # best weights so far and room to compute.
-FIXED_BYTES, BYTES_A_PARAMETER = 1.5e9, 24
+FIXED_BYTES, BYTES_A_PARAMETER = 1.1e9, 26
 # How often a job tells how far it is, and how soon a signal is passed on.
 SECONDS_BETWEEN_WORDS = 0.5
 
@@ -198,9 +198,13 @@ class _Worker:
     def _died(self, cell: Cell) -> CmgemsError:
         self.process.join()
         code = self.process.exitcode or 0
+        if code == -signal.SIGKILL:
+            return CmgemsError(
+                f"the process of {cell} ended by signal 9, as when memory runs out: try fewer --jobs; the same"
+                " command goes on"
+            )
         how = f"by signal {-code}" if code < 0 else f"with exit status {code}"
-        hint = ", as when memory runs out: try fewer --jobs" if code == -signal.SIGKILL else ""
-        return CmgemsError(f"the process of {cell} ended {how}{hint}; the same command goes on")
+        return CmgemsError(f"the process of {cell} ended {how}; the same command goes on")
 
 
 @contextmanager

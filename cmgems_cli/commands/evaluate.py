@@ -242,7 +242,7 @@ def _plan(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]") -
     if evaluation.processes.first:
         columns = ["task", "runs", "left", "train rows", "test rows", "steps a run", "training"]
         console.table(f"plan for {evaluation.out} (nothing written)", columns, rows)
-        console.say(f"about {duration(total_s)} of training, evaluations not counted")
+        console.say(f"about {duration(total_s)} of training, one run at a time, evaluations not counted")
 
 
 def _watch(console: Console, total: int) -> Any:

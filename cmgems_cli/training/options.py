@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cmgems_cli.errors import UsageError
 from cmgems_cli.masking.curriculum import check_run_length, parse_threshold
+from cmgems_cli.modeling.presets import PRESETS
 from cmgems_cli.training.engine import Recipe
 
 # DNABERT's run_pretrain default (method, section 6); GeneMask's own script used 8e-4.
@@ -19,11 +20,13 @@ WARMUP_SHARE = 0.05
 EVALUATIONS = 20
 # ours: two steps' worth of sequences, about 29,000 masked tokens.
 EVAL_SEQUENCES = 500
-# ours: 16 sequences of 512, the fastest measured on a CPU (docs/log.md); 64 on a CUDA card, and as many more
-# of the small models as make a micro-batch worth its launches.
-BATCH_TOKENS = {"cpu": 8_192, "cuda": 32_768}
-CUDA_BATCH_TOKENS_OF_SMALL = 131_072
-SMALL_MODELS = ("logo", "tiny")
+# ours, the fastest measured (docs/log.md): on a CPU 4 sequences of 512 tokens of a wide model, which then needs a
+# third of the memory, 16 of a narrow one; on a CUDA card 64, and of narrow models as many more as make a
+# micro-batch worth its launches.
+BATCH_TOKENS = {"cpu": 2_048, "cuda": 32_768}
+BATCH_TOKENS_OF_NARROW = {"cpu": 8_192, "cuda": 131_072}
+# The width of `logo`, and the widest measured to behave like it.
+NARROW = 256
 
 
 @dataclass(frozen=True)
@@ -116,13 +119,14 @@ def pretraining_options(
     parse_threshold(switch_threshold)
     if warmup_steps >= steps > 1:
         raise UsageError(f"--warmup-steps {warmup_steps} leaves nothing of --steps {steps}; lower it")
+    width = PRESETS[model].hidden if model in PRESETS else None
     return PretrainingOptions(
         strategy=strategy,
         model=model,
         init=init,
         steps=steps,
         global_batch=global_batch,
-        max_batch_tokens=max_batch_tokens or batch_tokens(device_type, model),
+        max_batch_tokens=max_batch_tokens or batch_tokens(device_type, width),
         learning_rate=learning_rate,
         warmup_steps=warmup_steps,
         mask_rate=mask_rate,
@@ -137,8 +141,7 @@ def pretraining_options(
     )
 
 
-def batch_tokens(device_type: str, model: str) -> int:
-    """Return the default bound on a micro-batch, in tokens, for a preset or a folder of unknown size."""
-    if device_type == "cuda" and model in SMALL_MODELS:
-        return CUDA_BATCH_TOKENS_OF_SMALL
-    return BATCH_TOKENS[device_type]
+def batch_tokens(device_type: str, width: int | None) -> int:
+    """Return the default bound on a micro-batch, in tokens, for a model of that width; None: not known yet."""
+    narrow = width is not None and width <= NARROW
+    return (BATCH_TOKENS_OF_NARROW if narrow else BATCH_TOKENS)[device_type]

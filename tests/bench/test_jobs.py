@@ -217,7 +217,7 @@ def test_torchruns_processes_do_not_start_jobs(gue: Path, tmp_path: Path) -> Non
         (8, 1, None, 1),
         (8, 0, None, 1),
         (1, 100, None, 1),
-        (8, 100, 5e9, 3),
+        (8, 100, 3.9e9, 3),
         (8, 100, 1e8, 1),
     ],
 )

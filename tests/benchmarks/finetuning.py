@@ -13,8 +13,9 @@ is whole processes, in turn, so that a machine whose speed drifts slows both.
 
 `h3-like` is for when EMP's train split is not at hand: EMP/H3's dev and test rows, re-split.
 
-`--grid` times one `cmgems evaluate` of a few-shot grid against a `cmgems finetune` process for every cell
-of it, and checks that both find the same accuracies.
+`--grid` times one `cmgems evaluate` of a few-shot grid, its runs one at a time and several, against a
+`cmgems finetune` process for every cell of it, and checks that both find the same accuracies; runs of several at
+a time have fewer threads, which add in another order.
 """
 
 from __future__ import annotations
@@ -164,26 +165,39 @@ def spread(values: list[float]) -> str:
     return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
 
 
+@dataclass
+class Grid:
+    """What an evaluation of the grid took, and the accuracy of every cell."""
+
+    seconds: float
+    accuracies: dict[tuple[str, int | None, int | None], float]
+
+
 def compare_grid(arguments: argparse.Namespace, scratch: Path, console: Console) -> None:
     """Time one evaluation of a few-shot grid against a process for every cell, and print the table."""
     tasks = fewshot_tasks(arguments.task)
     shots = [int(number) for number in arguments.shots.split(",")]
     seeds = [FIRST_SEED + number for number in range(arguments.seeds)]
     limit: list[Any] = ["--max-steps", arguments.max_steps] if arguments.max_steps else []
-    out = scratch / "grid"
-    grid_s, _ = timed(
-        cmgems(
-            *("evaluate", arguments.model, "--bench", "fewshot", "--data", arguments.data),
-            *("--tasks", ",".join(task.name for task in tasks), "--shots", arguments.shots),
-            *("--seeds", ",".join(map(str, seeds)), "--out", out, "--quiet", *limit),
+    grids: dict[str, Grid] = {}
+    for jobs in dict.fromkeys([1, arguments.jobs]):
+        out = scratch / f"grid-{jobs}"
+        grid_s, _ = timed(
+            cmgems(
+                *("evaluate", arguments.model, "--bench", "fewshot", "--data", arguments.data),
+                *("--tasks", ",".join(task.name for task in tasks), "--shots", arguments.shots),
+                *("--seeds", ",".join(map(str, seeds)), "--jobs", jobs, "--out", out, "--quiet", *limit),
+            )
         )
-    )
-    console.say(f"cmgems evaluate: {grid_s:.1f} s")
-    found = {
-        (score.task, score.shots, score.seed): score.value
-        for score in read_scores(out / "scores.csv")
-        if score.metric == "accuracy"
-    }
+        name = f"cmgems evaluate --jobs {jobs}"
+        console.say(f"{name}: {grid_s:.1f} s")
+        accuracies = {
+            (score.task, score.shots, score.seed): score.value
+            for score in read_scores(out / "scores.csv")
+            if score.metric == "accuracy"
+        }
+        grids[name] = Grid(grid_s, accuracies)
+    one_at_a_time = next(iter(grids.values())).accuracies
     table, each_s = [], []
     for task in tasks:
         for number in shots:
@@ -199,24 +213,30 @@ def compare_grid(arguments: argparse.Namespace, scratch: Path, console: Console)
                 )
                 cells_s.append(one_s)
                 accuracy = json.loads(printed)["stats"]["accuracy"]
-                if accuracy != found[task.name, number, seed]:
+                if accuracy != one_at_a_time[task.name, number, seed]:
                     sys.exit(
                         f"{task.name}, {number} shots, seed {seed}: accuracy {accuracy} alone,"
-                        f" {found[task.name, number, seed]} in the grid"
+                        f" {one_at_a_time[task.name, number, seed]} in the grid"
                     )
             each_s += cells_s
             console.say(f"{task.name}, {number} shots: {sum(cells_s):.1f} s in {len(seeds)} processes")
             table.append(
-                [f"cmgems finetune, {task.name}, {number} shots", len(seeds), f"{sum(cells_s):.1f}", ""]
+                [f"cmgems finetune, {task.name}, {number} shots", len(seeds), f"{sum(cells_s):.1f}", "", ""]
             )
     console.table(
         f"few-shot grid, {arguments.model}; torch {torch.__version__}, {torch.get_num_threads()} threads;"
-        " equal accuracies in every cell",
-        ["what", "processes", "seconds", "times as fast"],
+        " with --jobs 1 equal accuracies in every cell",
+        ["what", "processes", "seconds", "times as fast", "mean accuracy"],
         [
             *table,
-            ["all of them", len(each_s), f"{sum(each_s):.1f}", "1.00"],
-            ["cmgems evaluate", 1, f"{grid_s:.1f}", f"{sum(each_s) / grid_s:.2f}"],
+            ["all of them", len(each_s), f"{sum(each_s):.1f}", "1.00", f"{mean(one_at_a_time.values()):.4f}"],
+            *(
+                [
+                    *(name, 1, f"{grid.seconds:.1f}", f"{sum(each_s) / grid.seconds:.2f}"),
+                    f"{mean(grid.accuracies.values()):.4f}",
+                ]
+                for name, grid in grids.items()
+            ),
         ],
     )
 
@@ -234,6 +254,7 @@ def main() -> None:
     parser.add_argument("--peers", default="fp32", help="fp32, bf16 or both")
     parser.add_argument("--grid", action="store_true")
     parser.add_argument("--shots", default="10,50", help="of a grid")
+    parser.add_argument("--jobs", type=int, default=torch.get_num_threads(), help="of a grid, beside 1")
     arguments = parser.parse_args()
     arguments.task = arguments.task or ("prom-core,splice-40" if arguments.grid else "mouse/0")
     arguments.seeds = arguments.seeds or (10 if arguments.grid else 3)
