@@ -132,7 +132,7 @@ def run_in_jobs(
         raise failure
     if request.signum:
         raise Interrupted(
-            f"stopped with {len(workers)} runs in progress; the same command goes on from {evaluation.out}",
+            f"stopped; every run goes on where it is by the same command, from {evaluation.out}",
             128 + request.signum,
         )
 
@@ -167,14 +167,16 @@ class _Worker:
     def take(self, cell: Cell | None) -> None:
         """Give it its next run; None: there is none, it may end."""
         self.cell, self.share = cell, 0.0
-        self.pipe.send(cell)
+        # One that has died is found out when it is listened to.
+        with suppress(BrokenPipeError):
+            self.pipe.send(cell)
 
     def hear(self, follower: Follower, waiting: deque[Cell], *, stopping: bool) -> CmgemsError | None:
         """Deal with its next word; return what went wrong, if it did."""
         assert self.cell is not None
         try:
             kind, said = self.pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):
             failure = None if stopping else self._died(self.cell)
             self.cell = None
             return failure
