@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -34,6 +36,10 @@ from cmgems_cli.commands import (
 )
 from cmgems_cli.console import Console
 from cmgems_cli.errors import CmgemsError, Interrupted
+
+# At its end Python goes through every object of the libraries for garbage: a fifth of the time of a `cmgems ttest`.
+# The system takes all memory back at once.
+atexit.register(gc.freeze)
 
 
 class _OneLineErrors(TyperGroup):

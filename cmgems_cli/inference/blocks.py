@@ -6,7 +6,7 @@ that is ever held. Bases are encoded once, however often windows overlap.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -240,9 +240,11 @@ def blocks(
     """
     waiting: list[_Part] = []
     tokens = 0
-    parts = (
-        _windows(pieces, cut, look_ahead_tokens, tally) if cut.window else _whole(pieces, cut, tally, name)
-    )
+
+    def room() -> int:
+        return look_ahead_tokens - tokens
+
+    parts = _windows(pieces, cut, room, tally) if cut.window else _whole(pieces, cut, tally, name)
     for part in parts:
         waiting.append(part)
         tokens += int((np.maximum(part.ends - part.starts - cut.k + 1, 0) + 2).sum())
@@ -297,17 +299,19 @@ def _whole(pieces: Iterable[Piece], cut: Cutting, tally: Tally, source: str) -> 
             held, length = [], 0
 
 
-def _windows(pieces: Iterable[Piece], cut: Cutting, look_ahead_tokens: int, tally: Tally) -> Iterator[_Part]:
-    """Yield windows by the stretch, each of at most about `look_ahead_tokens`."""
+def _windows(pieces: Iterable[Piece], cut: Cutting, room: Callable[[], int], tally: Tally) -> Iterator[_Part]:
+    """Yield windows by the stretch, none longer than to fill the block, which lacks `room` tokens."""
     assert cut.window is not None
     assert cut.stride is not None
     window, stride = cut.window, cut.stride
-    at_once = max(1, look_ahead_tokens // (window - cut.k + 3))
+    tokens_each = window - cut.k + 3
     held = bytearray()
     base = start = reached = 0  # of the first letter held, of the next window, of the last window's end
     for piece in pieces:
         held += piece.letters
-        while (count := min(at_once, (base + len(held) - window - start) // stride + 1)) > 0:
+        while (
+            count := min(-(-room() // tokens_each), (base + len(held) - window - start) // stride + 1)
+        ) > 0:
             starts = start + stride * np.arange(count, dtype=np.int64)
             reached = int(starts[-1]) + window
             yield _Part(piece.name, bytes(held[start - base : reached - base]), starts, starts + window)
