@@ -249,7 +249,7 @@ def _packed_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packin
 def _plain_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, p: float) -> Tensor:
     """Attend step by step on a CPU, where torch's fused kernel has no dropout and is slow backwards in bfloat16.
 
-    Its fallback for dropout takes five times as long as this, its bfloat16 kernel backwards two to five times
+    Its fallback for dropout takes five times as long as this, its bfloat16 kernel, backwards included, two to seven
     (docs/log.md). In float32 without dropout the fused kernel is the faster one.
     """
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(2, 3)
