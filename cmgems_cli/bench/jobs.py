@@ -89,7 +89,7 @@ def run_in_jobs(
     cells : sequence of Cell
         From `Evaluation.left`.
     n_jobs : int
-        At least 1. Each has its share of torch's threads.
+        From 1 to the number of cells. Each has its share of torch's threads.
     resume : bool
         Go on from a run's checkpoint.
     follower : Follower
@@ -113,7 +113,7 @@ def run_in_jobs(
         threads=max(1, torch.get_num_threads() // n_jobs),
     )
     waiting = deque(cells)
-    with stop_on_signals(alone=True) as request, _workers(job, min(n_jobs, len(cells))) as workers:
+    with stop_on_signals(alone=True) as request, _workers(job, n_jobs) as workers:
         for worker in workers:
             worker.take(waiting.popleft())
         failure: CmgemsError | None = None
