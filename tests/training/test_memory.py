@@ -49,13 +49,17 @@ def test_memory_is_given_back_when_more_than_what_is_kept_has_come_together(
     assert calls == [500, 1501, 1701]
 
 
-# Sixty tensors of 64 MB, one after the other: cleared anew each time, they fault in a million pages.
+# Sixty tensors of 64 MB, one after the other: cleared anew each time, they fault in a million pages. Before
+# them a few for nothing: beside each of the first, glibc's cache of small blocks (seven of a size) may keep
+# what was cut off to align it, and the next does not fit between two of those.
 PROGRAM = """
 import resource, sys
 import torch
 from cmgems_cli.training.memory import MemoryKeeper
 if sys.argv[1] == "kept":
     keeper = MemoryKeeper()
+for _ in range(30):
+    torch.ones(16 << 20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(60):
     torch.ones(16 << 20)
@@ -69,7 +73,7 @@ def test_large_tensors_take_the_place_of_those_before() -> None:
         ran = subprocess.run([sys.executable, "-c", PROGRAM, way], capture_output=True, text=True, check=True)
         return int(ran.stdout)
 
-    assert page_faults("kept") * 5 < page_faults("freed")
+    assert page_faults("kept") * 50 < page_faults("freed")
 
 
 @needs_glibc
