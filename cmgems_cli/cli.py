@@ -35,7 +35,7 @@ from cmgems_cli.commands import (
     ttest,
 )
 from cmgems_cli.console import Console
-from cmgems_cli.errors import CmgemsError, Interrupted
+from cmgems_cli.errors import CmgemsError, Interrupted, refusal
 
 # At its end Python goes through every object of the libraries for garbage: a fifth of the time of a `cmgems ttest`.
 # The system takes all memory back at once.
@@ -74,6 +74,12 @@ class _OneLineErrors(TyperGroup):
             code = error.exit_code
             where = getattr(getattr(error, "ctx", None), "command_path", "cmgems")
             _print_error(f"{error.format_message().rstrip('.')} (see {where} --help)")
+        except Exception as error:
+            refused = refusal(error)
+            if refused is None:
+                raise
+            code = refused.exit_code
+            _print_error(str(refused))
         finally:
             if with_handler:
                 signal.signal(signal.SIGTERM, before)

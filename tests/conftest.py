@@ -1,6 +1,8 @@
 """Fixtures shared by all tests, and how hypothesis runs here."""
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,23 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}")
     return folder
+
+
+@pytest.fixture
+def room_for() -> Callable[[int], AbstractContextManager[None]]:
+    """A context in which no file, of this process or one it starts, grows beyond so many bytes.
+
+    The system then refuses to write as it does when a disk is full; a full disk takes an administrator to make.
+    """
+    resource = pytest.importorskip("resource")
+
+    @contextmanager
+    def room(size: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return room

@@ -25,7 +25,7 @@ from transformers import BertConfig, BertModel
 from cmgems_cli.bench.evaluation import Evaluation
 from cmgems_cli.bench.finetuning import Finetuner, Settings
 from cmgems_cli.bench.grids import Cell, Grid
-from cmgems_cli.errors import CmgemsError, Interrupted
+from cmgems_cli.errors import CmgemsError, Interrupted, refusal
 from cmgems_cli.training.finetuning import FinetuningRun
 from cmgems_cli.training.interrupts import stop_on_signals
 from cmgems_cli.training.machine import memory
@@ -247,11 +247,14 @@ def _work(job: _Job, pipe: Connection) -> None:
             pipe.send(("done", None))
     except Interrupted:
         pass  # The parent asked for it, and says so.
-    except CmgemsError as error:
-        with suppress(BrokenPipeError):
-            pipe.send(("failed", (str(error), error.exit_code)))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         pass  # The parent is gone, or will not wait.
+    except Exception as error:
+        failure = error if isinstance(error, CmgemsError) else refusal(error)
+        if failure is None:
+            raise
+        with suppress(BrokenPipeError):
+            pipe.send(("failed", (str(failure), failure.exit_code)))
 
 
 def _telling(pipe: Connection) -> Callable[[Cell, int, FinetuningRun], Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from html import escape
 from itertools import groupby
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cmgems_cli.artifacts import write_whole
 from cmgems_cli.masking.colours import curve_of, ink_of, paper_of
 from cmgems_cli.masking.samples import MaskSample
 from cmgems_cli.masking.statistics import LEAST_SEEN, MaskTally
@@ -104,12 +104,7 @@ def _write(path: Path, title: str, parts: list[str]) -> None:
         ]
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.partial")
-    with aside.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.replace(path)
+    write_whole(path, text)
 
 
 def _tenth_style() -> str:

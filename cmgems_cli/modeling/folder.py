@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 from transformers.activations import ACT2FN
 
@@ -29,7 +28,7 @@ from cmgems_cli.errors import InputError
 from cmgems_cli.genome.vocabulary import MAX_K, MIN_K, PAD, tokens, vocabulary_size
 from cmgems_cli.modeling.presets import PRESETS, bert_config
 from cmgems_cli.modeling.tokenizer import write_tokenizer
-from cmgems_cli.modeling.weights import PICKLED, SAFETENSORS, fit_weights, read_weights
+from cmgems_cli.modeling.weights import PICKLED, SAFETENSORS, fit_weights, read_weights, write_tensors
 
 CONFIG = "config.json"
 
@@ -292,11 +291,10 @@ def save_model(
     config = {"architectures": [type(model).__name__], "model_type": "bert", "dtype": "float32", **config}
     write_json(folder / CONFIG, {**config, **(more or {})})
     weights = {
-        name: parameter.detach().to("cpu", torch.float32).contiguous()
-        for name, parameter in model.named_parameters()
+        name: parameter.detach().to("cpu", torch.float32) for name, parameter in model.named_parameters()
     }
     # transformers asks for this mark of whose tensors these are.
-    save_file(weights, folder / SAFETENSORS, metadata={"format": "pt"})
+    write_tensors(folder / SAFETENSORS, weights, {"format": "pt"})
     return [CONFIG, SAFETENSORS, *write_tokenizer(folder, k, model.config.max_position_embeddings)]
 
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from cmgems_cli.errors import InputError
+from cmgems_cli.modeling.weights import write_tensors
 
 FOLDER = "checkpoints"
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
@@ -42,16 +43,19 @@ def save_checkpoint(
     aside.mkdir(parents=True)
     named = {WEIGHTS: weights, OPTIMIZER: moments}
     named |= {f"{name}.safetensors": tensors for name, tensors in (more or {}).items()}
-    for name, tensors in named.items():
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, aside / name)
-    (aside / STATE).write_text(
-        json.dumps({"step": step, **state}, indent=2, allow_nan=False), encoding="utf-8"
-    )
-    for path in (*(aside / name for name in named), aside / STATE, aside):
-        _force_to_disk(path)
-    final = folder / f"step_{step:06d}"
-    shutil.rmtree(final, ignore_errors=True)
-    aside.replace(final)
+    try:
+        for name, tensors in named.items():
+            write_tensors(aside / name, tensors)
+        (aside / STATE).write_text(
+            json.dumps({"step": step, **state}, indent=2, allow_nan=False), encoding="utf-8"
+        )
+        for path in (*(aside / name for name in named), aside / STATE, aside):
+            _force_to_disk(path)
+        final = folder / f"step_{step:06d}"
+        shutil.rmtree(final, ignore_errors=True)
+        aside.replace(final)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     _force_to_disk(folder)
     for other in folder.iterdir():
         if other != final:

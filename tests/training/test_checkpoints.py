@@ -1,6 +1,9 @@
 """Checkpoints and metrics: whole or absent, the newest wins, damage has an answer."""
 
+import errno
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -39,6 +42,16 @@ def test_a_checkpoint_cut_off_while_being_written_does_not_count(tmp_path: Path)
     assert newest.name == "step_000005"
     save(tmp_path, 15)
     assert not half.exists()
+
+
+def test_a_checkpoint_there_is_no_room_for_leaves_the_one_before(
+    tmp_path: Path, room_for: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    save(tmp_path, 5)
+    with room_for(50), pytest.raises(OSError, match=r"weights\.safetensors") as caught:
+        save(tmp_path, 10)
+    assert caught.value.errno == errno.EFBIG
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000005"]
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors"])

@@ -1,0 +1,132 @@
+"""What the system refuses, a full disk above all: one line that says what to do, and nothing half-written."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from cmgems_cli.cli import app
+from cmgems_cli.errors import refusal
+
+FASTA = str(files("cmgems_cli") / "data" / "hg38_chr16_186964_397118.fa.gz")
+SHORT = ["--model", "tiny", "--steps", "4", "--global-batch", "4", "--max-batch-tokens", "1024"]
+SHORT += ["--eval-every", "2", "--eval-sequences", "4"]
+
+RoomFor = Callable[[int], AbstractContextManager[None]]
+
+
+def run(*arguments: str | Path, code: int = 0) -> str:
+    """Run a command that must end with `code`; return what it said to stderr."""
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    assert result.exit_code == code, (result.stderr, result.exception)
+    return result.stderr
+
+
+def refused(*arguments: str | Path) -> str:
+    """Run a command that the system refuses something; return its last line, the only one of an error."""
+    *before, last = run(*arguments, code=1).splitlines()
+    assert last.startswith("error: ")
+    assert not any(line.startswith(("error", "Traceback")) for line in before)
+    return last
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CMGEMS_WORKSPACE", str(tmp_path / "work"))
+    return tmp_path / "work"
+
+
+def test_every_stage_says_that_there_is_no_room_and_runs_when_there_is(
+    workspace: Path, room_for: RoomFor
+) -> None:
+    stages: list[list[str | Path]] = [
+        ["prepare-genome", FASTA],
+        ["build-pmi"],
+        ["pretrain", "--strategy", "random", *SHORT],
+        ["show-masks", "--html", workspace / "masks.html"],
+        [
+            "embed",
+            workspace / "models" / "tiny-random",
+            FASTA,
+            "--window",
+            "60",
+            "--out",
+            workspace / "e.npy",
+        ],
+    ]
+    for stage in stages:
+        finished = set(workspace.rglob("manifest.json"))
+        with room_for(10_000):
+            said = refused(*stage)
+        assert os.strerror(errno.EFBIG) in said
+        assert "free some space" in said
+        assert set(workspace.rglob("manifest.json")) == finished
+        run(*stage, "--quiet")
+    assert np.load(workspace / "e.npy").shape == (3503, 64)
+
+
+def test_an_evaluations_jobs_say_it_too(tmp_path: Path, room_for: RoomFor) -> None:
+    for split, count in (("train", 20), ("dev", 12), ("test", 16)):
+        path = tmp_path / "GUE" / "tf" / "0" / f"{split}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            "sequence,label\n" + "".join(f"ACGTTGCA{row % 2 * 'CCCC'}ACG,{row % 2}\n" for row in range(count))
+        )
+    words = ["--data", tmp_path / "GUE", "--tasks", "tf/0", "--seeds", "42-43", "--jobs", "2"]
+    with room_for(50):
+        said = refused("evaluate", "tiny", *words, "--out", tmp_path / "scores")
+    assert said.startswith("error: tf/0, seed 4")
+    assert os.strerror(errno.EFBIG) in said
+    assert "free some space" in said
+
+
+def test_a_path_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said = refused("prepare-genome", FASTA, "--out", tmp_path / "file" / "corpus")
+    assert said == f"error: {tmp_path / 'file'}: File exists; needed a folder; choose another path"
+    said = refused("prepare-genome", FASTA, "--out", tmp_path / ("x" * 300))
+    assert said.endswith(": File name too long; choose another path")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_results_that_cannot_be_written_are_said_to_be(workspace: Path) -> None:
+    run("prepare-genome", FASTA, "--quiet")
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "cmgems_cli", "info", workspace / "corpus"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("error: No space left on device; free some space")
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_a_full_memory_is_said_to_be() -> None:
+    for take in (lambda: np.empty(1 << 60, np.int8), lambda: torch.empty(1 << 60, dtype=torch.int8)):
+        with pytest.raises((MemoryError, RuntimeError)) as caught:
+            take()
+        assert str(refusal(caught.value)).startswith("the memory is full; give fewer --max-batch-tokens")
+    # What torch 2.13 says of a card, which cannot be had here.
+    full = torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8.00 GiB"
+    )
+    said = "CUDA out of memory. Tried to allocate 20.00 GiB; give fewer --max-batch-tokens"
+    assert str(refusal(full)).startswith(said)
+
+
+@pytest.mark.parametrize(
+    "fault", [RuntimeError("shapes differ"), ValueError("no"), OSError("short read"), KeyError(1)]
+)
+def test_a_fault_of_ours_keeps_its_traceback(fault: Exception) -> None:
+    assert refusal(fault) is None
