@@ -117,7 +117,7 @@ MaxBatchTokens = Annotated[
         "--max-batch-tokens",
         min=8,
         help="Padded tokens in one micro-batch: what memory holds.",
-        show_default="2048 on CPU, 32768 on CUDA; logo and tiny 8192, 131072",
+        show_default="2048 on CPU, 32768 on CUDA; models up to 256 wide 8192, 131072",
         rich_help_panel=MACHINE,
     ),
 ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from cmgems_cli.errors import UsageError
 from cmgems_cli.masking.curriculum import check_run_length, parse_threshold
+from cmgems_cli.modeling.folder import read_config
 from cmgems_cli.modeling.presets import PRESETS
 from cmgems_cli.training.engine import Recipe
 
@@ -109,6 +111,8 @@ def pretraining_options(
     UsageError
         If cm-gems could never compare two evaluations, its threshold is no drop, or warm-up is as long as
         the run.
+    InputError
+        If `model` is neither a preset nor a folder that holds a BERT's configuration.
     """
     eval_every = eval_every or max(1, steps // EVALUATIONS)
     if warmup_steps is None:
@@ -119,14 +123,16 @@ def pretraining_options(
     parse_threshold(switch_threshold)
     if warmup_steps >= steps > 1:
         raise UsageError(f"--warmup-steps {warmup_steps} leaves nothing of --steps {steps}; lower it")
-    width = PRESETS[model].hidden if model in PRESETS else None
+    if max_batch_tokens is None:
+        width = PRESETS[model].hidden if model in PRESETS else read_config(Path(model)).hidden_size
+        max_batch_tokens = batch_tokens(device_type, width)
     return PretrainingOptions(
         strategy=strategy,
         model=model,
         init=init,
         steps=steps,
         global_batch=global_batch,
-        max_batch_tokens=max_batch_tokens or batch_tokens(device_type, width),
+        max_batch_tokens=max_batch_tokens,
         learning_rate=learning_rate,
         warmup_steps=warmup_steps,
         mask_rate=mask_rate,
@@ -141,7 +147,6 @@ def pretraining_options(
     )
 
 
-def batch_tokens(device_type: str, width: int | None) -> int:
-    """Return the default bound on a micro-batch, in tokens, for a model of that width; None: not known yet."""
-    narrow = width is not None and width <= NARROW
-    return (BATCH_TOKENS_OF_NARROW if narrow else BATCH_TOKENS)[device_type]
+def batch_tokens(device_type: str, width: int) -> int:
+    """Return the default bound on a micro-batch, in tokens, for a model of that width."""
+    return (BATCH_TOKENS_OF_NARROW if width <= NARROW else BATCH_TOKENS)[device_type]
