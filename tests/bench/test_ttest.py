@@ -225,13 +225,20 @@ def test_it_starts_fast_and_without_heavy_libraries() -> None:
         "    heavy = {'torch', 'transformers', 'numba', 'sklearn', 'pandas'} & set(sys.modules)\n"
         "    print('heavy:', sorted(heavy), file=sys.stderr)\n"
     )
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    def run(code: str) -> tuple[subprocess.CompletedProcess[str], float]:
+        """Return what came of it, and its processor time in s, which other work on the machine hardly changes."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    _, of_scipy = run("import scipy.stats")
+    done, in_all = run(code)
     assert "heavy: []" in done.stderr
     assert "60.69 ± 17.72" in done.stdout
-    # Under 2 s as a process. Counted in processor time, which other work on the machine hardly changes.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2.0
+    # What a t test cannot do without takes most of it, on any machine: 0.9 of 1.2 s where it was measured.
+    assert in_all < 2 * of_scipy
 
 
 def test_a_refusal_does_not_wait_for_scipy() -> None:
