@@ -46,8 +46,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     OSError
         What the system has against it, as any other writing raises it.
     """
+    # safetensors makes a file for its owner alone; others are to read a model as they read what is beside it.
+    path.touch()
+    mode = path.stat().st_mode
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)
+        path.chmod(mode)
     except SafetensorError as error:
         code = re.search(r"\(os error (\d+)\)", str(error))
         if code is None:

@@ -146,6 +146,13 @@ def test_weights_are_saved_as_float32_and_tied_ones_once(tmp_path: Path) -> None
         assert stream.metadata() == {"format": "pt"}
 
 
+def test_others_may_read_the_weights_as_they_read_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    mode = (tmp_path / "plain").stat().st_mode
+    save_model(tmp_path, *load_masked_lm("tiny"))
+    assert {path.stat().st_mode for path in tmp_path.iterdir()} == {mode}
+
+
 def test_loading_and_saving_say_nothing(ours: Path, capfd: pytest.CaptureFixture[str]) -> None:
     save_model(ours, *load_masked_lm(ours))
     assert capfd.readouterr() == ("", "")
