@@ -11,8 +11,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,10 +94,13 @@ def sha256_of_file(path: Path) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write text so that `path` holds the old one or the whole new one, never a part."""
+    """Write text so that `path` holds the old one or the whole new one, never a part.
+
+    A byte of a file's name that is no UTF-8 becomes an escape, which JSON reads as Python does.
+    """
     aside = path.with_name(f".{path.name}.partial")
     try:
-        with aside.open("w", encoding="utf-8") as stream:
+        with aside.open("w", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -168,7 +171,7 @@ def read_manifest(folder: Path, kind: str | None = None, *, verify: bool = False
     kind : str, optional
         The kind the caller needs; any kind when left out.
     verify : bool, default False
-        Also hash every file, and the manifest itself. Sizes are always checked.
+        Also hash every file. Their sizes, and the manifest's own digest, are always checked.
 
     Raises
     ------
@@ -182,16 +185,9 @@ def read_manifest(folder: Path, kind: str | None = None, *, verify: bool = False
         raise InputError(f"{folder} does not exist; needed {needed}: {make}")
     if not folder.is_dir():
         raise InputError(f"{folder} is a file; needed {needed}, which is a folder: {make}")
-    path = folder / MANIFEST
-    if not path.exists():
+    if not is_finished(folder):
         raise InputError(f"{folder} has no {MANIFEST}, so it is unfinished or not {needed}: {make}")
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        manifest = Manifest(
-            **{name: raw[name] for name in (*DIGESTED, "digest")}, environment=raw.get("environment", {})
-        )
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise InputError(f"{path} is not a readable manifest ({error}); make the artifact again") from None
+    manifest = _parse(folder / MANIFEST)
     if manifest.kind not in SCHEMA:
         raise InputError(
             f"{folder} holds a {manifest.kind!r}, a kind this version does not know; update cmgems"
@@ -206,12 +202,40 @@ def read_manifest(folder: Path, kind: str | None = None, *, verify: bool = False
             f"{folder} has schema {manifest.schema}, too {'new' if newer else 'old'} for this version,"
             f" which reads {known}: {remedy}"
         )
-    _check_files(folder, manifest, verify=verify)
+    _check_content(folder, manifest, verify=verify)
     return manifest
 
 
-def _check_files(folder: Path, manifest: Manifest, *, verify: bool) -> None:
+def _parse(path: Path) -> Manifest:
+    """Return what a manifest says, its form checked and nothing else."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        manifest = Manifest(
+            **{name: raw[name] for name in (*DIGESTED, "digest")}, environment=raw.get("environment", {})
+        )
+        for value, form in (
+            (manifest.kind, str),
+            (manifest.schema, int),
+            (manifest.digest, str),
+            *((raw[name], dict) for name in ("params", "inputs", "files", "stats")),
+            (manifest.environment, dict),
+        ):
+            if not isinstance(value, form):
+                raise TypeError(f"{str(value)[:60]!r} where it needs a {form.__name__}")
+        for name, found in manifest.files.items():
+            if not isinstance(found["bytes"], int) or not isinstance(found["sha256"], str):
+                raise TypeError(f"no size or sha256 of {name}")
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise ValueError(f"{name} lies outside the folder")
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise InputError(f"{path} is not a readable manifest ({error}); make the artifact again") from None
+    return manifest
+
+
+def _check_content(folder: Path, manifest: Manifest, *, verify: bool) -> None:
     again = f"the artifact is damaged; make it again with `{MADE_BY[manifest.kind]}`"
+    if digest_of(manifest.__dict__) != manifest.digest:
+        raise InputError(f"{folder / MANIFEST} was changed after it was written (digest differs): {again}")
     for name, expected in manifest.files.items():
         path = folder / name
         if not path.is_file():
@@ -221,13 +245,42 @@ def _check_files(folder: Path, manifest: Manifest, *, verify: bool) -> None:
             raise InputError(f"{path} has {size:,} bytes, its manifest says {expected['bytes']:,}: {again}")
         if verify and sha256_of_file(path) != expected["sha256"]:
             raise InputError(f"{path} does not have the sha256 its manifest says: {again}")
-    if verify and digest_of(manifest.__dict__) != manifest.digest:
-        raise InputError(f"{folder / MANIFEST} was changed after it was written (digest differs): {again}")
 
 
 def is_finished(folder: Path) -> bool:
     """Tell whether `folder` holds a manifest."""
     return (folder / MANIFEST).is_file()
+
+
+def kind_at(out: Path) -> str:
+    """Return the kind of the artifact that an output path holds, whole or damaged.
+
+    Raises
+    ------
+    OverwriteError
+        If its manifest cannot be read: nobody knows then which files are the artifact's.
+    """
+    try:
+        return _parse(out / MANIFEST).kind
+    except InputError:
+        raise OverwriteError(
+            f"{out / MANIFEST} cannot be read, so that nobody knows what of {out} may be replaced;"
+            " choose another --out or remove it yourself"
+        ) from None
+
+
+def remove_artifact(folder: Path) -> None:
+    """Remove the files of a finished artifact, whole or damaged, and nothing else.
+
+    The manifest goes first, so that a folder with a part of them is unfinished.
+    """
+    names = _parse(folder / MANIFEST).files
+    (folder / MANIFEST).unlink()
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    for parent in {(folder / name).parent for name in names} - {folder}:
+        with suppress(OSError):  # it holds something else
+            parent.rmdir()
 
 
 def check_out(out: Path, kind: str, *, overwrite: bool) -> None:
@@ -245,7 +298,7 @@ def check_out(out: Path, kind: str, *, overwrite: bool) -> None:
         raise OverwriteError(
             f"{out} exists and is not a {kind} artifact; choose another --out or remove it yourself"
         )
-    found = json.loads((out / MANIFEST).read_text(encoding="utf-8")).get("kind")
+    found = kind_at(out)
     if found != kind:
         raise OverwriteError(f"{out} holds a {found} artifact, not a {kind}; choose another --out")
     if not overwrite:
@@ -255,31 +308,91 @@ def check_out(out: Path, kind: str, *, overwrite: bool) -> None:
 
 
 @contextmanager
+def alone_in(folder: Path, out: Path) -> Iterator[None]:
+    """Keep other commands out of a folder where this one works on behalf of `out`.
+
+    The lock goes when the process does, however it ends. Where the system or its file system has no locks,
+    nobody is kept out.
+
+    Raises
+    ------
+    OverwriteError
+        If another command is at work there.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Another command may have moved the folder away after it was opened.
+            taken = not os.path.samestat(os.fstat(opened), folder.stat())
+        except (BlockingIOError, FileNotFoundError):
+            taken = True
+        except OSError:
+            taken = False
+        if taken:
+            raise OverwriteError(
+                f"another command is writing to {out}; wait until it has ended or choose another --out"
+            )
+        yield
+    finally:
+        os.close(opened)
+
+
+@contextmanager
+def beside(out: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `out` to write in, this command's alone and gone at the end."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(f".{out.name}.partial")
+    aside.mkdir(exist_ok=True)
+    with alone_in(aside, out):
+        try:
+            for left in aside.iterdir():  # by a command that was killed
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def move_files(aside: Path, out: Path, names: Iterable[str]) -> None:
+    """Move files of one folder to another, which may exist, in this order."""
+    for name in names:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (aside / name).replace(out / name)
+
+
+@contextmanager
 def staged(out: Path, kind: str, *, overwrite: bool) -> Iterator[Path]:
     """Build an artifact aside and move it to `out` when it is finished.
 
     Yields a fresh folder beside `out`; the caller writes files there and ends with `finish_artifact`.
     On any exception, and if no manifest was written, the folder is removed and `out` stays as it was:
-    an artifact about to be replaced is only removed once its successor is complete.
+    an artifact about to be replaced is only removed once its successor is complete, and what else lies in
+    its folder stays.
+
+    Raises
+    ------
+    OverwriteError
+        As `check_out`, and if another command is writing to `out`.
     """
+    out = Path(os.path.realpath(out))
     check_out(out, kind, overwrite=overwrite)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".{out.name}.partial")
-    replaced = out.with_name(f".{out.name}.replaced")
-    for leftover in (aside, replaced):
-        if leftover.exists():
-            shutil.rmtree(leftover)
-    aside.mkdir()
-    try:
+    with beside(out) as aside:
+        # Another command may have finished in between.
+        check_out(out, kind, overwrite=overwrite)
         yield aside
         if not is_finished(aside):
             raise RuntimeError(f"{aside} was left without a manifest")
-        if out.exists():
-            out.replace(replaced)
-        aside.replace(out)
-        shutil.rmtree(replaced, ignore_errors=True)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        if not out.exists():
+            aside.replace(out)
+            return
+        if is_finished(out):
+            remove_artifact(out)
+        move_files(aside, out, [*_parse(aside / MANIFEST).files, MANIFEST])
 
 
 def environment(started: float, **more: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from io import TextIOWrapper
 from types import FrameType
 from typing import Any
 
@@ -62,6 +63,7 @@ class _OneLineErrors(TyperGroup):
     def main(self, args: Any = None, standalone_mode: bool = True, **extra: Any) -> Any:  # type: ignore[override]
         if not standalone_mode:
             return super().main(args, standalone_mode=False, **extra)
+        _make_streams_safe()
         with_handler = threading.current_thread() is threading.main_thread()
         before = signal.signal(signal.SIGTERM, _terminate) if with_handler else None
         try:
@@ -97,6 +99,16 @@ class _OneLineErrors(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return None
         return result
+
+
+def _make_streams_safe() -> None:
+    """Let words reach any stream: escaped where its encoding lacks a character, nowhere if it is closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

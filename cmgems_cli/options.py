@@ -50,6 +50,9 @@ def _fill_from_config(ctx: typer.Context, path: Path | None) -> Path | None:
             values[key.replace("-", "_")] = value
     table = raw.get(ctx.info_name or "", {})
     values.update({key.replace("-", "_"): value for key, value in table.items()})
+    for name, value in values.items():
+        if isinstance(value, list):  # ["chr1", "chr2"] as --contigs chr1,chr2
+            values[name] = ",".join(map(str, value))
     ctx.default_map = {**(ctx.default_map or {}), **values}
     return path
 

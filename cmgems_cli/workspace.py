@@ -6,7 +6,7 @@ from pathlib import Path
 
 def workspace() -> Path:
     """Return `$CMGEMS_WORKSPACE`, or `cmgems-work` in the current folder."""
-    return Path(os.environ.get("CMGEMS_WORKSPACE") or "cmgems-work")
+    return Path(os.environ.get("CMGEMS_WORKSPACE") or "cmgems-work").expanduser()
 
 
 def corpus_folder() -> Path:

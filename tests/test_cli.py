@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,10 @@ COMMANDS = [
     "show-masks",
     "report",
 ]
+
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FASTA = str(files("cmgems_cli") / "data" / "hg38_chr16_186964_397118.fa.gz")
 
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> "tuple[int, str, str]":
@@ -174,3 +179,59 @@ def test_python_dash_m_is_the_same_program() -> None:
     )
     assert done.returncode == 3
     assert done.stderr.startswith("error: nowhere does not exist")
+
+
+def as_process(*words: str, cwd: Path, **variables: str) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run(
+        [sys.executable, "-m", "cmgems_cli", *words],
+        capture_output=True,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **variables},
+    )
+
+
+def test_a_terminal_without_unicode_gets_escapes(tmp_path: Path) -> None:
+    for words in (["prepare-genome", "--help"], []):
+        done = as_process(*words, cwd=tmp_path, PYTHONIOENCODING="latin-1")
+        assert done.returncode == 0, done.stderr
+        assert b"Traceback" not in done.stderr
+    assert b"\\u2192" in done.stdout  # the arrow of "FASTA → training sequences"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes are Linux's")
+def test_names_that_are_no_utf_8_go_through_every_stage(tmp_path: Path) -> None:
+    named = os.fsdecode(b"caf\xe9")
+    fasta = tmp_path / f"{named}.fa.gz"
+    fasta.write_bytes(Path(FASTA).read_bytes())
+    for words in (
+        ["prepare-genome", fasta.name, "--out", named],
+        ["build-pmi", named, "--min-count", "20", "--out", f"{named}-pmi"],
+        ["info", f"{named}-pmi", "--verify", "--json"],
+        ["show-masks", named, "--pmi", f"{named}-pmi", "--html", f"{named}.html", "--sequences", "5"],
+    ):
+        done = as_process(*words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / f"{named}.html").is_file()
+
+
+def test_a_closed_stdout_is_no_fault(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cmgems_cli", "prepare-genome", FASTA, "--out", "corpus", "--json"]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command],
+        stderr=subprocess.PIPE,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_list_of_a_config_file_is_what_commas_say(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('contigs = ["chr16", "chr99"]\n')
+    code, _, err = run(
+        "prepare-genome", FASTA, "--out", str(tmp_path / "c"), "--config", str(tmp_path / "c.toml")
+    )
+    assert code == 3
+    assert "no record named 'chr99'" in err

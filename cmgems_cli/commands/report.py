@@ -69,6 +69,7 @@ def report(
         }
     )
     console.say(
-        f"report of {len(opened)} {'run' if len(opened) == 1 else 'runs'} with {len(document.pictures)} pictures"
+        f"report of {len(opened)} {'run' if len(opened) == 1 else 'runs'} with {len(document.pictures)}"
+        f" {'picture' if len(document.pictures) == 1 else 'pictures'}"
         f" written in {duration(elapsed_s)}: open {out / PAGE}"
     )

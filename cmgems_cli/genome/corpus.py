@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -69,7 +70,7 @@ class Corpus:
             bases = np.load(folder / BASES, mmap_mode="r", allow_pickle=False)
             windows = np.load(folder / WINDOWS, mmap_mode="r", allow_pickle=False)
             runs = np.load(folder / RUNS, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:
             raise InputError(
                 f"{folder} is damaged ({error}); make it again with `cmgems prepare-genome`"
             ) from None

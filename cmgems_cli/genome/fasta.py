@@ -270,7 +270,7 @@ def check_is_text(head: bytes, path: Path, needed: str) -> None:
 
 
 def check_is_dna(letters: np.ndarray, path: Path) -> None:
-    """Refuse text most of whose letters are not A, C, G, T or N: a protein, most likely.
+    """Refuse RNA, and text most of whose letters are not A, C, G, T or N: a protein, most likely.
 
     Parameters
     ----------
@@ -281,6 +281,11 @@ def check_is_dna(letters: np.ndarray, path: Path) -> None:
     ------
     InputError
     """
+    if letters[ord("U")] > letters[ord("T")]:
+        raise InputError(
+            f"{path} has the letter U {letters[ord('U')]:,} times and T {letters[ord('T')]:,} times, so it looks"
+            " like RNA; needed DNA: write T in place of U"
+        )
     others = letters.copy()
     others[list(b"ACGTN \t\r\n")] = 0
     share = others.sum() / max(1, letters.sum())

@@ -278,10 +278,12 @@ def plan(fasta: Sequence[Path], *, contigs: str = "primary") -> list[PlannedFile
     UsageError
         If `contigs` is empty.
     InputError
-        If a file cannot be read or does not begin like FASTA of DNA.
+        If a file cannot be read or does not begin like FASTA of DNA, or indexes tell that the contigs are
+        not there, or there twice.
     """
     selection = ContigSelection(contigs)
     planned = []
+    all_known = True
     for path in fasta:
         check_readable(path)
         source = FastaFile(path)
@@ -291,8 +293,9 @@ def plan(fasta: Sequence[Path], *, contigs: str = "primary") -> list[PlannedFile
         size_bytes = path.stat().st_size
         letters = size_bytes * (ZIPPED_LETTERS if source.zipped else 1)
         records = None if source.zipped else indexed_records(path)
+        all_known = all_known and records is not None
         if records is not None:
-            records = [record for record in records if selection.wants(record.name)]
+            records = [record for record in records if selection.add(record.name, path)]
             letters = sum(record.length_bases for record in records)
         planned.append(
             PlannedFile(
@@ -303,4 +306,6 @@ def plan(fasta: Sequence[Path], *, contigs: str = "primary") -> list[PlannedFile
                 letters=letters,
             )
         )
+    if all_known:
+        selection.check_found()
     return planned

@@ -132,6 +132,7 @@ def check_plan(
                 f"{source.path} holds {source.k}-mers, but --k {k} was asked for; leave --k out or give a"
                 f" table of {k}-mers"
             )
+        _check_counts(source.counts, source.k, min_count)
         return source.k
     return k or source.k
 

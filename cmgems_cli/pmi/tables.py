@@ -12,8 +12,8 @@ from cmgems_cli.artifacts import sha256_of_file
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.vocabulary import BASES, MAX_K, MIN_K, kmers
 
-# Counts of k-mers of up to 8 bases are below this in any genome known; more would overflow int64 sums.
-_LARGEST_COUNT = 2**53
+# Counts of k-mers of up to 8 bases are below this in any genome known; the sum of 4**8 of more would overflow int64.
+_LARGEST_COUNT = 2**46
 
 # KMC keeps one byte per k-mer unless told otherwise: -cs<value>, default 255.
 KMC_LARGEST_COUNT = 255

@@ -137,10 +137,11 @@ def _way(run: Run) -> str:
         threshold = str(params.get("switch_threshold"))
         relative = threshold.endswith("%")
         switched = stats.get("switched_at_step")
+        apart = f"{params['eval_every']:,} {'step' if params['eval_every'] == 1 else 'steps'}"
         when = "no switch occurred" if switched is None else f"the switch came after step {switched:,}"
         words += (
             f"; GENEMASK until validation perplexity fell by less than {threshold}"
-            f"{' of its last value' if relative else ''} between evaluations {params['eval_every']:,} steps apart,"
+            f"{' of its last value' if relative else ''} between evaluations {apart} apart,"
             f" then GLOBAL; {when}"
         )
     return words + ")"

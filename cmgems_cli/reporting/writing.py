@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from pathlib import Path
 
+from cmgems_cli.artifacts import beside, move_files
 from cmgems_cli.errors import OverwriteError
 from cmgems_cli.reporting.content import Document
 from cmgems_cli.reporting.methods import bibtex
@@ -75,29 +76,29 @@ def write_report(document: Document, out: Path, *, overwrite: bool) -> list[str]
     Raises
     ------
     OverwriteError
-        As `check_out`.
+        As `check_out`, and if another command is writing to `out`.
     """
     check_out(out, overwrite=overwrite)
+    # A byte of a file's name that is no UTF-8 is shown as an escape.
     files: dict[str, bytes] = {
-        PAGE: page(document).encode(),
-        TEXT: markdown(document).encode(),
+        PAGE: page(document).encode(errors="backslashreplace"),
+        TEXT: markdown(document).encode(errors="backslashreplace"),
         REFERENCES: bibtex().encode(),
     }
     for picture in document.pictures:
         files[f"{PICTURES}/{picture.name}.svg"] = picture.svg
         files[f"{PICTURES}/{picture.name}.png"] = picture.png
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside, replaced = (out.with_name(f".{out.name}.{word}") for word in ("partial", "replaced"))
-    for leftover in (aside, replaced):
-        shutil.rmtree(leftover, ignore_errors=True)
-    try:
+    target = Path(os.path.realpath(out))
+    with beside(target) as aside:
+        check_out(out, overwrite=overwrite)
         for name, content in files.items():
             (aside / name).parent.mkdir(parents=True, exist_ok=True)
             (aside / name).write_bytes(content)
-        if out.exists():
-            out.replace(replaced)
-        aside.replace(out)
-        shutil.rmtree(replaced, ignore_errors=True)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        if target.exists():
+            # All of it a report's: `check_out`.
+            for old in sorted(target.rglob("*"), reverse=True):
+                old.rmdir() if old.is_dir() else old.unlink()
+            move_files(aside, target, files)
+        else:
+            aside.replace(target)
     return list(files)

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cmgems_cli.errors import InputError
+
 METRICS = "metrics.jsonl"
 
 
@@ -45,5 +47,14 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return all records of a metrics file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """Return all records of a metrics file.
+
+    Raises
+    ------
+    InputError
+        If a line is no record.
+    """
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); needed a JSON record in every line") from None

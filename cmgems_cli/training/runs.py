@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
-from cmgems_cli.artifacts import MANIFEST, Manifest, is_finished, read_manifest
+from cmgems_cli.artifacts import Manifest, alone_in, is_finished, kind_at, read_manifest, remove_artifact
 from cmgems_cli.errors import CmgemsError, Interrupted, OverwriteError, UsageError
 from cmgems_cli.training.checkpoints import (
     FOLDER,
@@ -152,10 +152,18 @@ class Run(ABC, Generic[AnyStep]):
         Interrupted
             On SIGINT (130) or SIGTERM (143), after a checkpoint was saved.
         OverwriteError
-            If `out` holds a finished artifact and `overwrite` is false, or something that is not ours.
+            If `out` holds a finished artifact and `overwrite` is false, or something that is not ours, or
+            another command is writing to it.
         """
+        check_run_folder(self.out, self.kind, overwrite=overwrite)
+        if not self.processes.first:
+            return self._train(resume=resume, overwrite=overwrite, observer=Observer())
+        self.out.mkdir(parents=True, exist_ok=True)
+        with alone_in(self.out, self.out):
+            return self._train(resume=resume, overwrite=overwrite, observer=observer or Observer())
+
+    def _train(self, *, resume: bool, overwrite: bool, observer: Observer) -> Manifest:
         started = time.perf_counter()
-        observer = observer if observer is not None and self.processes.first else Observer()
         done = self._begin(resume=resume, overwrite=overwrite, observer=observer)
         metrics = MetricsFile(self.out / METRICS, done) if self.processes.first else None
         try:
@@ -179,7 +187,6 @@ class Run(ABC, Generic[AnyStep]):
         if checkpoint is None:
             if self.processes.first:
                 clear_run_folder(self.out)
-                self.out.mkdir(parents=True, exist_ok=True)
             self.processes.wait()
             return 0
         state = read_state(checkpoint)
@@ -305,7 +312,7 @@ def check_run_folder(
     if not out.is_dir():
         raise OverwriteError(f"{out} is a file; choose another --out")
     if is_finished(out):
-        found = read_manifest(out).kind
+        found = kind_at(out)
         if found != kind:
             raise OverwriteError(f"{out} holds a {found} artifact, not a {kind}; choose another --out")
         if not overwrite:
@@ -327,11 +334,10 @@ def clear_run_folder(out: Path) -> None:
     """
     if not out.exists():
         return
-    written = list(read_manifest(out).files) if is_finished(out) else []
-    (out / MANIFEST).unlink(missing_ok=True)
+    if is_finished(out):
+        remove_artifact(out)
     shutil.rmtree(out / FOLDER, ignore_errors=True)
-    for name in (*written, METRICS):
-        (out / name).unlink(missing_ok=True)
+    (out / METRICS).unlink(missing_ok=True)
 
 
 def device_name(device: torch.device) -> str:

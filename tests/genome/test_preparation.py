@@ -259,6 +259,7 @@ BAD = {
     "no base at all": (b">chr1\nNNNNNNNNNNNNNNNNNNNNNNNN\n", "has 0 bases"),
     "only headers": (b">chr1\n>chr2\n", "has 0 bases"),
     "duplicate": (b">chr1\nACGTACGTACGT\n>chr1\nACGT\n", "second record named 'chr1'"),
+    "RNA": (b">chr1\nACGUUGCAUNNACGUACGAUUAGCCGAUUACGAAGUC\n", "write T in place of U"),
     "protein": (b">chr1\n" + b"MKVLAAGIVGLLLAQWSRKTPEED" * 5, "looks like protein"),
     "protein later": (
         b">chr1\nACGTACGTACGT\n" + b"\n" * 70000 + b"MKVLAAGIVGLLLAQWSRKTPEED" * 9,
@@ -375,6 +376,8 @@ def test_a_dry_run_says_what_would_be_read_and_writes_nothing(fasta: Path, tmp_p
     pyfaidx.Faidx(str(fasta)).close()
     assert plan([fasta], contigs="chrX,chrM")[0].contigs == ["chrX", "chrM"]
     assert plan([fasta])[0].letters == 4000 + 2500 + 350 + 900 + 3 + 12 + 1 + 3
+    assert run(fasta, "--contigs", "chr9", "--dry-run")[0] == 3
+    assert run(fasta, fasta, "--dry-run")[0] == 3
     (tmp_path / "bad.fa").write_text("nothing")
     assert run(tmp_path / "bad.fa", "--dry-run")[0] == 3
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmgems_cli.artifacts import MANIFEST, finish_artifact
+from cmgems_cli.artifacts import MANIFEST, digest_of, finish_artifact
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.vocabulary import FIRST_KMER, kmers
 from cmgems_cli.pmi.ranking import KMERS_CSV, UNRANKED, read_ranking, write_kmers
@@ -112,6 +112,7 @@ def test_a_file_that_is_not_as_specified_is_refused(
 def test_a_manifest_without_a_usable_k_is_refused(artifact: Path, k: object) -> None:
     manifest = json.loads((artifact / MANIFEST).read_text())
     manifest["params"]["k"] = k
+    manifest["digest"] = digest_of(manifest)
     (artifact / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(InputError, match="its manifest says k"):
         read_ranking(artifact)
