@@ -309,7 +309,7 @@ def check_out(out: Path, kind: str, *, overwrite: bool) -> None:
 
 @contextmanager
 def alone_in(folder: Path, out: Path) -> Iterator[None]:
-    """Keep other commands out of a folder where this one works on behalf of `out`.
+    """Keep other commands out of a folder, or file, where this one works on behalf of `out`.
 
     The lock goes when the process does, however it ends. Where the system or its file system has no locks,
     nobody is kept out.

@@ -43,6 +43,10 @@ from cmgems_cli.errors import CmgemsError, Interrupted, refusal
 atexit.register(gc.freeze)
 
 
+# ours: a finalizer has ended by then.
+SECONDS_BETWEEN_SIGNALS = 0.05
+
+
 class _OneLineErrors(TyperGroup):
     """Turns every error a user can cause into one line on stderr and its exit code."""
 
@@ -66,6 +70,7 @@ class _OneLineErrors(TyperGroup):
         _make_streams_safe()
         with_handler = threading.current_thread() is threading.main_thread()
         before = signal.signal(signal.SIGTERM, _terminate) if with_handler else None
+        hook, sys.unraisablehook = sys.unraisablehook, _send_again
         try:
             # In this mode typer hands back the exit code of an Exit (130 for Ctrl-C) instead of leaving.
             code = super().main(args, standalone_mode=False, **extra)
@@ -83,6 +88,7 @@ class _OneLineErrors(TyperGroup):
             code = refused.exit_code
             _print_error(str(refused))
         finally:
+            sys.unraisablehook = hook
             if with_handler:
                 signal.signal(signal.SIGTERM, before)
         sys.exit(code if isinstance(code, int) else 0)
@@ -113,6 +119,15 @@ def _make_streams_safe() -> None:
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
     raise Interrupted("stopped by SIGTERM; nothing half-written was kept", 128 + signum)
+
+
+def _send_again(lost: sys.UnraisableHookArgs) -> None:
+    """Repeat a signal whose exception came up in a finalizer, where Python ignores it; report all else."""
+    if isinstance(lost.exc_value, (Interrupted, KeyboardInterrupt)):
+        number = signal.SIGTERM if isinstance(lost.exc_value, Interrupted) else signal.SIGINT
+        threading.Timer(SECONDS_BETWEEN_SIGNALS, os.kill, (os.getpid(), number)).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _print_error(message: str) -> None:

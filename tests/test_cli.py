@@ -235,3 +235,24 @@ def test_a_list_of_a_config_file_is_what_commas_say(tmp_path: Path) -> None:
     )
     assert code == 3
     assert "no record named 'chr99'" in err
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_that_meets_a_finalizer_is_not_lost(number: str, code: int) -> None:
+    program = (
+        "import signal, sys, time\n"
+        "from cmgems_cli import cli\n"
+        "class Last:\n"
+        f"    def __del__(self): signal.raise_signal(signal.{number})\n"
+        "def show(console):\n"
+        "    Last()\n"
+        "    time.sleep(20)\n"
+        "    print('it went on')\n"
+        "cli.overview.show_overview = show\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "cli.app([])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith("error: stopped by ")
+    assert len(done.stderr.splitlines()) == 1

@@ -10,12 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cmgems_cli.artifacts import MANIFEST, Manifest, environment, finish_artifact, is_finished, read_manifest
+from cmgems_cli.artifacts import (
+    MANIFEST,
+    Manifest,
+    environment,
+    finish_artifact,
+    is_finished,
+    read_manifest,
+    remove_artifact,
+)
 from cmgems_cli.bench.finetuning import Finetuner
 from cmgems_cli.bench.grids import Cell, Grid
 from cmgems_cli.bench.report import Report, make_report, markdown
 from cmgems_cli.bench.scores import METRICS, Score, read_scores, write_scores
-from cmgems_cli.errors import UsageError
+from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.training.finetuning import FinetuningRun
 from cmgems_cli.training.processes import Processes
 from cmgems_cli.training.runs import MAY_CHANGE_ON_RESUME, Observer, check_run_folder, device_name
@@ -35,16 +43,37 @@ class Baseline:
         All of one model.
     digest : str
         Of the artifact.
+    changed : dict
+        What was not as in the published recipes, as `Settings.changed` has it.
     """
 
     scores: list[Score]
     digest: str
+    changed: dict[str, Any]
+
+
+# What the manifest of an evaluation's scores says beside `Settings.changed`.
+_OF_THE_GRID = ("bench", "model", "tasks", "shots", "seeds", "init")
 
 
 def read_baseline(folder: Path) -> Baseline:
-    """Open a scores artifact as a baseline (InputError if it is none)."""
+    """Open a scores artifact as a baseline.
+
+    Raises
+    ------
+    InputError
+        If it is none, or of trained weights.
+    """
     manifest = read_manifest(folder, "scores")
-    return Baseline(read_scores(folder / SCORES), manifest.digest)
+    params = manifest.params
+    # A preset's name, which is no folder and so no input, stands for random weights too.
+    if params.get("init") != "random" and "model" in manifest.inputs:
+        raise InputError(
+            f"{folder} holds scores of {params.get('model')}, whose weights are not random; needed those of"
+            " `cmgems evaluate … --init random`"
+        )
+    changed = {name: value for name, value in params.items() if name not in _OF_THE_GRID}
+    return Baseline(read_scores(folder / SCORES), manifest.digest, changed)
 
 
 # Called before a cell's run with the cell, its place in this process's share and the run; gives the observer.
@@ -72,6 +101,7 @@ class Evaluation:
         self, grid: Grid, finetuner: Finetuner, out: Path, name: str, baseline: Baseline | None = None
     ) -> None:
         self.grid, self.finetuner, self.out, self.name, self.baseline = grid, finetuner, out, name, baseline
+        self._differences: dict[str, tuple[str, Any, Any] | None] = {}
 
     @property
     def processes(self) -> Processes:
@@ -85,6 +115,15 @@ class Evaluation:
     def done(self, cell: Cell) -> bool:
         """Tell whether a cell's run is finished, whatever it was made with."""
         return is_finished(self.run_folder(cell))
+
+    def fits(self, cell: Cell) -> bool:
+        """Tell whether a cell's run is finished, with the very options and data of this evaluation."""
+        return self.done(cell) and self._difference(cell) is None
+
+    def precisions(self) -> list[str]:
+        """Return what the finished runs were computed in: fp32, bf16 or both."""
+        manifests = [read_manifest(self.run_folder(cell)) for cell in self.grid.cells if self.fits(cell)]
+        return sorted({manifest.environment["precision"] for manifest in manifests})
 
     def check_data(self, cells: Sequence[Cell]) -> None:
         """Read the files of these cells' tasks: what is wrong with any shall be said before hours are spent.
@@ -131,6 +170,8 @@ class Evaluation:
         Interrupted
             On SIGINT or SIGTERM, after a checkpoint was saved.
         """
+        if cells:
+            self.reopen()
         for number, cell in enumerate(cells, start=1):
             self.run_folder(cell).parent.mkdir(parents=True, exist_ok=True)
             run = self.finetuner.open(
@@ -139,25 +180,40 @@ class Evaluation:
             with watch(cell, number, run) as observer:
                 run.train(resume=resume, overwrite=True, observer=observer)
 
+    def reopen(self) -> None:
+        """Remove scores merged before, which runs to come are not among or will replace; the runs stay."""
+        if self.processes.first and is_finished(self.out):
+            remove_artifact(self.out)
+
     def _reusable(self, cell: Cell, *, overwrite: bool) -> bool:
         """Tell whether a cell is done with the very options and data of this evaluation."""
         # Rank 0's view of the disk decides, or processes might part ways.
         if not self.processes.from_first(float(self.done(cell))):
             return False
-        folder = self.run_folder(cell)
-        manifest = read_manifest(folder, "scores")
-        ready = self.finetuner.prepare(cell.found, cell.seed)
-        for before, now in ((manifest.params, ready.params), (manifest.inputs, ready.inputs)):
-            for name in sorted({*before, *now} - set(MAY_CHANGE_ON_RESUME)):
-                if before.get(name) != now.get(name):
-                    if overwrite:
-                        return False
-                    raise UsageError(
-                        f"{folder} was made with {name} = {before.get(name)}, this evaluation has"
-                        f" {now.get(name)}: repeat the old options, choose another --out, or add --overwrite"
-                        " to replace it"
-                    )
-        return True
+        difference = self._difference(cell)
+        if difference is not None and not overwrite:
+            name, before, now = difference
+            raise UsageError(
+                f"{self.run_folder(cell)} was made with {name} = {before}, this evaluation has {now}: repeat the"
+                " old options, choose another --out, or add --overwrite to replace it"
+            )
+        return difference is None
+
+    def _difference(self, cell: Cell) -> tuple[str, Any, Any] | None:
+        """Return what a finished run was made with otherwise: its name, what it was, what it is here."""
+        manifest = read_manifest(self.run_folder(cell), "scores")
+        if manifest.digest not in self._differences:
+            ready = self.finetuner.prepare(cell.found, cell.seed)
+            self._differences[manifest.digest] = next(
+                (
+                    (name, before.get(name), now.get(name))
+                    for before, now in ((manifest.params, ready.params), (manifest.inputs, ready.inputs))
+                    for name in sorted({*before, *now} - set(MAY_CHANGE_ON_RESUME))
+                    if before.get(name) != now.get(name)
+                ),
+                None,
+            )
+        return self._differences[manifest.digest]
 
     def _writer(self, cell: Cell) -> Callable[[Path, dict[str, Any]], list[str]]:
         def write(out: Path, stats: dict[str, Any]) -> list[str]:
@@ -176,7 +232,7 @@ class Evaluation:
         return [
             replace(score, model=self.name)
             for cell in self.grid.cells
-            if self.done(cell)
+            if self.fits(cell)
             for score in read_scores(self.run_folder(cell) / SCORES)
         ]
 
@@ -188,14 +244,27 @@ class Evaluation:
         if changed:
             said = ", ".join(f"{name} {value}" for name, value in changed.items())
             report.notes.insert(0, f"Not the published recipe: {said}.")
+        if self.baseline and self.baseline.changed != changed:
+            said = ", ".join(f"{name} {value}" for name, value in self.baseline.changed.items())
+            report.notes.append(
+                f"The baseline was not made with the same recipe, but with {said or 'the published'}."
+            )
         return report
 
-    def merge(self, started: float) -> Manifest | None:
+    def merge(self, started: float, *, overwrite: bool) -> Manifest | None:
         """Make the folder an artifact of all runs, on rank 0; None while some are still to be done.
 
-        Shards that end at the same moment may both do so: they write the same.
+        Shards that end at the same moment may both do so: they write the same. With `overwrite`, runs that were
+        made otherwise are still to be done.
+
+        Raises
+        ------
+        UsageError
+            If a finished run was made otherwise and is not to be replaced.
         """
         if not all(self.done(cell) for cell in self.grid.cells):
+            return None
+        if self.left(self.grid.cells, resume=True, overwrite=overwrite):
             return None
         if self.processes.first:
             self._write(started)
@@ -242,7 +311,7 @@ class Evaluation:
                     started,
                     device=device_name(self.processes.device),
                     processes=self.processes.world,
-                    precision=self.finetuner.precision,
+                    precision=", ".join(self.precisions()),
                 ),
             )
             # The old manifest goes first and the new one comes last: in between the folder is unfinished.

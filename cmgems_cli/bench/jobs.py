@@ -112,6 +112,7 @@ def run_in_jobs(
         resume,
         threads=max(1, torch.get_num_threads() // n_jobs),
     )
+    evaluation.reopen()
     waiting = deque(cells)
     with stop_on_signals(alone=True) as request, _workers(job, n_jobs) as workers:
         for worker in workers:

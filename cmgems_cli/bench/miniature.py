@@ -246,7 +246,7 @@ class Miniature:
 
         left = evaluation.left(evaluation.grid.cells, resume=True, overwrite=False)
         evaluation.run(left, resume=True, watch=watch)
-        manifest = evaluation.merge(started)
+        manifest = evaluation.merge(started, overwrite=False)
         assert manifest is not None
         return manifest
 

@@ -90,7 +90,7 @@ def read_rows(path: Path, *, max_bases: int) -> Rows:
     except csv.Error as error:
         raise InputError(f"{path} line {rows.line} is not a readable row ({error}); {NEEDED}") from None
     if not rows.sequences:
-        raise InputError(f"{path} has a header and no rows; {NEEDED}")
+        raise InputError(f"{path} has a header and no rows; needed a sequence in every line after it")
     return rows
 
 

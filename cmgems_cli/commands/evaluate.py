@@ -163,7 +163,7 @@ def evaluate(
             evaluation.run(left, resume=resume, watch=_watch(console, len(left)))
         else:
             _run_in_jobs(console, evaluation, left, at_a_time, resume=resume)
-        manifest = evaluation.merge(started)
+        manifest = evaluation.merge(started, overwrite=overwrite)
         if processes.first:
             _close(console, evaluation, manifest, started)
     finally:
@@ -221,7 +221,7 @@ def _plan(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]") -
     total_s = 0.0
     for found in dict.fromkeys(cell.found.label for cell in cells):
         of_task = [cell for cell in cells if cell.found.label == found]
-        left = [cell for cell in of_task if not evaluation.done(cell)]
+        left = [cell for cell in of_task if not evaluation.fits(cell)]
         run = evaluation.finetuner.open(of_task[0].found, evaluation.out, of_task[0].seed)
         seconds = run.seconds_a_step() * run.recipe.steps * len(left)
         total_s += seconds
@@ -312,12 +312,18 @@ def _run_in_jobs(
 def _close(console: Console, evaluation: "Evaluation", manifest: "Manifest | None", started: float) -> None:
     report = evaluation.report()
     show(console, report)
+    others = [found for found in evaluation.precisions() if found != evaluation.finetuner.precision]
+    if others:
+        console.warn(
+            f"of these runs some were computed in {others[0]} before, now it is {evaluation.finetuner.precision};"
+            " --no-resume computes them again"
+        )
     if manifest is not None:
         console.finished(manifest, evaluation.out, started)
         console.say(f"with all published columns: {evaluation.out / 'report.md'}")
         return
     cells = evaluation.grid.cells
-    done = sum(evaluation.done(cell) for cell in cells)
+    done = sum(evaluation.fits(cell) for cell in cells)
     console.result({"kind": "scores", "runs": len(cells), "runs_done": done, "out": str(evaluation.out)})
     console.say(
         f"{done} of {len(cells)} runs are done; the share that ends last merges them into"

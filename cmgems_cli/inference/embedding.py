@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -175,8 +175,10 @@ def embed_blocks(
     Raises
     ------
     UsageError
-        As `check_layers`.
+        As `check_layers`, and if there is no such pooling.
     """
+    if pooling not in get_args(Pooling):
+        raise UsageError(f"pooling {pooling!r} is unknown; choose {', '.join(get_args(Pooling))}")
     wanted = check_layers(layers, len(model.bert.encoder.layer))
     before: tuple[Block, Tensor] | None = None
     for block in blocks:

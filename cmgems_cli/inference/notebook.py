@@ -191,14 +191,15 @@ def embed(
     Raises
     ------
     UsageError, InputError
-        If the model has no such layer, or a sequence is too long or no DNA.
+        If there is no such pooling or layer, or a sequence is too long or no DNA.
     """
     data = _input(sequences, model, truncate=truncate)
-    wanted = [layers] if isinstance(layers, int) else list(layers)
+    one_layer = isinstance(layers, (int, np.integer))
+    wanted = [int(layer) for layer in np.atleast_1d(layers)]
     ahead = embedding.look_ahead_tokens(model, pooling, len(wanted))
     found = list(embed_blocks(model, data.blocks(ahead), pooling=pooling, layers=wanted))
     states = np.concatenate([one.states for one in found])
-    if isinstance(layers, int):
+    if one_layer:
         states = states[:, 0]
     if pooling != "tokens":
         return states

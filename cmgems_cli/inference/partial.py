@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from cmgems_cli.artifacts import write_json
+from cmgems_cli.artifacts import alone_in, write_json
 from cmgems_cli.errors import Interrupted, UsageError
 
 
@@ -71,11 +71,22 @@ def partial_files(
     ------
     UsageError
         If what is there was begun for another task.
+    OverwriteError
+        If another command is writing these files.
     Interrupted
         In place of KeyboardInterrupt and Interrupted, where something can be gone on from.
     """
     outs[0].parent.mkdir(parents=True, exist_ok=True)
     asides = [out.with_name(f".{out.name}.partial") for out in outs]
+    asides[0].touch()
+    with alone_in(asides[0], outs[0]), _partial_files(outs, asides, task, resume=resume) as files:
+        yield files
+
+
+@contextmanager
+def _partial_files(
+    outs: Sequence[Path], asides: Sequence[Path], task: dict[str, Any] | None, *, resume: bool
+) -> Iterator[PartialFiles]:
     checkpoint = outs[0].with_name(f".{outs[0].name}.checkpoint.json")
     state = _read(checkpoint, asides) if resume else None
     if state is not None:

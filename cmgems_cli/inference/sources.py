@@ -149,7 +149,7 @@ def _read_table(rows: Rows, lines: Iterator[str]) -> Iterator[Piece]:
         yield Piece(name, sequence_of(rows, cells[sequence_column].strip()), True)
         number += 1
     if not number:
-        raise InputError(f"{rows.path} has a header and no rows; {NEEDED}")
+        raise InputError(f"{rows.path} has a header and no rows; needed a sequence in every line after it")
 
 
 def _columns(names: list[str], path: Path) -> tuple[int, int | None]:

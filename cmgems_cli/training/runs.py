@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 
 from cmgems_cli.artifacts import Manifest, alone_in, is_finished, kind_at, read_manifest, remove_artifact
-from cmgems_cli.errors import CmgemsError, Interrupted, OverwriteError, UsageError
+from cmgems_cli.errors import CmgemsError, InputError, Interrupted, OverwriteError, UsageError
 from cmgems_cli.training.checkpoints import (
     FOLDER,
     load_tensors,
@@ -182,6 +182,8 @@ class Run(ABC, Generic[AnyStep]):
         """Make `out` ready and return the step to go on after (0: from the start)."""
         check_run_folder(self.out, self.kind, overwrite=overwrite)
         finished = is_finished(self.out)
+        if not finished:
+            self._check_same_kind()
         self.processes.wait()
         checkpoint = None if finished or not resume else newest_checkpoint(self.out)
         if checkpoint is None:
@@ -196,6 +198,20 @@ class Run(ABC, Generic[AnyStep]):
         self.restore(checkpoint, state)
         observer.resumed(state["step"])
         return int(state["step"])
+
+    def _check_same_kind(self) -> None:
+        """Refuse another kind's unfinished run, which starting again would remove."""
+        checkpoint = newest_checkpoint(self.out)
+        if checkpoint is None:
+            return
+        try:
+            kind = read_state(checkpoint).get("run", {}).get("kind", self.kind)
+        except InputError:  # damaged: of no use to anybody
+            return
+        if kind != self.kind:
+            raise OverwriteError(
+                f"{self.out} holds an unfinished {kind} artifact, not a {self.kind}; choose another --out"
+            )
 
     def _check_same_run(self, checkpoint: Path, state: dict[str, Any], observer: Observer) -> None:
         before, now = state["run"], self._identity()
@@ -214,7 +230,12 @@ class Run(ABC, Generic[AnyStep]):
             )
 
     def _identity(self) -> dict[str, Any]:
-        return {"params": self.params, "inputs": self.inputs, "precision": self.precision}
+        return {
+            "kind": self.kind,
+            "params": self.params,
+            "inputs": self.inputs,
+            "precision": self.precision,
+        }
 
     def _loop(self, done: int, metrics: MetricsFile | None, observer: Observer, request: StopRequest) -> None:
         steps = self.engine.recipe.steps

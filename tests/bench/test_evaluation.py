@@ -20,6 +20,7 @@ from cmgems_cli.bench.grids import Cell, Grid, parse_numbers, parse_shard
 from cmgems_cli.bench.tasks import gue_task
 from cmgems_cli.cli import app
 from cmgems_cli.errors import UsageError
+from cmgems_cli.modeling.folder import load_masked_lm, save_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -234,6 +235,36 @@ def test_runs_made_otherwise_are_refused_or_replaced(gue: Path, tmp_path: Path) 
     assert read_manifest(out / "runs" / "tf-0-seed-42").params["max_steps"] == 3
 
 
+def test_runs_of_another_shard_made_otherwise_are_never_merged(gue: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--data", gue, "--tasks", "tf/0,mouse/0", "--out", out]
+    evaluate(*options, "--max-steps", "2", "--shard", "1/2")
+    code, _, err = command(*options, "--max-steps", "3", "--shard", "2/2")
+    assert (code, err.count("error:")) == (2, 1)
+    assert "was made with max_steps = 2, this evaluation has 3" in err
+    assert not (out / "manifest.json").exists()
+    # Its own run is kept; to be replaced by the other shard, that of other options is no run of this evaluation.
+    said = json.loads(evaluate(*options, "--max-steps", "3", "--shard", "2/2", "--overwrite", "--json"))
+    assert (said["runs"], said["runs_done"]) == (2, 1)
+    assert not (out / "manifest.json").exists()
+    evaluate(*options, "--max-steps", "3", "--shard", "1/2", "--overwrite")
+    assert read_manifest(out).params["max_steps"] == 3
+    # A finished evaluation whose runs are replaced one shard at a time: unfinished, or of one kind.
+    evaluate(*options, "--max-steps", "4", "--shard", "1/2", "--overwrite")
+    made = {read_manifest(path).params["max_steps"] for path in (out / "runs").iterdir()}
+    assert made == {3, 4}
+    assert not (out / "manifest.json").exists()
+
+
+def test_runs_of_another_precision_are_kept_and_said_to_be(gue: Path, tmp_path: Path) -> None:
+    options = ["--data", gue, "--tasks", "tf/0", "--max-steps", "2", "--out", tmp_path / "out"]
+    evaluate(*options, "--precision", "bf16")
+    code, _, err = command(*options, "--seeds", "42-43", "--overwrite")
+    assert code == 0
+    assert "some were computed in bf16 before, now it is fp32; --no-resume computes them again" in err
+    assert read_manifest(tmp_path / "out").environment["precision"] == "bf16, fp32"
+
+
 def test_a_folder_of_other_things_is_left_alone(gue: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     code, _, err = command("--data", gue, *TWO_BY_TWO, "--out", tmp_path, "--overwrite")
@@ -309,6 +340,22 @@ def test_a_baseline_stands_beside_and_among_the_inputs(gue: Path, whole: Path, t
     evaluate(*options, "--baseline", whole, "--out", tmp_path / "out")
     assert "| random weights |" in (tmp_path / "out" / "report.md").read_text()
     assert read_manifest(tmp_path / "out").inputs["baseline"] == read_manifest(whole).digest
+
+
+def test_a_baseline_of_another_recipe_is_noted_and_one_of_trained_weights_refused(
+    gue: Path, whole: Path, tmp_path: Path
+) -> None:
+    options = ["--data", gue, "--tasks", "tf/0", "--max-steps", "2"]
+    evaluate(*options, "--baseline", whole, "--out", tmp_path / "out")
+    note = "The baseline was not made with the same recipe, but with max_steps 3."
+    assert note in (tmp_path / "out" / "report.md").read_text()
+    (tmp_path / "trained").mkdir()
+    save_model(tmp_path / "trained", *load_masked_lm("tiny"))
+    words = ["evaluate", tmp_path / "trained", *options, "--jobs", "1", "--out", tmp_path / "scores"]
+    assert CliRunner().invoke(app, [*map(str, words)]).exit_code == 0
+    code, _, err = command(*options, "--baseline", tmp_path / "scores", "--out", tmp_path / "other")
+    assert code == 3
+    assert "holds scores of trained, whose weights are not random; needed those of" in err
 
 
 def test_the_workspaces_baseline_is_found(

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
+import cmgems_cli
 from cmgems_cli.cli import app
 from cmgems_cli.errors import UsageError
 from cmgems_cli.inference import embedding
@@ -135,6 +136,11 @@ def test_layers_are_counted_from_the_embeddings_or_from_the_end() -> None:
     for wrong, words in (([4], "layer 4 is not"), ([-5], "layer -5 is not"), ([1, -3], "each layer once")):
         with pytest.raises(UsageError, match=words):
             check_layers(wrong, 3)
+
+
+def test_an_unknown_pooling_is_refused(pretrained: Path) -> None:
+    with pytest.raises(UsageError, match="'max' is unknown; choose mean, cls, tokens"):
+        cmgems_cli.embed(cmgems_cli.load_model(pretrained, device="cpu"), ["ACGTACGT"], pooling="max")
 
 
 @pytest.mark.parametrize(

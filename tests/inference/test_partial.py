@@ -1,5 +1,6 @@
 """A run of predict or embed that was stopped goes on, and leaves the bytes of one that was not."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -14,8 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cmgems_cli.cli import app
-from cmgems_cli.errors import Interrupted
+from cmgems_cli.errors import Interrupted, OverwriteError
 from cmgems_cli.inference import embedding, prediction
+from cmgems_cli.inference.partial import partial_files
 from tests.inference.conftest import as_standard_input, random_sequence
 
 WINDOWS = ("--window", "10", "--stride", "5", "--max-batch-tokens", "12", "--device", "cpu")
@@ -174,6 +176,19 @@ def test_standard_input_does_not_undo_what_a_file_began(
     with as_standard_input(genome.read_bytes()):
         run("predict", *command, "-", "--no-resume")
     assert hidden(tmp_path) == []
+
+
+@pytest.mark.skipif(importlib.util.find_spec("fcntl") is None, reason="needs fcntl's locks")
+def test_two_commands_never_write_one_file(tmp_path: Path) -> None:
+    out = tmp_path / "out.tsv"
+    with partial_files([out], {"of": 1}) as files:
+        files.streams[0].write(b"mine")
+        told = pytest.raises(OverwriteError, match=rf"another command is writing to {out}; wait")
+        with told, partial_files([out], {"of": 1}):
+            pass
+        files.block_done()
+    assert out.read_bytes() == b"mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.tsv"]
 
 
 def test_of_standard_input_nothing_is_left(

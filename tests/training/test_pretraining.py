@@ -1,5 +1,6 @@
 """Whole runs of the tiny model: what they write, how they resume, switch and refuse."""
 
+import importlib.util
 import json
 import math
 import os
@@ -287,6 +288,41 @@ def test_killed_interrupted_and_terminated_processes_resume_to_the_same_bytes(
     for name in ("model.safetensors", "metrics.jsonl"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert json.loads(done.stdout)["digest"] == summary["digest"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("fcntl") is None, reason="needs fcntl's locks")
+def test_a_second_command_in_the_same_folder_is_refused_and_spoils_nothing(make_run: MakeRun) -> None:
+    first, second = make_run("model"), make_run("model")
+    refused: list[str] = []
+
+    class Meanwhile(Observer):
+        def stepped(self, record: dict[str, Any], n_tokens: int) -> None:
+            if record["step"] == 3:
+                with pytest.raises(OverwriteError, match="another command is writing to") as caught:
+                    second.train(resume=True, overwrite=False)
+                refused.append(str(caught.value))
+
+    first.train(resume=True, overwrite=False, observer=Meanwhile())
+    assert len(refused) == 1
+    assert [record["step"] for record in read_metrics(first.out / "metrics.jsonl")] == list(range(1, 9))
+    make_run("straight").train(resume=True, overwrite=False)
+    for name in ("model.safetensors", "metrics.jsonl"):
+        assert (first.out / name).read_bytes() == (first.out.parent / "straight" / name).read_bytes()
+
+
+def test_another_kind_of_unfinished_run_is_not_removed(make_run: MakeRun) -> None:
+    run = make_run("model")
+    stopped = StopAfter(4)
+    with pytest.raises(CmgemsError):
+        run.train(resume=True, overwrite=False, observer=stopped)
+    state = run.out / "checkpoints" / "step_000004" / "state.json"
+    text = state.read_text()
+    state.write_text(text.replace('"kind": "model"', '"kind": "classifier"'))
+    for resume in (True, False):
+        with pytest.raises(OverwriteError, match="holds an unfinished classifier artifact, not a model"):
+            make_run("model").train(resume=resume, overwrite=True)
+    state.write_text("{")
+    make_run("model").train(resume=False, overwrite=False)
 
 
 def test_two_torchrun_processes_equal_one(inputs: tuple[Path, Path], tmp_path: Path) -> None:
