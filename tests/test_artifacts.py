@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cmgems_cli import artifacts
+from cmgems_cli import artifacts, files
 from cmgems_cli.artifacts import finish_artifact, read_manifest, staged
 from cmgems_cli.errors import InputError, OverwriteError
 
@@ -280,7 +280,7 @@ def test_a_folder_moved_away_before_it_was_locked_is_not_taken(
         lock(opened, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with pytest.raises(OverwriteError, match="another command"), artifacts.alone_in(aside, tmp_path / "out"):
+    with pytest.raises(OverwriteError, match="another command"), files.alone_in(aside, tmp_path / "out"):
         pass
 
 

@@ -19,7 +19,7 @@ from cmgems_cli.artifacts import (
     read_manifest,
     remove_artifact,
 )
-from cmgems_cli.bench.finetuning import Finetuner
+from cmgems_cli.bench.finetuning import OF_RECIPE, Finetuner
 from cmgems_cli.bench.grids import Cell, Grid
 from cmgems_cli.bench.report import Report, make_report, markdown
 from cmgems_cli.bench.scores import METRICS, Score, read_scores, write_scores
@@ -52,10 +52,6 @@ class Baseline:
     changed: dict[str, Any]
 
 
-# What the manifest of an evaluation's scores says beside `Settings.changed`.
-_OF_THE_GRID = ("bench", "model", "tasks", "shots", "seeds", "init")
-
-
 def read_baseline(folder: Path) -> Baseline:
     """Open a scores artifact as a baseline.
 
@@ -72,7 +68,7 @@ def read_baseline(folder: Path) -> Baseline:
             f"{folder} holds scores of {params.get('model')}, whose weights are not random; needed those of"
             " `cmgems evaluate … --init random`"
         )
-    changed = {name: value for name, value in params.items() if name not in _OF_THE_GRID}
+    changed = {name: params[name] for name in OF_RECIPE if name in params}
     return Baseline(read_scores(folder / SCORES), manifest.digest, changed)
 
 
@@ -262,7 +258,8 @@ class Evaluation:
         UsageError
             If a finished run was made otherwise and is not to be replaced.
         """
-        if not all(self.done(cell) for cell in self.grid.cells):
+        # As in `_reusable`: another shard may end between two processes' looks.
+        if not self.processes.from_first(float(all(self.done(cell) for cell in self.grid.cells))):
             return None
         if self.left(self.grid.cells, resume=True, overwrite=overwrite):
             return None

@@ -22,6 +22,18 @@ from cmgems_cli.training.labelled import Labelled
 from cmgems_cli.training.options import batch_tokens
 from cmgems_cli.training.processes import Processes, resolve_precision
 
+# The settings that depart from a published recipe.
+OF_RECIPE = (
+    "epochs",
+    "max_steps",
+    "warmup_steps",
+    "learning_rate",
+    "global_batch",
+    "eval_every",
+    "max_tokens",
+    "truncate",
+)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -55,17 +67,8 @@ class Settings:
 
     def changed(self) -> dict[str, Any]:
         """Return what differs from the published recipes."""
-        of_recipe = (
-            "epochs",
-            "max_steps",
-            "warmup_steps",
-            "learning_rate",
-            "global_batch",
-            "eval_every",
-            "max_tokens",
-        )
-        given = {name: getattr(self, name) for name in of_recipe if getattr(self, name) is not None}
-        return {**given, "truncate": True} if self.truncate else given
+        given = {name: getattr(self, name) for name in OF_RECIPE}
+        return {name: value for name, value in given.items() if value is not None and value is not False}
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from cmgems_cli import workspace
-from cmgems_cli.artifacts import write_json
 from cmgems_cli.bench.folders import SPLITS
 from cmgems_cli.bench.tasks import GUE
 from cmgems_cli.errors import CmgemsError
 from cmgems_cli.fetching.transfer import TIMEOUT_S, Checksum, RemoteFile, is_there
+from cmgems_cli.files import write_json
 
 # Beside fetched files: where they came from and what they must hash to.
 RECORD = "fetched.json"

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from cmgems_cli.artifacts import alone_in, write_json
 from cmgems_cli.errors import Interrupted, UsageError
+from cmgems_cli.files import alone_in, write_json
 
 
 @dataclass(eq=False)

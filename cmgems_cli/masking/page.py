@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cmgems_cli.artifacts import write_whole
+from cmgems_cli.files import write_whole
 from cmgems_cli.masking.colours import curve_of, ink_of, paper_of
 from cmgems_cli.masking.samples import MaskSample
 from cmgems_cli.masking.statistics import LEAST_SEEN, MaskTally

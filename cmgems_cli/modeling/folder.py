@@ -22,9 +22,9 @@ from cmgems_cli.artifacts import (
     read_manifest,
     sha256_of_bytes,
     sha256_of_file,
-    write_json,
 )
 from cmgems_cli.errors import InputError
+from cmgems_cli.files import write_json
 from cmgems_cli.genome.vocabulary import MAX_K, MIN_K, PAD, tokens, vocabulary_size
 from cmgems_cli.modeling.presets import PRESETS, bert_config
 from cmgems_cli.modeling.tokenizer import write_tokenizer

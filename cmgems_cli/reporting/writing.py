@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cmgems_cli.artifacts import beside, move_files
 from cmgems_cli.errors import OverwriteError
+from cmgems_cli.files import beside, move_files
 from cmgems_cli.reporting.content import Document
 from cmgems_cli.reporting.methods import bibtex
 from cmgems_cli.reporting.page import GENERATOR, page
@@ -98,7 +98,8 @@ def write_report(document: Document, out: Path, *, overwrite: bool) -> list[str]
             # All of it a report's: `check_out`.
             for old in sorted(target.rglob("*"), reverse=True):
                 old.rmdir() if old.is_dir() else old.unlink()
-            move_files(aside, target, files)
+            # The page last: it is what tells a report from other folders.
+            move_files(aside, target, reversed(files))
         else:
             aside.replace(target)
     return list(files)

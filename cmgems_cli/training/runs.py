@@ -12,8 +12,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
-from cmgems_cli.artifacts import Manifest, alone_in, is_finished, kind_at, read_manifest, remove_artifact
+from cmgems_cli.artifacts import Manifest, is_finished, kind_at, read_manifest, remove_artifact
 from cmgems_cli.errors import CmgemsError, InputError, Interrupted, OverwriteError, UsageError
+from cmgems_cli.files import alone_in
 from cmgems_cli.training.checkpoints import (
     FOLDER,
     load_tensors,
