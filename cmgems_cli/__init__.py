@@ -1,13 +1,21 @@
 """cmgems: curriculum masking for genome language models (CM-GEMS, ECAI 2024).
 
 For notebooks: `load_model`, `encode`, `predict`, `embed`, `load_ranking`, `mask` and `corrupt` can be imported
-from here (cmgems_cli/inference/notebook.py documents them; examples/notebook.py shows them at work).
+from here (cmgems_cli/inference/python_api.py documents them; examples/notebook.py shows them at work).
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cmgems_cli.inference.notebook import corrupt, embed, encode, load_model, load_ranking, mask, predict
+    from cmgems_cli.inference.python_api import (
+        corrupt,
+        embed,
+        encode,
+        load_model,
+        load_ranking,
+        mask,
+        predict,
+    )
 
 __version__ = "0.1.0"
 __all__ = ["corrupt", "embed", "encode", "load_model", "load_ranking", "mask", "predict"]
@@ -19,7 +27,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module("cmgems_cli.inference.notebook"), name)
+    return getattr(import_module("cmgems_cli.inference.python_api"), name)
 
 
 def __dir__() -> list[str]:

@@ -20,8 +20,8 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from cmgems_cli.bench.scores import COLUMNS
 from cmgems_cli.cli import app
+from cmgems_cli.comparing.scores import COLUMNS
 from tests.test_examples import Call, check_values, parsed
 
 REPOSITORY = Path(__file__).resolve().parents[1]

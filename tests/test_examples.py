@@ -20,12 +20,12 @@ from typer.main import get_command
 
 from cmgems_cli import workspace
 from cmgems_cli.bench.grids import parse_numbers, parse_shard
-from cmgems_cli.bench.published import published_scores
-from cmgems_cli.bench.tasks import fewshot_tasks, gue_tasks
 from cmgems_cli.cli import app
+from cmgems_cli.comparing.published import published_scores
+from cmgems_cli.datasets.tasks import fewshot_tasks, gue_tasks
 from cmgems_cli.errors import CmgemsError
 from cmgems_cli.fetching.sources import default_out
-from cmgems_cli.training.options import pretraining_options
+from cmgems_cli.training.pretrain_options import pretraining_options
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((REPOSITORY / "examples").glob("*.sh"))

@@ -18,11 +18,17 @@ LAYERS = [
     ["pmi"],
     ["masking"],
     ["modeling"],
-    ["training"],
+    ["training", "system_info"],
+    ["mask_viewer"],
+    ["datasets"],
+    ["comparing"],
     ["bench"],
+    ["fewshot_builder"],
     ["reporting"],
     ["fetching"],
+    ["doctor"],
     ["inference"],
+    ["demo"],
     ["console", "options"],
     ["commands"],
     ["cli"],
@@ -33,7 +39,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TERMINAL = {"typer", "rich"}
 TERMINAL_LAYERS = {"cli", "commands", "console", "options"}
 TORCH = {"torch", "transformers", "safetensors", "tokenizers"}
-TORCH_LAYERS = {"modeling", "training", "bench", "inference"}
+TORCH_LAYERS = {"modeling", "training", "system_info", "bench", "doctor", "demo", "inference"}
 # What `--help` may not wait for: allowed only inside functions in the layers that it loads.
 HEAVY = {"torch", "transformers", "numba", "numpy", "scipy", "sklearn", "pyfaidx", "matplotlib"}
 

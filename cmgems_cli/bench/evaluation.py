@@ -19,14 +19,14 @@ from cmgems_cli.artifacts import (
     read_manifest,
     remove_artifact,
 )
-from cmgems_cli.bench.finetuning import OF_RECIPE, Finetuner
+from cmgems_cli.bench.build import OF_RECIPE, Finetuner
 from cmgems_cli.bench.grids import Cell, Grid
-from cmgems_cli.bench.report import Report, make_report, markdown
-from cmgems_cli.bench.scores import METRICS, Score, read_scores, write_scores
+from cmgems_cli.comparing.scores import METRICS, Score, read_scores, write_scores
+from cmgems_cli.comparing.tables import Report, make_report, markdown
 from cmgems_cli.errors import InputError, UsageError
-from cmgems_cli.training.finetuning import FinetuningRun
+from cmgems_cli.training.finetune_run import FinetuningRun
 from cmgems_cli.training.processes import Processes
-from cmgems_cli.training.runs import MAY_CHANGE_ON_RESUME, Observer, check_run_folder, device_name
+from cmgems_cli.training.run import MAY_CHANGE_ON_RESUME, Observer, check_run_folder, device_name
 
 # Below an evaluation's folder: one artifact a run.
 RUNS = "runs"

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmgems_cli.bench.finetune_task import POOL, TEST, FoundTask
-from cmgems_cli.bench.folders import SPLITS, fewshot_folders, find_split, gue_folders
-from cmgems_cli.bench.tasks import FewshotTask, Task
+from cmgems_cli.datasets.task_files import SPLITS, fewshot_folders, find_split, gue_folders
+from cmgems_cli.datasets.task_rows import POOL, TEST, FoundTask
+from cmgems_cli.datasets.tasks import FewshotTask, Task
 from cmgems_cli.errors import InputError, UsageError
 
 

@@ -22,15 +22,15 @@ from typing import Any
 import torch
 from transformers import BertConfig, BertModel
 
+from cmgems_cli.bench.build import Finetuner, Settings
 from cmgems_cli.bench.evaluation import Evaluation
-from cmgems_cli.bench.finetuning import Finetuner, Settings
 from cmgems_cli.bench.grids import Cell, Grid
 from cmgems_cli.errors import CmgemsError, Interrupted, refusal
-from cmgems_cli.training.finetuning import FinetuningRun
+from cmgems_cli.system_info import memory
+from cmgems_cli.training.finetune_run import FinetuningRun
 from cmgems_cli.training.interrupts import stop_on_signals
-from cmgems_cli.training.machine import memory
 from cmgems_cli.training.processes import start_processes
-from cmgems_cli.training.runs import Observer
+from cmgems_cli.training.run import Observer
 
 # ours, measured (docs/log.md): torch and what else a process needs, and weights, gradients, two moments, the
 # best weights so far and room to compute.

@@ -14,7 +14,7 @@ from cmgems_cli.console import Console
 from cmgems_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from cmgems_cli.bench.fewshot_building import FewshotSet
+    from cmgems_cli.fewshot_builder.building import FewshotSet
 
 # Endings that say how the file is written, not what it holds.
 _ENDINGS = (".gz", ".bgz", ".fasta", ".fas", ".fna", ".fa")
@@ -65,7 +65,7 @@ def build_fewshot(
     target = out or workspace.fewshot_folder(_name(positives))
     check_out(target, "fewshot", overwrite=overwrite)
     wanted = _numbers(shots)
-    from cmgems_cli.bench import fewshot_building
+    from cmgems_cli.fewshot_builder import building as fewshot_building
 
     total = positives.stat().st_size if positives.is_file() else 0
     with console.progress("reading positives", total, "B") as bar:

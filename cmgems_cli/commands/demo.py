@@ -11,7 +11,7 @@ from cmgems_cli.console import Console, duration
 
 if TYPE_CHECKING:
     from cmgems_cli.artifacts import Manifest
-    from cmgems_cli.bench.miniature import Miniature
+    from cmgems_cli.demo.pipeline import Miniature
 
 WIDTH = 110
 
@@ -48,7 +48,7 @@ def demo(
     started = time.perf_counter()
     console = Console(quiet=quiet, json=json)
     out = out or Path("demo")
-    from cmgems_cli.bench import miniature
+    from cmgems_cli.demo import pipeline as miniature
 
     stages = miniature.Miniature(out, seed=seed, overwrite=overwrite)
     models = _pretrain(console, stages)
@@ -74,7 +74,7 @@ def _entry(folder: Path, made: "Manifest") -> dict[str, Any]:
 
 
 def _pretrain(console: Console, stages: "Miniature") -> "dict[str, Manifest]":
-    from cmgems_cli.bench import miniature
+    from cmgems_cli.demo import pipeline as miniature
 
     sizes = stages.sizes
     console.say(
@@ -97,7 +97,7 @@ def _pretrain(console: Console, stages: "Miniature") -> "dict[str, Manifest]":
 
 
 def _judge(console: Console, stages: "Miniature") -> "dict[str, Manifest]":
-    from cmgems_cli.bench import miniature
+    from cmgems_cli.demo import pipeline as miniature
 
     sizes = stages.sizes
     console.say(
@@ -120,9 +120,9 @@ def _judge(console: Console, stages: "Miniature") -> "dict[str, Manifest]":
 
 def _compare(stages: "Miniature") -> dict[str, Any]:
     """Return what `cmgems ttest` does of the three, with its default metric: MCC."""
-    from cmgems_cli.bench.miniature import MODELS
-    from cmgems_cli.bench.pairing import pair, read_source
     from cmgems_cli.commands.ttest import compared
+    from cmgems_cli.comparing.pairing import pair, read_source
+    from cmgems_cli.demo.pipeline import MODELS
 
     sources = [read_source(str(stages.scores_folder(name))) for name in MODELS]
     return compared(pair(sources), [source.named for source in sources], stages.seed)
@@ -131,10 +131,10 @@ def _compare(stages: "Miniature") -> dict[str, Any]:
 def _show(
     console: Console, stages: "Miniature", models: "dict[str, Manifest]", comparison: dict[str, Any]
 ) -> None:
-    from cmgems_cli.bench.pairing import pair, read_source
-    from cmgems_cli.bench.scores import PRINTED_DECIMALS, rounded
-    from cmgems_cli.bench.statistics import mean_and_sd
-    from cmgems_cli.training.metrics import METRICS, read_metrics
+    from cmgems_cli.comparing.pairing import pair, read_source
+    from cmgems_cli.comparing.scores import PRINTED_DECIMALS, rounded
+    from cmgems_cli.comparing.statistics import mean_and_sd
+    from cmgems_cli.training.metrics_log import METRICS, read_metrics
 
     def mcc(value: float | None, *, sign: bool = False) -> str | None:
         if value is None:
@@ -172,8 +172,8 @@ def _show(
 
 
 def _explain(console: Console, stages: "Miniature", scores: "dict[str, Manifest]") -> None:
-    from cmgems_cli.bench.miniature import MODELS
-    from cmgems_cli.bench.scores import read_scores
+    from cmgems_cli.comparing.scores import read_scores
+    from cmgems_cli.demo.pipeline import MODELS
 
     last = stages.scores_folder(MODELS[-1])
     n_test = read_scores(last / "scores.csv")[0].n_test

@@ -11,7 +11,7 @@ from cmgems_cli.console import Console, amount, duration
 from cmgems_cli.errors import CmgemsError
 
 if TYPE_CHECKING:
-    from cmgems_cli.training.examination import Findings
+    from cmgems_cli.doctor.diagnostics import Findings
 
 
 def doctor(
@@ -33,7 +33,7 @@ def doctor(
     """
     console = Console(quiet=quiet, json=json)
     try:
-        from cmgems_cli.training.examination import STEPS, advice, examine, faults
+        from cmgems_cli.doctor.diagnostics import STEPS, advice, examine, faults
     except (ImportError, OSError) as error:
         raise CmgemsError(
             f"a library that training needs cannot be loaded ({error}); install it again: pip install"

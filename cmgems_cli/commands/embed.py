@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from cmgems_cli import options
-from cmgems_cli.commands.running import announce, close, described, rows_bar, task_of
+from cmgems_cli.commands.inference_progress import announce, close, described, rows_bar, task_of
 from cmgems_cli.console import Console
 from cmgems_cli.errors import UsageError
 
@@ -51,18 +51,18 @@ def embed(
     started = time.perf_counter()
     console = Console(quiet=quiet, json=json)
     wanted = _layer_numbers(layers)
-    from cmgems_cli.inference.blocks import cutting
     from cmgems_cli.inference.embedding import check_layers, columns, shape_of_row, write_embeddings
-    from cmgems_cli.inference.inputs import open_input
-    from cmgems_cli.inference.models import open_model
-    from cmgems_cli.inference.outputs import (
+    from cmgems_cli.inference.loading import open_model
+    from cmgems_cli.inference.output_formats import (
         ARRAY_SUFFIXES,
         ArrayWriter,
         TableWriter,
         check_out_file,
     )
-    from cmgems_cli.inference.partial import partial_files
-    from cmgems_cli.inference.sources import Source
+    from cmgems_cli.inference.record_readers import Source
+    from cmgems_cli.inference.resumable_output import partial_files
+    from cmgems_cli.inference.row_blocks import cutting
+    from cmgems_cli.inference.survey import open_input
 
     if out is None or out.suffix not in ARRAY_SUFFIXES:
         raise UsageError(f"embed writes an array to --out FILE, which ends in {' or '.join(ARRAY_SUFFIXES)}")

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from cmgems_cli.artifacts import Manifest
     from cmgems_cli.bench.evaluation import Baseline, Evaluation
     from cmgems_cli.bench.grids import Cell, Grid
-    from cmgems_cli.bench.report import Report
-    from cmgems_cli.training.finetuning import FinetuningRun
-    from cmgems_cli.training.runs import Observer
+    from cmgems_cli.comparing.tables import Report
+    from cmgems_cli.training.finetune_run import FinetuningRun
+    from cmgems_cli.training.run import Observer
 
 GRID = "Grid"
 FIRST_SEED = 42
@@ -121,8 +121,8 @@ def evaluate(
     Example: cmgems evaluate cmgems-work/models/dnabert-cm-gems --bench gue --data GUE
     """
     started = time.perf_counter()
+    from cmgems_cli.bench.build import Finetuner, Settings
     from cmgems_cli.bench.evaluation import Evaluation, check_out
-    from cmgems_cli.bench.finetuning import Finetuner, Settings
     from cmgems_cli.bench.grids import parse_shard
 
     model = model or str(workspace.model_folder("dnabert", "cm-gems"))
@@ -171,10 +171,10 @@ def evaluate(
 
 
 def _grid(bench: str, root: Path, tasks: str | None, shots: str | None, seeds: str | None) -> "Grid":
-    from cmgems_cli.bench import tasks as known
-    from cmgems_cli.bench.fewshot import run_seeds
-    from cmgems_cli.bench.folders import folders_below
     from cmgems_cli.bench.grids import fewshot_grid, gue_grid, parse_numbers
+    from cmgems_cli.datasets import tasks as known
+    from cmgems_cli.datasets.shots import run_seeds
+    from cmgems_cli.datasets.task_files import folders_below
     from cmgems_cli.errors import UsageError
 
     chosen = None if seeds is None else parse_numbers("--seeds", seeds, least=0)
@@ -260,7 +260,7 @@ def _watch(console: Console, total: int) -> Any:
 
 def _tested(console: Console, what: str, folder: Path) -> None:
     from cmgems_cli.artifacts import read_manifest
-    from cmgems_cli.bench.scores import as_printed
+    from cmgems_cli.comparing.scores import as_printed
 
     stats = read_manifest(folder, "scores").stats
     flag = ", collapsed: one class predicted" if stats["collapsed"] else ""

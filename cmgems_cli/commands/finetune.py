@@ -11,8 +11,8 @@ from cmgems_cli.console import Bar, Console, duration
 
 if TYPE_CHECKING:
     from cmgems_cli.artifacts import Manifest
-    from cmgems_cli.bench.finetune_task import FoundTask
-    from cmgems_cli.training.finetuning import FinetuningRun
+    from cmgems_cli.datasets.task_rows import FoundTask
+    from cmgems_cli.training.finetune_run import FinetuningRun
 
 DATA = "Data"
 
@@ -87,15 +87,15 @@ def finetune(
     Example: cmgems finetune cmgems-work/models/dnabert-cm-gems GUE/tf/0
     """
     started = time.perf_counter()
-    from cmgems_cli.bench.finetune_task import find_task
+    from cmgems_cli.datasets.task_rows import find_task
 
     found = find_task(data, shots)
     named = model if init is None else f"{Path(model).name}-{init}"
     target = out or workspace.finetuned_folder(named, found.label)
 
-    from cmgems_cli.bench.finetuning import Finetuner, Settings
+    from cmgems_cli.bench.build import Finetuner, Settings
     from cmgems_cli.training.processes import start_processes, stop_processes
-    from cmgems_cli.training.runs import check_run_folder
+    from cmgems_cli.training.run import check_run_folder
 
     check_run_folder(target, "classifier", overwrite=overwrite)
     try:
@@ -188,7 +188,7 @@ def _plan(console: Console, run: "FinetuningRun") -> None:
 
 
 def _show(console: Console, manifest: "Manifest", title: str) -> None:
-    from cmgems_cli.bench.scores import PRINTED_DECIMALS, PRINTED_NAME, PRINTED_SCALE, rounded
+    from cmgems_cli.comparing.scores import PRINTED_DECIMALS, PRINTED_NAME, PRINTED_SCALE, rounded
 
     stats = manifest.stats
     rows = [
@@ -212,7 +212,7 @@ def _show(console: Console, manifest: "Manifest", title: str) -> None:
 
 def follow(console: Console, bar: Bar) -> Any:
     """Return an observer that shows a run's steps on `bar` and its events as lines."""
-    from cmgems_cli.training.runs import Observer
+    from cmgems_cli.training.run import Observer
 
     class Follow(Observer):
         """Shows each step on the bar, and events as lines above it."""

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from cmgems_cli import options
-from cmgems_cli.commands.running import announce, close, described, rows_bar, task_of
+from cmgems_cli.commands.inference_progress import announce, close, described, rows_bar, task_of
 from cmgems_cli.console import Console
 from cmgems_cli.errors import UsageError
 
@@ -53,13 +53,13 @@ def predict(
     console = Console(quiet=quiet, json=json)
     if json and out is None:
         raise UsageError("--json prints one object on stdout, where the predictions would go: give --out too")
-    from cmgems_cli.inference.blocks import cutting
-    from cmgems_cli.inference.inputs import open_input
-    from cmgems_cli.inference.models import open_model
-    from cmgems_cli.inference.outputs import TableWriter, check_out_file, table_format
-    from cmgems_cli.inference.partial import partial_files
+    from cmgems_cli.inference.loading import open_model
+    from cmgems_cli.inference.output_formats import TableWriter, check_out_file, table_format
     from cmgems_cli.inference.prediction import columns, write_predictions
-    from cmgems_cli.inference.sources import Source
+    from cmgems_cli.inference.record_readers import Source
+    from cmgems_cli.inference.resumable_output import partial_files
+    from cmgems_cli.inference.row_blocks import cutting
+    from cmgems_cli.inference.survey import open_input
 
     kind = table_format(out, table)
     if out is not None:

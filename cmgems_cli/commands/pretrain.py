@@ -10,7 +10,7 @@ from cmgems_cli import options, workspace
 from cmgems_cli.console import Bar, Console, amount, duration
 
 if TYPE_CHECKING:
-    from cmgems_cli.training.pretraining import PretrainingRun
+    from cmgems_cli.training.pretrain_run import PretrainingRun
 
 StrategyName = Literal["random", "genemask", "global", "cm-step", "cm-gems", "random-mask"]
 CURRICULUM = "Masking and curriculum"
@@ -147,10 +147,10 @@ def pretrain(
     if pmi is None and strategy in WITHOUT_RANKS and not is_finished(workspace.pmi_folder()):
         ranks = None
 
-    from cmgems_cli.training.opening import open_run
-    from cmgems_cli.training.options import pretraining_options
+    from cmgems_cli.training.build import open_run
+    from cmgems_cli.training.pretrain_options import pretraining_options
     from cmgems_cli.training.processes import start_processes, stop_processes
-    from cmgems_cli.training.runs import check_run_folder
+    from cmgems_cli.training.run import check_run_folder
 
     check_run_folder(target, overwrite=overwrite)
     try:
@@ -240,7 +240,7 @@ def _plan(console: Console, run: "PretrainingRun") -> None:
 
 
 def _last_values(target: Path) -> dict[str, float]:
-    from cmgems_cli.training.metrics import METRICS, read_metrics
+    from cmgems_cli.training.metrics_log import METRICS, read_metrics
 
     last = read_metrics(target / METRICS)[-1]
     return {name: last[name] for name in ("loss", "valid_perplexity", "valid_perplexity_active")}
@@ -248,7 +248,7 @@ def _last_values(target: Path) -> dict[str, float]:
 
 def follow(console: Console, bar: Bar) -> Any:
     """Return an observer that shows a run's steps on `bar` and its events as lines."""
-    from cmgems_cli.training.runs import Observer
+    from cmgems_cli.training.run import Observer
 
     class Follow(Observer):
         """Shows each step on the bar, and events as lines above it."""

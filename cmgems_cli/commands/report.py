@@ -38,9 +38,9 @@ def report(
     """
     started = time.perf_counter()
     console = Console(quiet=quiet, json=json)
-    from cmgems_cli.reporting.drawing import need_matplotlib
-    from cmgems_cli.reporting.runs import read_runs, runs_of_workspace
-    from cmgems_cli.reporting.writing import PAGE, check_out, write_report
+    from cmgems_cli.reporting.output import PAGE, check_out, write_report
+    from cmgems_cli.reporting.plot_style import need_matplotlib
+    from cmgems_cli.reporting.sources import read_runs, runs_of_workspace
 
     need_matplotlib()
     out = out or workspace.report_folder()

@@ -15,9 +15,9 @@ from cmgems_cli.console import Console, duration
 from cmgems_cli.errors import InputError, OverwriteError
 
 if TYPE_CHECKING:
-    from cmgems_cli.masking.samples import MaskSample
-    from cmgems_cli.masking.statistics import MaskTally
-    from cmgems_cli.masking.summaries import Excerpt
+    from cmgems_cli.mask_viewer.samples import MaskSample
+    from cmgems_cli.mask_viewer.summaries import Excerpt
+    from cmgems_cli.mask_viewer.tally import MaskTally
 
 # Eight heights of a bar; nothing at all is a space.
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -72,8 +72,8 @@ def show_masks(
     console = Console(quiet=quiet, json=json)
     if html is not None:
         _check_page(html, overwrite)
-    from cmgems_cli.masking.samples import ways_of
-    from cmgems_cli.masking.summaries import as_object, excerpts
+    from cmgems_cli.mask_viewer.samples import ways_of
+    from cmgems_cli.mask_viewer.summaries import as_object, excerpts
 
     ways = ways_of(strategies, rank_by)
     sample = _open(corpus, pmi, ways, n_sequences=max(sequences, show), mask_rate=mask_rate, seed=seed)
@@ -83,7 +83,7 @@ def show_masks(
     width = min(_WIDEST, shutil.get_terminal_size().columns) - 1
     shown = excerpts(sample, show, max(10, width - label))
     if html is not None:
-        from cmgems_cli.masking.page import write_page
+        from cmgems_cli.mask_viewer.masks_page import write_page
 
         write_page(html, sample, tally, excerpts(sample, show, None))
     console.result(
@@ -117,7 +117,7 @@ def _open(
 
     from cmgems_cli.genome.corpus import Corpus
     from cmgems_cli.genome.vocabulary import vocabulary_size
-    from cmgems_cli.masking.samples import MaskSample
+    from cmgems_cli.mask_viewer.samples import MaskSample
     from cmgems_cli.pmi.ranking import UNRANKED, read_ranking
 
     opened = Corpus.open(corpus or workspace.corpus_folder())
@@ -185,15 +185,15 @@ def _coloured(text: str, tenths: list[int], flags: list[bool]) -> list[tuple[str
 
 
 def _style(tenth: int) -> str:
-    from cmgems_cli.masking.colours import ink_of, paper_of
+    from cmgems_cli.mask_viewer.colours import ink_of, paper_of
 
     return f"{ink_of(tenth)} on {paper_of(tenth)}"
 
 
 def _show_figures(console: Console, sample: MaskSample, tally: MaskTally, label: int, width: int) -> None:
     """Print the tables, and the shares along the sequence and along the ranking."""
-    from cmgems_cli.masking.statistics import LEAST_SEEN
-    from cmgems_cli.masking.summaries import extreme_rows, percent, summary_rows
+    from cmgems_cli.mask_viewer.summaries import extreme_rows, percent, summary_rows
+    from cmgems_cli.mask_viewer.tally import LEAST_SEEN
 
     names = [way.name for way in sample.ways]
     # Two lines each: five ways fit in 80 columns.

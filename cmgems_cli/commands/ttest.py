@@ -11,7 +11,7 @@ from cmgems_cli.console import Console
 from cmgems_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from cmgems_cli.bench.pairing import Paired
+    from cmgems_cli.comparing.pairing import Paired
 
 
 def ttest(
@@ -49,7 +49,7 @@ def ttest(
     """
     if len(models) < 2:
         raise UsageError(f"ttest got one model ({models[0]}); needed two or more, the one to judge last")
-    from cmgems_cli.bench.pairing import pair, read_source
+    from cmgems_cli.comparing.pairing import pair, read_source
 
     console = Console(quiet=quiet, json=json)
     sources = [read_source(named) for named in models]
@@ -68,8 +68,8 @@ def ttest(
 
 def compared(paired: Paired, named: list[str], seed: int) -> dict[str, Any]:
     """Return the JSON object of --json: one row a model, the reference last and without tests."""
-    from cmgems_cli.bench.scores import PRINTED_SCALE
-    from cmgems_cli.bench.statistics import compare, friedman, mean_and_sd
+    from cmgems_cli.comparing.scores import PRINTED_SCALE
+    from cmgems_cli.comparing.statistics import compare, friedman, mean_and_sd
 
     comparisons = [*compare(paired.columns, seed=seed), None]
     ranking = friedman(paired.columns) if len(paired.columns) > 2 else None
@@ -109,7 +109,7 @@ def compared(paired: Paired, named: list[str], seed: int) -> dict[str, Any]:
 
 
 def _show(console: Console, report: dict[str, Any]) -> None:
-    from cmgems_cli.bench.scores import PRINTED_DECIMALS, PRINTED_NAME, rounded
+    from cmgems_cli.comparing.scores import PRINTED_DECIMALS, PRINTED_NAME, rounded
 
     metric, reference = report["metric"], report["reference"]
 

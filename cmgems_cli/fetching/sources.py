@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cmgems_cli import workspace
-from cmgems_cli.bench.folders import SPLITS
-from cmgems_cli.bench.tasks import GUE
+from cmgems_cli.datasets.task_files import SPLITS
+from cmgems_cli.datasets.tasks import GUE
 from cmgems_cli.errors import CmgemsError
 from cmgems_cli.fetching.transfer import TIMEOUT_S, Checksum, RemoteFile, is_there
 from cmgems_cli.files import write_json

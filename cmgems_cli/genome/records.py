@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import NamedTuple
 
 from cmgems_cli.genome.fasta import FastaFile, check_is_fasta
-from cmgems_cli.genome.pieces import fasta_pieces
+from cmgems_cli.genome.fasta_stream import fasta_pieces
 
 _BLANKS = b" \t\n\r"
 

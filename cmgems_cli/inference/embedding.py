@@ -13,10 +13,10 @@ from torch import Tensor
 
 from cmgems_cli.errors import UsageError
 from cmgems_cli.genome.vocabulary import FIRST_KMER, UNK
-from cmgems_cli.inference.blocks import Block
-from cmgems_cli.inference.inputs import Input
-from cmgems_cli.inference.models import BATCHES_AHEAD, Model, TokenBatch
-from cmgems_cli.inference.outputs import ArrayWriter, TableWriter
+from cmgems_cli.inference.loading import BATCHES_AHEAD, Model, TokenBatch
+from cmgems_cli.inference.output_formats import ArrayWriter, TableWriter
+from cmgems_cli.inference.row_blocks import Block
+from cmgems_cli.inference.survey import Input
 from cmgems_cli.modeling.encoder import hidden_states, states_at
 
 Pooling = Literal["mean", "cls", "tokens"]

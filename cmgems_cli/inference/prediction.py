@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cmgems_cli.inference.blocks import Block
-from cmgems_cli.inference.inputs import Input
-from cmgems_cli.inference.models import BATCHES_AHEAD, Model, TokenBatch
-from cmgems_cli.inference.outputs import TableWriter
+from cmgems_cli.inference.loading import BATCHES_AHEAD, Model, TokenBatch
+from cmgems_cli.inference.output_formats import TableWriter
+from cmgems_cli.inference.row_blocks import Block
+from cmgems_cli.inference.survey import Input
 
 # As in a classifier's predictions.csv.
 DECIMALS = 6

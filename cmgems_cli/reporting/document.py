@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 
 from cmgems_cli import __version__
 from cmgems_cli.artifacts import MANIFEST
-from cmgems_cli.bench.report import ReportTable
-from cmgems_cli.bench.scores import as_printed
-from cmgems_cli.reporting.content import Code, Document, Folded, Notes, Part, Section, Table, Text
+from cmgems_cli.comparing.scores import as_printed
+from cmgems_cli.comparing.tables import ReportTable
+from cmgems_cli.reporting.elements import Code, Document, Folded, Notes, Part, Section, Table, Text
 from cmgems_cli.reporting.methods import methods_section
-from cmgems_cli.reporting.pretraining import data_section, models_section, ranking_section
-from cmgems_cli.reporting.runs import PUBLISHED, Run
-from cmgems_cli.reporting.scoring import score_sections
+from cmgems_cli.reporting.pretraining_chapter import data_section, models_section, ranking_section
+from cmgems_cli.reporting.scores_chapter import score_sections
+from cmgems_cli.reporting.sources import PUBLISHED, Run
 
 # More inputs than this are given by number: the manifest, folded below, has them all.
 INPUTS_SHOWN = 6

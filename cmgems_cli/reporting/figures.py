@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cmgems_cli.reporting.drawing import (
+from cmgems_cli.reporting.plot_style import (
     GREY,
     MARKERS,
     PALE,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from cmgems_cli import __version__
-from cmgems_cli.bench.statistics import RESAMPLES
-from cmgems_cli.reporting.content import Code, Part, Section, Text, listed
-from cmgems_cli.reporting.runs import PUBLISHED, Run
+from cmgems_cli.comparing.statistics import RESAMPLES
+from cmgems_cli.reporting.elements import Code, Part, Section, Text, listed
+from cmgems_cli.reporting.sources import PUBLISHED, Run
 
 # Names in print.
 STRATEGIES = {

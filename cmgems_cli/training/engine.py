@@ -16,7 +16,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from cmgems_cli import draws
-from cmgems_cli.training.memory import MemoryKeeper
+from cmgems_cli.training.heap import MemoryKeeper
 from cmgems_cli.training.processes import Processes
 
 # torch 2.13 renamed the option. BERT's buffers never change: there is nothing to exchange.

@@ -12,10 +12,10 @@ import numpy as np
 
 from cmgems_cli import draws
 from cmgems_cli.genome.corpus import Corpus
-from cmgems_cli.genome.order import training_order
 from cmgems_cli.genome.vocabulary import vocabulary_size
 from cmgems_cli.training.engine import Engine
-from cmgems_cli.training.steps import Step
+from cmgems_cli.training.pretrain_batches import Step
+from cmgems_cli.training.sequence_order import training_order
 
 # ours: 20,000 sequences are about 7.7 M tokens, some 1,900 for each 6-mer.
 UNIGRAM_SEQUENCES = 20_000

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from cmgems_cli.artifacts import read_manifest
-from cmgems_cli.bench.finetune_task import FoundTask
 from cmgems_cli.bench.grids import Cell, Grid, parse_numbers, parse_shard
-from cmgems_cli.bench.tasks import gue_task
 from cmgems_cli.cli import app
+from cmgems_cli.datasets.task_rows import FoundTask
+from cmgems_cli.datasets.tasks import gue_task
 from cmgems_cli.errors import UsageError
 from cmgems_cli.modeling.folder import load_masked_lm, save_model
 

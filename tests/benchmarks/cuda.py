@@ -25,11 +25,11 @@ from transformers import BertConfig, BertForMaskedLM
 from cmgems_cli.console import Console
 from cmgems_cli.modeling.encoder import Packing
 from cmgems_cli.modeling.presets import bert_config
-from cmgems_cli.training.opening import open_run
-from cmgems_cli.training.options import pretraining_options
-from cmgems_cli.training.pretraining import PretrainingRun
+from cmgems_cli.training.build import open_run
+from cmgems_cli.training.pretrain_batches import Step
+from cmgems_cli.training.pretrain_options import pretraining_options
+from cmgems_cli.training.pretrain_run import PretrainingRun
 from cmgems_cli.training.processes import start_processes
-from cmgems_cli.training.steps import Step
 
 PEER_BATCH = 32
 

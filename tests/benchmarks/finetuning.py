@@ -34,11 +34,11 @@ from typing import Any
 
 import torch
 
-from cmgems_cli.bench.finetune_task import changed, find_task, read_task_data
-from cmgems_cli.bench.folders import fewshot_files
-from cmgems_cli.bench.scores import read_scores
-from cmgems_cli.bench.tasks import SPECIAL_POSITIONS, fewshot_tasks, gue_task
+from cmgems_cli.comparing.scores import read_scores
 from cmgems_cli.console import Console
+from cmgems_cli.datasets.task_files import fewshot_files
+from cmgems_cli.datasets.task_rows import changed, find_task, read_task_data
+from cmgems_cli.datasets.tasks import SPECIAL_POSITIONS, fewshot_tasks, gue_task
 from cmgems_cli.modeling.classifier import new_classifier, save_classifier
 
 FIRST_SEED = 42

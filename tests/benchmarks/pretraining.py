@@ -22,10 +22,10 @@ from transformers import BertForMaskedLM
 
 from cmgems_cli.console import Console
 from cmgems_cli.modeling.presets import bert_config
-from cmgems_cli.training.memory import MemoryKeeper
-from cmgems_cli.training.opening import open_run
-from cmgems_cli.training.options import pretraining_options
-from cmgems_cli.training.pretraining import PretrainingRun
+from cmgems_cli.training.build import open_run
+from cmgems_cli.training.heap import MemoryKeeper
+from cmgems_cli.training.pretrain_options import pretraining_options
+from cmgems_cli.training.pretrain_run import PretrainingRun
 from cmgems_cli.training.processes import start_processes
 
 # paper, Table 5: the published per-GPU batch of DNABERT.

@@ -22,8 +22,8 @@ WARM_UP = 2
 
 def worker(arguments: argparse.Namespace) -> None:
     """Train, as one of the processes; the first prints real tokens a second over all of them."""
-    from cmgems_cli.training.opening import open_run
-    from cmgems_cli.training.options import pretraining_options
+    from cmgems_cli.training.build import open_run
+    from cmgems_cli.training.pretrain_options import pretraining_options
     from cmgems_cli.training.processes import start_processes, stop_processes
 
     options = pretraining_options(

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from cmgems_cli.bench.folders import gue_folders
-from cmgems_cli.bench.tasks import GUE
 from cmgems_cli.cli import app
+from cmgems_cli.datasets.task_files import gue_folders
+from cmgems_cli.datasets.tasks import GUE
 from cmgems_cli.fetching import sources
 from cmgems_cli.fetching.sources import DNABERT6_REPOSITORY, RECORD, place_of_gue, read_record
 from cmgems_cli.modeling.classifier import new_classifier, save_classifier

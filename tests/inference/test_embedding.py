@@ -17,7 +17,7 @@ from cmgems_cli.cli import app
 from cmgems_cli.errors import UsageError
 from cmgems_cli.inference import embedding
 from cmgems_cli.inference.embedding import check_layers
-from cmgems_cli.inference.outputs import ArrayWriter
+from cmgems_cli.inference.output_formats import ArrayWriter
 from tests.inference.conftest import SHAPE, random_sequence
 
 StockStates = Callable[[str], list[NDArray[np.float32]]]

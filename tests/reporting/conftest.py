@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cmgems_cli.artifacts import Manifest, finish_artifact
-from cmgems_cli.bench.scores import Score, write_scores
 from cmgems_cli.cli import app
+from cmgems_cli.comparing.scores import Score, write_scores
 from cmgems_cli.pmi.ranking import write_kmers
 
 ENVIRONMENT = {

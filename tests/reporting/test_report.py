@@ -10,7 +10,7 @@ from statistics import stdev
 import pytest
 
 from cmgems_cli.artifacts import finish_artifact, read_manifest
-from cmgems_cli.reporting.text import plain
+from cmgems_cli.reporting.markdown import plain
 from tests.reporting.conftest import Reported, make_model, make_scores, report
 
 # What a browser fetches by itself, or a reader could be led to.

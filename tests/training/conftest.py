@@ -10,9 +10,9 @@ import pytest
 from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.genome.preparation import prepare_genome
 from cmgems_cli.pmi.stage import build_pmi
-from cmgems_cli.training.opening import open_run
-from cmgems_cli.training.options import pretraining_options
-from cmgems_cli.training.pretraining import PretrainingRun
+from cmgems_cli.training.build import open_run
+from cmgems_cli.training.pretrain_options import pretraining_options
+from cmgems_cli.training.pretrain_run import PretrainingRun
 from cmgems_cli.training.processes import start_processes
 
 FASTA = Path(str(files("cmgems_cli") / "data" / "hg38_chr16_186964_397118.fa.gz"))

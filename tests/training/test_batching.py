@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmgems_cli.errors import UsageError
-from cmgems_cli.genome.order import training_order
 from cmgems_cli.training.batching import BATCH_OVERHEAD_TOKENS, cut, lay_out_masked
+from cmgems_cli.training.sequence_order import training_order
 
 
 @given(st.lists(st.integers(3, 512), min_size=1, max_size=80), st.integers(512, 4096), st.integers(1, 4))

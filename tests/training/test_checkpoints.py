@@ -11,7 +11,7 @@ import torch
 
 from cmgems_cli.errors import InputError
 from cmgems_cli.training.checkpoints import load_tensors, newest_checkpoint, read_state, save_checkpoint
-from cmgems_cli.training.metrics import MetricsFile, read_metrics
+from cmgems_cli.training.metrics_log import MetricsFile, read_metrics
 
 
 def save(run: Path, step: int) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from cmgems_cli.training.engine import Recipe, parameter_groups
-from cmgems_cli.training.pretraining import PretrainingRun
+from cmgems_cli.training.pretrain_run import PretrainingRun
 
 MakeRun = Callable[..., PretrainingRun]
 

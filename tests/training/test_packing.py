@@ -15,7 +15,7 @@ from cmgems_cli.modeling.classifier import SequenceClassifier
 from cmgems_cli.modeling.encoder import Packing, packs_sequences
 from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
 from cmgems_cli.training.batching import cut, lay_out_masked, n_real_tokens, pack, share
-from cmgems_cli.training.labelled import Labelled, LabelledSteps, evaluation_batches
+from cmgems_cli.training.finetune_batches import Labelled, LabelledSteps, evaluation_batches
 from cmgems_cli.training.processes import Processes, start_processes
 
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}

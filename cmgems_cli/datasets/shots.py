@@ -1,0 +1,111 @@
+"""Drawing the shots of a few-shot run from whatever pool there is (method, section 7)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, uint64
+from numpy.typing import NDArray
+
+from cmgems_cli import draws
+from cmgems_cli.datasets.splits import Table
+from cmgems_cli.errors import InputError
+
+# The 64-bit FNV-1a hash (Fowler, Noll and Vo): where it starts and its multiplier.
+_FNV_START = np.uint64(0xCBF29CE484222325)
+_FNV_PRIME = np.uint64(0x100000001B3)
+
+
+def draw_shots(pool: Table, shots: int, seed: int) -> NDArray[np.int64]:
+    """Draw `shots` rows of every class, without replacement.
+
+    A pure function of the pool's rows, whatever their order in the file, and of the seed: every row gets a
+    random number made from (seed, its sequence and label), and the lowest of each class are drawn. Runs with
+    other seeds, or of other datasets, change nothing; from one pool, 10 shots are among the 50 of that seed.
+
+    Parameters
+    ----------
+    pool : Table
+        Rows to draw from.
+    shots : int
+        Rows of each class.
+    seed : int
+        Of this run.
+
+    Returns
+    -------
+    int64, shape (n_classes * shots,)
+        Row indices, class by class, each class in the order it was drawn.
+
+    Raises
+    ------
+    InputError
+        If a class has fewer rows than `shots`.
+    """
+    check_pool(pool, shots)
+    random_numbers = _random_numbers(pool.bases, pool.offsets, pool.labels, np.uint64(seed))
+    chosen = []
+    for label in range(len(pool.label_names)):
+        rows = np.flatnonzero(pool.labels == label)
+        chosen.append(rows[np.argsort(random_numbers[rows], kind="stable")[:shots]])
+    return np.concatenate(chosen).astype(np.int64)
+
+
+def check_pool(pool: Table, shots: int) -> None:
+    """Refuse a pool that has fewer than `shots` rows of a class (InputError)."""
+    rows_of_label = np.bincount(pool.labels, minlength=len(pool.label_names))
+    scarcest = int(np.argmin(rows_of_label))
+    if rows_of_label[scarcest] < shots:
+        raise InputError(
+            f"{pool.path} has {rows_of_label[scarcest]:,} rows with the label {pool.label_names[scarcest]!r};"
+            f" needed {shots:,} of each label: ask for fewer --shots or give a larger pool"
+        )
+
+
+def pool_note(pool: Table, shots: int) -> str:
+    """Say what the draws are made from; runs from a pool of exactly `shots` a class share all their rows.
+
+    A standard deviation over such runs holds the initialisation and order of training only.
+    """
+    rows_of_label = np.bincount(pool.labels, minlength=len(pool.label_names))
+    if (rows_of_label == shots).all():
+        return f"pool of exactly {shots:,} rows a class: every run trains on the same rows"
+    sizes = ", ".join(f"{rows:,}" for rows in rows_of_label.tolist())
+    return f"drawn from a pool of {sizes} rows of the classes"
+
+
+def run_seeds(first: int, runs: int) -> list[int]:
+    """Return the seeds of the runs of one few-shot figure: `first`, `first` + 1, …"""
+    return list(range(first, first + runs))
+
+
+def _random_numbers(
+    bases: NDArray[np.uint8], offsets: NDArray[np.int64], labels: NDArray[np.int64], seed: np.uint64
+) -> NDArray[np.uint64]:
+    contents = _contents(bases, offsets, labels)
+    # Equal rows need numbers of their own, or they would be drawn together: the first, the second …
+    order = np.argsort(contents, kind="stable")
+    places = np.arange(len(order))
+    starts = np.where(np.append(True, np.diff(contents[order]) != 0), places, 0)
+    repeats = np.empty_like(places)
+    repeats[order] = places - np.maximum.accumulate(starts)
+    return _numbers_of(contents, repeats, seed)
+
+
+@njit(cache=True, nogil=True)
+def _contents(bases, offsets, labels):  # type: ignore[no-untyped-def]
+    """Hash each row's label and sequence. uint64, shape (n_rows,)."""
+    hashes = np.empty(len(labels), np.uint64)
+    for row in range(len(labels)):
+        content = (_FNV_START ^ uint64(labels[row])) * _FNV_PRIME
+        for i in range(offsets[row], offsets[row + 1]):
+            content = (content ^ uint64(bases[i])) * _FNV_PRIME
+        hashes[row] = content
+    return hashes
+
+
+@njit(cache=True, nogil=True)
+def _numbers_of(contents, repeats, seed):  # type: ignore[no-untyped-def]
+    numbers = np.empty(len(contents), np.uint64)
+    for row in range(len(contents)):
+        numbers[row] = draws.bits(draws.key(seed, draws.FEWSHOT_ROWS, contents[row], repeats[row]), 0)
+    return numbers

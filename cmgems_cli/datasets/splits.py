@@ -1,0 +1,365 @@
+"""Labelled sequences from the files of both benchmarks: read once, checked, counted, never cut silently.
+
+GUE has a folder a task with train, dev and test.csv; few-shot files are TSVs whose sequences are written
+as overlapping k-mers. One reader takes both (method, section 7): what stands in the file decides, not its
+name. `fewshot` finds the few-shot files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from cmgems_cli.datasets.labelled_table import read_rows
+from cmgems_cli.datasets.task_files import SPLITS, find_split
+from cmgems_cli.errors import InputError
+from cmgems_cli.genome.codec import check_k, encode_sequences, offsets_of
+from cmgems_cli.genome.vocabulary import BASE_CODE_OF_BYTE, NOT_A_BASE
+
+# Paper, section 5: 512 positions, two of which are [CLS] and [SEP].
+MAX_TOKENS = 510
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was found in one file, and what was done about it.
+
+    Attributes
+    ----------
+    rows : int
+        All of them are kept, whatever else is counted here.
+    rows_of_label : tuple of int
+        Rows of each label, in the order of `Table.label_names`.
+    duplicate_rows : int
+        Rows whose sequence already stood in an earlier row.
+    contradictory_sequences : int
+        Sequences that stand in the file with more than one label.
+    short_rows : int
+        Rows shorter than one k-mer: no token, the model sees `[CLS] [SEP]`.
+    rows_with_other_letters : int
+        Rows with letters other than A, C, G, T; the k-mers that touch one are `[UNK]`.
+    unknown_rows : int
+        Rows as long as a k-mer or longer in which every token is `[UNK]`.
+    truncated_rows : int
+        Rows cut to their first tokens, which happens only on demand.
+    lower_case_rows, kmer_rows, blank_lines, crlf_lines : int
+        Rows with lower-case letters, rows written as k-mers, lines skipped, lines ended the Windows way:
+        none of these changes what is read.
+    byte_order_mark : bool
+        The file starts with one; passed over.
+    ignored_columns : tuple of str
+        Columns beside sequence and label.
+    """
+
+    rows: int
+    rows_of_label: tuple[int, ...]
+    duplicate_rows: int
+    contradictory_sequences: int
+    short_rows: int
+    rows_with_other_letters: int
+    unknown_rows: int
+    truncated_rows: int
+    lower_case_rows: int
+    kmer_rows: int
+    blank_lines: int
+    crlf_lines: int
+    byte_order_mark: bool
+    ignored_columns: tuple[str, ...]
+
+    def notes(self) -> list[str]:
+        """Say what a reader of a score should know; what is not there is not mentioned."""
+        return _said(
+            (self.truncated_rows, "sequences cut to the longest input"),
+            (self.duplicate_rows, "rows that repeat an earlier sequence"),
+            (self.contradictory_sequences, "sequences with more than one label"),
+            (self.short_rows, "rows shorter than one token"),
+            (self.rows_with_other_letters, "rows with letters other than A, C, G, T"),
+            (self.unknown_rows, "rows of nothing but [UNK]"),
+        )
+
+    def format_notes(self) -> list[str]:
+        """Say how the file was written where that is not the plain way; it made no difference."""
+        said = _said(
+            (self.lower_case_rows, "rows with lower-case letters"),
+            (self.kmer_rows, "rows written as k-mers"),
+            (self.blank_lines, "blank lines skipped"),
+            (self.crlf_lines, "lines that end in CRLF"),
+        )
+        if self.byte_order_mark:
+            said.append("starts with a byte order mark")
+        if self.ignored_columns:
+            said.append(f"columns not used: {', '.join(self.ignored_columns)}")
+        return said
+
+
+def _said(*counted: tuple[int, str]) -> list[str]:
+    return [f"{words}: {number:,}" for number, words in counted if number]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Labelled sequences, ready to be encoded in one call.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    bases : uint8, shape (n_bases,)
+        All sequences one after the other, as upper-case letters.
+    offsets : int64, shape (n_rows + 1,), bases
+        Where each sequence starts in `bases`, and where the last one ends.
+    labels : int64, shape (n_rows,)
+        Index into `label_names`.
+    label_names : tuple of str
+        The labels as they are written.
+    counts : Counts
+        Of the whole file, also in a table that `take` made.
+    """
+
+    path: Path
+    bases: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    label_names: tuple[str, ...]
+    counts: Counts
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def sequences(self) -> list[bytes]:
+        """Return every row's bases."""
+        letters, bounds = self.bases.tobytes(), self.offsets.tolist()
+        return [letters[start:stop] for start, stop in pairwise(bounds)]
+
+    def encode(self, k: int = 6) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Encode all rows as overlapping k-mers.
+
+        Returns
+        -------
+        token_ids : int32, shape (n_tokens,)
+            All rows one after the other, without special tokens; `[UNK]` where a k-mer has other letters.
+        offsets : int64, shape (n_rows + 1,), tokens
+            Where each row starts. A row shorter than k bases is empty.
+        """
+        return encode_sequences(self.bases, self.offsets, k)
+
+    def take(self, rows: NDArray[np.integer]) -> Table:
+        """Return the table of these rows (indices), in this order."""
+        sequences = self.sequences()
+        chosen = [sequences[row] for row in rows.tolist()]
+        return Table(self.path, *_joined(chosen), self.labels[rows], self.label_names, self.counts)
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The splits of one task and what they share.
+
+    Attributes
+    ----------
+    tables : dict, split -> Table
+        All under the labels of the train split.
+    shared : dict, (split, split) -> int
+        Number of different sequences that stand in both, compared letter by letter.
+    """
+
+    tables: dict[str, Table]
+    shared: dict[tuple[str, str], int]
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels, in the order of their numbers."""
+        return next(iter(self.tables.values())).label_names
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows of each split."""
+        return {split: len(table) for split, table in self.tables.items()}
+
+    def notes(self) -> list[str]:
+        """Say what a reader of a score should know about the data."""
+        said = [f"{split} {note}" for split, table in self.tables.items() for note in table.counts.notes()]
+        return said + [
+            f"sequences in both {one} and {other}: {number:,}"
+            for (one, other), number in self.shared.items()
+            if number
+        ]
+
+
+def read_task(
+    folder: Path,
+    *,
+    k: int = 6,
+    max_tokens: int = MAX_TOKENS,
+    truncate: bool = False,
+    splits: Sequence[str] = SPLITS,
+    label_names: Sequence[str] | None = None,
+) -> Splits:
+    """Read the splits of a task from a folder with train, dev and test files.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds `train.csv` and so on; `.tsv` and other cases of letters are taken too.
+    k, max_tokens, truncate
+        As in `read_table`.
+    splits : sequence of str
+        The splits needed.
+    label_names : sequence of str, optional
+        The labels of a finished classifier, in the order of its classes; the train split's when left out.
+
+    Raises
+    ------
+    InputError
+        If a split is missing, train has one label only, or as `read_table`.
+    """
+    paths = {split: find_split(folder, split) for split in splits}
+    return read_splits(paths, k=k, max_tokens=max_tokens, truncate=truncate, label_names=label_names)
+
+
+def read_splits(
+    paths: Mapping[str, Path],
+    *,
+    k: int = 6,
+    max_tokens: int = MAX_TOKENS,
+    truncate: bool = False,
+    label_names: Sequence[str] | None = None,
+) -> Splits:
+    """Read named files as the splits of one task, the first of which (train) decides the labels.
+
+    See `read_task`; `paths` maps split to file.
+    """
+    tables: dict[str, Table] = {}
+    for split, path in paths.items():
+        table = read_table(
+            path, k=k, max_tokens=max_tokens, truncate=truncate, label_names=label_names, split=split
+        )
+        if label_names is None and len(table.label_names) < 2:
+            raise InputError(
+                f"{path} has the label {table.label_names[0]!r} in every row; needed at least two labels"
+            )
+        label_names = table.label_names
+        tables[split] = table
+    different = {split: set(table.sequences()) for split, table in tables.items()}
+    shared = {(one, other): len(different[one] & different[other]) for one, other in combinations(tables, 2)}
+    return Splits(tables, shared)
+
+
+def read_table(
+    path: Path,
+    *,
+    k: int = 6,
+    max_tokens: int = MAX_TOKENS,
+    truncate: bool = False,
+    label_names: Sequence[str] | None = None,
+    split: str = "",
+) -> Table:
+    """Read labelled sequences from a CSV or TSV file.
+
+    The first line names the columns, `sequence` and `label` among them. Sequences are bases or overlapping
+    k-mers with spaces between (of any one length, whatever `k` is), in either case of letters. Labels are
+    any text; whole numbers are ordered as numbers, other labels as text, and numbered from 0 in that order.
+    Odd rows are kept and counted: see `Counts`.
+
+    Parameters
+    ----------
+    path : Path
+        The file: UTF-8, comma or tab, quoted or not.
+    k : int, bases
+        Of the model.
+    max_tokens : int, tokens
+        Longest sequence the model takes, special tokens not counted.
+    truncate : bool, default False
+        Cut longer sequences to their first `max_tokens` tokens, and count them, instead of refusing.
+    label_names : sequence of str, optional
+        The labels there are, in the order of their numbers: those of train, when this is another split.
+    split : str, optional
+        Its name for messages; the file's name when left out.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, not text, has no header or other columns, a row without label or
+        with other than its header's number of fields, k-mers that do not overlap, characters that are no
+        letters, a label not among `label_names`, sequences beyond `max_tokens`, or no known token at all.
+    """
+    check_k(k)
+    rows = read_rows(path, max_bases=max_tokens + k - 1)
+    if rows.too_long and not truncate:
+        raise InputError(
+            f"{path}: {rows.too_long:,} of {len(rows.sequences):,} sequences are longer than {max_tokens}"
+            f" tokens, the longest {rows.longest - k + 1:,}: add --truncate to cut them there"
+        )
+    names = tuple(label_names) if label_names is not None else _ordered(set(rows.labels))
+    _check_labels(rows.labels, names, path, split or path.stem)
+    number_of = {name: number for number, name in enumerate(names)}
+    labels = np.array([number_of[label] for label in rows.labels], dtype=np.int64)
+    bases, offsets = _joined(rows.sequences)
+    lengths, (longest_runs, other_letters) = np.diff(offsets), _scan(bases, offsets)
+    if longest_runs.max() < k:
+        raise InputError(
+            f"{path}: none of its {len(labels):,} sequences has {k} letters A, C, G, T in a row, so that"
+            " every token would be [UNK]; give DNA sequences"
+        )
+    counts = Counts(
+        rows=len(labels),
+        rows_of_label=tuple(np.bincount(labels, minlength=len(names)).tolist()),
+        duplicate_rows=rows.duplicates,
+        contradictory_sequences=rows.contradictory,
+        short_rows=int((lengths < k).sum()),
+        rows_with_other_letters=int((other_letters > 0).sum()),
+        unknown_rows=int(((longest_runs < k) & (lengths >= k)).sum()),
+        truncated_rows=rows.too_long,
+        lower_case_rows=rows.lower_case,
+        kmer_rows=rows.kmer_rows,
+        blank_lines=rows.blank_lines,
+        crlf_lines=rows.crlf_lines,
+        byte_order_mark=rows.byte_order_mark,
+        ignored_columns=rows.ignored_columns,
+    )
+    return Table(path, bases, offsets, labels, names, counts)
+
+
+def _ordered(labels: set[str]) -> tuple[str, ...]:
+    """Order labels by number where all are plain whole numbers, else as text."""
+    if all(label.isdecimal() and label == str(int(label)) for label in labels):
+        return tuple(sorted(labels, key=int))
+    return tuple(sorted(labels))
+
+
+def _check_labels(labels: list[str], names: Sequence[str], path: Path, split: str) -> None:
+    unseen = sorted(set(labels) - set(names))
+    if unseen:
+        number = sum(label in unseen for label in labels)
+        raise InputError(
+            f"{path}: the {split} split has the label {unseen[0]!r}, unseen in train ({', '.join(names)}),"
+            f" in {number:,} of {len(labels):,} rows: correct these labels or add such rows to train"
+        )
+
+
+def _joined(sequences: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return all sequences as one array, uint8, and where each starts, int64."""
+    offsets = offsets_of(np.array([len(sequence) for sequence in sequences], dtype=np.int64))
+    return np.frombuffer(b"".join(sequences), dtype=np.uint8), offsets
+
+
+@njit(cache=True, nogil=True)
+def _scan(bases, offsets):  # type: ignore[no-untyped-def]
+    """Return of each row the longest run of A, C, G, T and the number of other letters, both int64."""
+    longest_runs = np.zeros(len(offsets) - 1, np.int64)
+    other_letters = np.zeros(len(offsets) - 1, np.int64)
+    for row in range(len(longest_runs)):
+        run = 0
+        for i in range(offsets[row], offsets[row + 1]):
+            if BASE_CODE_OF_BYTE[bases[i]] == NOT_A_BASE:
+                other_letters[row] += 1
+                run = 0
+            else:
+                run += 1
+                longest_runs[row] = max(longest_runs[row], run)
+    return longest_runs, other_letters

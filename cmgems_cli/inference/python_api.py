@@ -1,0 +1,321 @@
+"""The Python API for notebooks: the same code as the commands, on sequences in memory.
+
+All of it can be imported from `cmgems_cli` itself, which loads nothing heavy before it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmgems_cli.errors import UsageError
+from cmgems_cli.genome.codec import encode_sequence
+from cmgems_cli.genome.fasta_stream import Piece
+from cmgems_cli.genome.vocabulary import vocabulary_size
+from cmgems_cli.inference import embedding, prediction
+from cmgems_cli.inference.embedding import Pooling, embed_blocks
+from cmgems_cli.inference.loading import Model, open_model
+from cmgems_cli.inference.prediction import predict_blocks
+from cmgems_cli.inference.record_readers import Source
+from cmgems_cli.inference.row_blocks import check_lengths, cutting, survey
+from cmgems_cli.inference.survey import Input, open_input
+from cmgems_cli.masking import WITHOUT_RANKS, Strategy
+from cmgems_cli.masking.corruption import corrupt_batch
+from cmgems_cli.masking.strategies import mask_batch
+from cmgems_cli.pmi.ranking import UNRANKED, Ranking, read_ranking
+
+# One sequence; many; many by name; or a file of them.
+Sequences = str | Iterable[str] | Mapping[str, str] | Path
+
+# Strategies of `mask`: cm-step and cm-gems are curricula of these.
+_STRATEGIES = {strategy.label: strategy for strategy in Strategy}
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a classifier says of sequences, or of windows along them.
+
+    Attributes
+    ----------
+    names : list of str, length n
+        Of the sequences: their own, or their number from 0.
+    starts, ends : int64, shape (n,), bases
+        Where in the sequence a row is, 0-based, half-open.
+    labels : list of str or None, length n
+        The most probable class; None for a sequence without a known k-mer.
+    label_names : tuple of str
+        The classes.
+    probabilities : float64, shape (n, n_labels)
+        NaN for such a sequence.
+    """
+
+    names: list[str]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    labels: list[str | None]
+    label_names: tuple[str, ...]
+    probabilities: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def columns(self) -> dict[str, Any]:
+        """Return a table by columns, such as `pandas.DataFrame` takes."""
+        shares = dict(zip((f"p_{name}" for name in self.label_names), self.probabilities.T, strict=True))
+        return {"name": self.names, "start": self.starts, "end": self.ends, "label": self.labels, **shares}
+
+
+def load_model(folder: str | Path, *, device: str = "auto", precision: str = "fp32") -> Model:
+    """Open a model folder: a pretrained model, a classifier, or another BERT of this vocabulary.
+
+    Parameters
+    ----------
+    folder : str or Path
+    device : str, default "auto"
+        auto (CUDA where there is any), cpu, cuda or cuda:N.
+    precision : str, default "fp32"
+        fp32; bf16, faster and coarser; or auto, bf16 where the hardware multiplies it.
+
+    Returns
+    -------
+    Model
+        For `predict` (a classifier) and `embed`. `k`, `max_tokens`, `label_names` and the torch modules
+        (`bert`, `classifier`) are its attributes.
+
+    Raises
+    ------
+    InputError, UsageError
+        As `models.open_model`.
+    """
+    return open_model(Path(folder), device=device, precision=precision)
+
+
+def encode(sequences: str | Iterable[str], k: int = 6) -> list[NDArray[np.int32]]:
+    """Return the token ids of sequences, without special tokens: int32, one array a sequence.
+
+    Parameters
+    ----------
+    sequences : str, or iterable of str
+        Letters in either case. A k-mer with any other letter than A, C, G, T is [UNK], 1.
+    k : int, default 6, bases
+        Of a token. A sequence of n letters has n - k + 1 tokens.
+
+    Examples
+    --------
+    >>> encode("ATCGatcg"), encode(["ATCG", "AT"], k=3)
+    ([array([ 438, 1739, 2848], dtype=int32)], [array([11, 32], dtype=int32), array([], dtype=int32)])
+    """
+    many = [sequences] if isinstance(sequences, str) else sequences
+    return [encode_sequence(sequence, k) for sequence in many]
+
+
+def predict(
+    model: Model,
+    sequences: Sequences,
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    truncate: bool = False,
+) -> Predictions:
+    """Classify sequences, or windows that slide along them.
+
+    Parameters
+    ----------
+    model : Model
+        A classifier, from `load_model`.
+    sequences : str, iterable of str, mapping of name to str, or Path
+        A Path is a file: FASTA, CSV or TSV, as `cmgems predict` takes it.
+    window, stride : int, bases, optional
+        Length and distance of windows; `stride` is by default the window's length. Windows without a known
+        k-mer are left out.
+    truncate : bool, default False
+        Cut sequences that are too long for the model instead of refusing.
+
+    Returns
+    -------
+    Predictions
+        All in memory: for a genome use `cmgems predict`.
+
+    Raises
+    ------
+    UsageError, InputError
+        If the model has no classes, options contradict, or a sequence is too long or no DNA.
+    """
+    if model.classifier is None:
+        raise UsageError(f"{model.folder} has no classes to predict; load a folder that finetune wrote")
+    data = _input(sequences, model, window=window, stride=stride, truncate=truncate)
+    found = list(predict_blocks(model, data.blocks(prediction.look_ahead_tokens(model))))
+    names = [*model.label_names, None]  # -1 is the last
+    return Predictions(
+        [name for one in found for name in one.block.names],
+        np.concatenate([one.block.starts for one in found]),
+        np.concatenate([one.block.ends for one in found]),
+        [names[label] for one in found for label in one.labels.tolist()],
+        model.label_names,
+        np.concatenate([one.probabilities for one in found]),
+    )
+
+
+def embed(
+    model: Model,
+    sequences: Sequences,
+    *,
+    pooling: Pooling = "mean",
+    layers: int | Sequence[int] = -1,
+    truncate: bool = False,
+) -> Any:
+    """Embed sequences.
+
+    Parameters
+    ----------
+    model : Model
+        From `load_model`.
+    sequences, truncate
+        As in `predict`.
+    pooling : mean, cls or tokens
+        Mean over the known k-mers ([CLS], [SEP] and [UNK] do not count); the state of [CLS]; or every k-mer's.
+    layers : int, or sequence of int, default -1
+        0 is the output of the embeddings, -1 that of the last layer.
+
+    Returns
+    -------
+    float32 array, shape (n, hidden), or list of n such arrays, shape (n_tokens, hidden)
+        The list with pooling "tokens". With a sequence of layers there is an axis of them before the last.
+        NaN for a sequence without a known k-mer.
+
+    Raises
+    ------
+    UsageError, InputError
+        If there is no such pooling or layer, or a sequence is too long or no DNA.
+    """
+    data = _input(sequences, model, truncate=truncate)
+    one_layer = isinstance(layers, (int, np.integer))
+    wanted = [int(layer) for layer in np.atleast_1d(layers)]
+    ahead = embedding.look_ahead_tokens(model, pooling, len(wanted))
+    found = list(embed_blocks(model, data.blocks(ahead), pooling=pooling, layers=wanted))
+    states = np.concatenate([one.states for one in found])
+    if one_layer:
+        states = states[:, 0]
+    if pooling != "tokens":
+        return states
+    ends = np.cumsum(np.concatenate([one.block.n_tokens for one in found]))
+    return np.split(states, ends[:-1])
+
+
+def load_ranking(folder: str | Path) -> Ranking:
+    """Open what `cmgems build-pmi` wrote: `rank_of_token` is what `mask` goes by."""
+    return read_ranking(Path(folder))
+
+
+def mask(
+    sequences: str | Iterable[str],
+    strategy: str,
+    *,
+    ranking: Ranking | None = None,
+    k: int = 6,
+    mask_rate: float = 0.15,
+    rank_by: str = "content",
+    seed: int = 42,
+    epoch: int = 0,
+) -> list[NDArray[np.bool_]]:
+    """Choose the masked positions of sequences, as pretraining does.
+
+    Parameters
+    ----------
+    sequences : str, or iterable of str
+    strategy : random, genemask, global or random-mask
+        cm-gems and cm-step are curricula of these. random-mask is taken at its first stage.
+    ranking : Ranking, optional
+        From `load_ranking`; genemask and global need one.
+    k : int, default 6, bases
+        Of a token; a ranking's own k counts where there is one.
+    mask_rate, rank_by
+        As in `masking.strategies.mask_batch`.
+    seed, epoch : int
+        With the sequence's number they determine the draws.
+
+    Returns
+    -------
+    list of bool arrays, shape (n_tokens,)
+        True where a position is masked.
+
+    Raises
+    ------
+    UsageError
+        If there is no such strategy, or it needs a ranking.
+    """
+    if strategy not in _STRATEGIES:
+        raise UsageError(f"strategy {strategy!r} is none of {', '.join(_STRATEGIES)}")
+    if ranking is None and strategy not in WITHOUT_RANKS:
+        raise UsageError(f"{strategy} masks by k-mer ranks; give a ranking, from load_ranking")
+    k = ranking.k if ranking else k
+    ranks = ranking.rank_of_token if ranking else np.full(vocabulary_size(k), UNRANKED, np.int32)
+    token_ids, offsets, keys = _batch(encode(sequences, k), seed, epoch)
+    codes = np.full(len(offsets) - 1, _STRATEGIES[strategy], np.uint8)
+    masked = mask_batch(
+        token_ids, offsets, codes, ranks, k=k, mask_rate=mask_rate, rank_by=rank_by, span_limit=k, **keys
+    )
+    return np.split(masked, offsets[1:-1])
+
+
+def corrupt(
+    sequences: str | Iterable[str],
+    masks: Sequence[NDArray[np.bool_]],
+    *,
+    k: int = 6,
+    seed: int = 42,
+    epoch: int = 0,
+) -> list[NDArray[np.int32]]:
+    """Return what a model sees of masked sequences: 80 % [MASK] (4), 10 % a random k-mer, 10 % as it was.
+
+    Parameters
+    ----------
+    sequences, k, seed, epoch
+        As in `mask`.
+    masks : sequence of bool arrays
+        From `mask`.
+
+    Returns
+    -------
+    list of int32 arrays, shape (n_tokens,)
+    """
+    token_ids, offsets, keys = _batch(encode(sequences, k), seed, epoch)
+    masked = np.concatenate([np.zeros(0, np.bool_), *masks])
+    return np.split(corrupt_batch(token_ids, offsets, masked, k=k, **keys)[0], offsets[1:-1])
+
+
+def _batch(
+    encoded: list[NDArray[np.int32]], seed: int, epoch: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64], dict[str, Any]]:
+    """Return sequences as one ragged batch, and the key of its draws."""
+    n = len(encoded)
+    offsets = np.cumsum([0, *(len(token_ids) for token_ids in encoded)], dtype=np.int64)
+    keys = {"seed": seed, "epochs": np.full(n, epoch), "sequence_indices": np.arange(n)}
+    return np.concatenate([np.zeros(0, np.int32), *encoded]), offsets, keys
+
+
+def _input(sequences: Sequences, model: Model, **how: Any) -> Input:
+    """Return sequences ready to be run through the model once, looked through."""
+    cut = cutting(model.k, model.max_tokens, **how)
+    if isinstance(sequences, Path):
+        return open_input(Source(sequences), cut)
+    if isinstance(sequences, str):
+        named = {"0": sequences}
+    elif isinstance(sequences, Mapping):
+        named = dict(sequences)
+    else:
+        named = {str(number): sequence for number, sequence in enumerate(sequences)}
+
+    def pieces() -> Iterator[Piece]:
+        for name, sequence in named.items():
+            # A character beyond ASCII is one letter and not a base.
+            yield Piece(name, sequence.encode("ascii", "replace"), True)
+
+    found = survey(pieces(), cut)
+    check_lengths(found, cut, "input")
+    return Input("input", cut, pieces, found)

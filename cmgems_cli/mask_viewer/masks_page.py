@@ -1,0 +1,189 @@
+"""Masks as one self-contained HTML page: no script, no file and no network beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmgems_cli.files import write_whole
+from cmgems_cli.mask_viewer.colours import curve_of, ink_of, paper_of
+from cmgems_cli.mask_viewer.samples import MaskSample
+from cmgems_cli.mask_viewer.summaries import (
+    NO_TENTH,
+    TENTHS,
+    Excerpt,
+    extreme_rows,
+    percent,
+    summary_rows,
+)
+from cmgems_cli.mask_viewer.tally import LEAST_SEEN, MaskTally
+
+# Tokens a line.
+_LINE = 102
+
+# Groups of k-mers along the ranking.
+_RANK_GROUPS = 100
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
+  color: #1a1a1a; background: #fff }
+h2 { margin: 2.2rem 0 .4rem; font-size: 1.2rem }
+h3 { margin: 1.2rem 0 .2rem; font-size: 1rem; font-weight: 600 }
+p { margin: .2rem 0 .8rem; max-width: 50rem }
+pre { font: 12px/1.35 "DejaVu Sans Mono", Menlo, Consolas, monospace; margin: 0 0 .8rem; overflow-x: auto }
+pre i { font-style: normal; color: #b5b5b5 }
+pre u { text-decoration: none; color: #666 }
+table { border-collapse: collapse; margin: .4rem 0 1rem }
+th, td { padding: .2rem .9rem .2rem 0; text-align: right; border-bottom: 1px solid #ddd;
+  font-variant-numeric: tabular-nums }
+th:first-child, td:first-child { text-align: left }
+svg { display: block; width: 100%; height: auto; max-width: 60rem }
+svg text { font: 12px system-ui, sans-serif; fill: #444 }
+"""
+
+
+def write_page(path: Path, sample: MaskSample, tally: MaskTally, shown: Sequence[Excerpt]) -> None:
+    """Write the page, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Replaced if it exists.
+    sample, tally
+        What is masked how, and the figures over it.
+    shown : sequence of Excerpt
+        Whole sequences to show.
+    """
+    names = [way.name for way in sample.ways]
+    overlap = tally.overlap()
+    ranks = tally.rank_share(sample.rank_of_token, min(_RANK_GROUPS, 4**tally.k))
+    title = "Masks by strategy"
+    parts = [
+        f"<h1>{title}</h1>",
+        f"<p>{tally.sequences:,} sequences ({tally.tokens:,} {tally.k}-mers) as a pretraining run with seed"
+        f" {sample.seed} and mask rate {sample.mask_rate:g} sees them first. (position) looks ranks up by the"
+        " position in the sequence, as the released code does, and not by the k-mer found there.</p>",
+        "<h2>How much, and in which spans</h2>",
+        _table(names, summary_rows(tally)),
+        "<p>A base is hidden if no visible token holds it. Mostly masked: in more than half of the sequences, or"
+        f" occurrences; positions and k-mers seen under {LEAST_SEEN} times are left out.</p>",
+        "<h2>Along the sequence</h2>",
+        "<p>Share of sequences masked at each position. Level curves are what masks that follow the content give;"
+        " spikes at fixed positions are the mark of ranks looked up by position.</p>",
+        _curves(sample, tally.position_share(), "position", f"{len(tally.seen_at_position) - 1:,}", "0"),
+        "<h2>Along the ranking</h2>",
+        "<p>Share of occurrences masked, of k-mers from the best NPMI rank to the worst, in groups of equal"
+        " number.</p>",
+        _curves(sample, ranks, "rank", "worst", "best"),
+        "<h2>K-mers masked most and least</h2>",
+        _table(names, extreme_rows(tally)),
+        "<h2>Overlap</h2>",
+        "<p>Of the tokens that a row masks, the share that a column masks too.</p>",
+        _table(
+            names, [[name, *(percent(share, 0) for share in overlap[row])] for row, name in enumerate(names)]
+        ),
+    ]
+    if shown:
+        parts += ["<h2>Sequences</h2>", _legend(tally.k), *(_sequence(one, sample) for one in shown)]
+    _write(path, title, parts)
+
+
+def _write(path: Path, title: str, parts: list[str]) -> None:
+    text = "\n".join(
+        [
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width">',
+            f"<title>{title}</title>\n<style>{_STYLE}{_tenth_style()}</style>\n</head>\n<body>",
+            *parts,
+            "</body>\n</html>\n",
+        ]
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text)
+
+
+def _tenth_style() -> str:
+    return "".join(
+        f"b.t{'n' if tenth == NO_TENTH else tenth} {{ font-weight: inherit; background: {paper_of(tenth)};"
+        f" color: {ink_of(tenth)} }}\n"
+        for tenth in (NO_TENTH, *range(TENTHS))
+    )
+
+
+def _table(names: list[str], rows: list[list[str]]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in ["", *names])
+    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table>\n<tr>{head}</tr>\n{body}\n</table>"
+
+
+def _legend(k: int) -> str:
+    tenths = list(range(TENTHS))
+    colours = _coloured("".join(map(str, tenths)), tenths, [True] * TENTHS)
+    return (
+        f"<p>A letter is the first base of a masked {k}-mer, coloured by its tenth of the NPMI ranking (best"
+        f" <code>{colours}</code> worst, grey: not ranked); a dot is a visible one. Places are 0-based and"
+        " half-open.</p>"
+    )
+
+
+def _sequence(one: Excerpt, sample: MaskSample) -> str:
+    """Write one sequence in lines, each with every way's masks under it."""
+    label = max(len(way.name) for way in sample.ways) + 2
+    blocks = []
+    for start in range(0, len(one.bases), _LINE):
+        part = slice(start, start + _LINE)
+        bases, tenths = one.bases[part], one.tenths[part].tolist()
+        lines = [
+            f"<u>{str(one.first + start).ljust(label)}</u>{_coloured(bases, tenths, [True] * len(bases))}"
+        ]
+        for way, masked in zip(sample.ways, one.masks, strict=True):
+            lines.append(way.name.ljust(label) + _coloured(bases, tenths, masked[part].tolist()))
+        blocks.append("\n".join(lines))
+    title = f"{one.number}. {escape(str(one.place))}, {one.n_tokens} tokens"
+    return f"<h3>{title}</h3>\n<pre>" + "\n\n".join(blocks) + "</pre>"
+
+
+def _coloured(bases: str, tenths: list[int], flags: list[bool]) -> str:
+    classes = [
+        (f"t{'n' if tenth == NO_TENTH else tenth}" if flag else "")
+        for tenth, flag in zip(tenths, flags, strict=True)
+    ]
+    pieces = []
+    for name, run in groupby(zip(bases, classes, strict=True), key=lambda pair: pair[1]):
+        letters = [letter for letter, _ in run]
+        pieces.append(f'<b class="{name}">{"".join(letters)}</b>' if name else f"<i>{'·' * len(letters)}</i>")
+    return "".join(pieces)
+
+
+def _curves(sample: MaskSample, shares: NDArray[np.float64], name: str, last: str, first: str) -> str:
+    """Draw one curve a way as SVG; those by position dashed."""
+    width, height, left, bottom, top = 900, 260, 46, 24, 28
+    highest = float(np.nanmax(shares, initial=0.0)) or 1.0
+    plot_width, plot_height = width - left - 8, height - bottom - top
+    n = shares.shape[1]
+    drawn = []
+    for share in (0.0, highest / 2, highest):
+        y = top + plot_height * (1 - share / highest)
+        drawn.append(f'<line x1="{left}" x2="{width - 8}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
+        drawn.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{100 * share:.0f} %</text>')
+    drawn.append(f'<text x="{left}" y="{height - 6}">{name} {first}</text>')
+    drawn.append(f'<text x="{width - 8}" y="{height - 6}" text-anchor="end">{last}</text>')
+    x_of_key = left
+    for way, row in zip(sample.ways, shares, strict=True):
+        dashed = ' stroke-dasharray="4 3"' if way.rank_by == "position" else ""
+        stroke = f'fill="none" stroke="{curve_of(way.strategy)}" stroke-width="1.5"{dashed}'
+        points = " ".join(
+            f"{left + plot_width * i / max(1, n - 1):.1f},{top + plot_height * (1 - share / highest):.1f}"
+            for i, share in enumerate(row.tolist())
+            if share == share
+        )
+        drawn.append(f'<polyline {stroke} points="{points}"/>')
+        drawn.append(f'<line {stroke} x1="{x_of_key}" x2="{x_of_key + 22}" y1="10" y2="10"/>')
+        drawn.append(f'<text x="{x_of_key + 27}" y="14">{escape(way.name)}</text>')
+        x_of_key += 50 + 7 * len(way.name)
+    return f'<svg viewBox="0 0 {width} {height}" role="img">' + "".join(drawn) + "</svg>"

@@ -1,0 +1,215 @@
+"""A tally of masks in words and figures: the rows that people read, and the object that programs do."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmgems_cli.genome.intervals import Place, places_of
+from cmgems_cli.genome.vocabulary import BASES, FIRST_KMER, kmers
+from cmgems_cli.mask_viewer.samples import MaskSample
+from cmgems_cli.mask_viewer.tally import LEAST_SEEN, MaskTally, busiest_window
+from cmgems_cli.pmi.ranking import UNRANKED
+
+# Ranks are shown as tenths of the ranked k-mers, 0 the best; an unranked k-mer has none.
+TENTHS = 10
+NO_TENTH = -1
+
+# ours: enough to see a kind of k-mer, few enough to read.
+EXTREMES = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Excerpt:
+    """A stretch of one sequence with its masks.
+
+    Attributes
+    ----------
+    number : int
+        Which of the run's sequences, from 1.
+    place : Place
+        Of the whole sequence.
+    n_tokens : int
+        Of the whole sequence.
+    first : int
+        Position where the excerpt begins.
+    bases : str
+        First base of the k-mer at each position.
+    tenths : int64, shape (len(bases),)
+        0 … 9 by the k-mer's rank, or `NO_TENTH`.
+    masks : list of bool arrays, shape (len(bases),)
+        One a way.
+    """
+
+    number: int
+    place: Place
+    n_tokens: int
+    first: int
+    bases: str
+    tenths: NDArray[np.int64]
+    masks: list[NDArray[np.bool_]]
+
+
+def excerpts(sample: MaskSample, count: int, width: int | None) -> list[Excerpt]:
+    """Cut an excerpt from each of the first sequences of a sample.
+
+    Parameters
+    ----------
+    sample : MaskSample
+    count : int
+        Number of sequences.
+    width : int or None, tokens
+        Of the stretch where most is masked, all ways together; None: the whole sequence.
+    """
+    tenths_of_token = rank_tenths(sample.rank_of_token)
+    token_ids, offsets, masks = sample.masked(0, count)
+    places = places_of(sample.corpus, sample.sequence_indices[:count])
+    letters = np.array(list(BASES))
+    found = []
+    for s, place in enumerate(places):
+        begin, end = int(offsets[s]), int(offsets[s + 1])
+        first = 0 if width is None else busiest_window([masked[begin:end] for masked in masks], width)
+        part = slice(begin + first, end if width is None else min(end, begin + first + width))
+        first_bases = (token_ids[part] - FIRST_KMER) >> (2 * (sample.corpus.k - 1))
+        found.append(
+            Excerpt(
+                s + 1,
+                place,
+                end - begin,
+                first,
+                "".join(letters[first_bases]),
+                tenths_of_token[token_ids[part]],
+                [masked[part] for masked in masks],
+            )
+        )
+    return found
+
+
+def rank_tenths(rank_of_token: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return each token's tenth of the ranking, 0 the best; `NO_TENTH` where there is no rank.
+
+    >>> rank_tenths(np.array([2147483647, 1, 10, 11, 20], np.int32)).tolist()
+    [-1, 0, 4, 5, 9]
+    """
+    ranked = rank_of_token != UNRANKED
+    n_ranked = max(1, int(rank_of_token.max(initial=1, where=ranked)))
+    return np.where(ranked, (rank_of_token.astype(np.int64) - 1) * TENTHS // n_ranked, NO_TENTH)
+
+
+def percent(share: float, decimals: int = 1) -> str:
+    """Write a share for people: 12.3 %; a dash where there is none."""
+    return "–" if math.isnan(share) else f"{100 * share:.{decimals}f} %"
+
+
+def summary_rows(tally: MaskTally) -> list[list[str]]:
+    """Return the table of figures: a row each, its name first, then one value a way."""
+    spans = tally.span_lengths.sum(axis=1)
+    positions, of_kmers = tally.position_share(), tally.kmer_share()
+    often_positions = tally.seen_at_position >= LEAST_SEEN
+    often_kmers = tally.seen_of_kmer >= LEAST_SEEN
+    medians, longest = tally.span_quantile(0.5), tally.span_quantile(1.0)
+    sequences = max(1, tally.sequences)
+    rows: list[tuple[str, list[str]]] = [
+        ("tokens masked", [percent(share) for share in tally.masked_share()]),
+        ("bases hidden", [percent(n / max(1, tally.bases)) for n in tally.hidden_bases]),
+        ("unmasked sequences", [percent(n / sequences) for n in tally.untouched_sequences]),
+        ("spans a sequence", [f"{n / sequences:.1f}" for n in spans]),
+        ("span length, mean", ["–" if math.isnan(mean) else f"{mean:.1f}" for mean in tally.span_mean()]),
+        ("span length, median", [str(length) for length in medians]),
+        ("span length, longest", [str(length) for length in longest]),
+        ("positions mostly masked", _numbers(positions[:, often_positions] > 0.5)),
+        ("positions never masked", _numbers(positions[:, often_positions] == 0)),
+        ("k-mers mostly masked", _numbers(of_kmers[:, often_kmers] > 0.5)),
+        ("k-mers never masked", _numbers(of_kmers[:, often_kmers] == 0)),
+    ]
+    return [[name, *values] for name, values in rows]
+
+
+def extreme_rows(tally: MaskTally) -> list[list[str]]:
+    """Return the k-mers that each way masks most and least: a row for each place, one cell a way."""
+    names, share = kmers(tally.k), tally.kmer_share()
+    rows = []
+    for most, word in ((True, "most"), (False, "least")):
+        columns = [
+            [f"{names[code]} {percent(share[way, code], 0)}" for code in codes.tolist()]
+            for way, codes in enumerate(
+                tally.extreme_kmers(way, EXTREMES, most=most) for way in range(len(share))
+            )
+        ]
+        for place in range(max(map(len, columns))):
+            rows.append([word if place == 0 else "", *(column[place] for column in columns)])
+    return rows
+
+
+def as_object(sample: MaskSample, tally: MaskTally, shown: list[Excerpt], n_groups: int) -> dict[str, Any]:
+    """Return all figures as JSON types; a share of nothing is null.
+
+    `kmers` holds, in the order of token ids, every k-mer, its rank (null if it has none) and its number of
+    occurrences; `kmer_masked` of a way how many of those are masked, `position_share` the share of
+    sequences masked at each position, `rank_share` the masked share of equal groups of k-mers, best first,
+    `span_lengths` the number of spans of each length from 1 token on.
+    """
+    positions, groups = tally.position_share(), tally.rank_share(sample.rank_of_token, n_groups)
+    masked_share, mean, overlap = tally.masked_share(), tally.span_mean(), tally.overlap()
+    medians, longest = tally.span_quantile(0.5), tally.span_quantile(1.0)
+    ranks = sample.rank_of_token[FIRST_KMER:]
+    ways = [
+        {
+            "name": way.name,
+            "strategy": way.strategy_name,
+            "rank_by": way.rank_by if way.uses_ranks else None,
+            "masked_share": float(masked_share[number]),
+            "hidden_bases_share": int(tally.hidden_bases[number]) / max(1, tally.bases),
+            "untouched_share": int(tally.untouched_sequences[number]) / max(1, tally.sequences),
+            "span_mean": _or_none(mean[number]),
+            "span_median": medians[number],
+            "span_longest": longest[number],
+            "span_lengths": tally.span_lengths[number, 1 : longest[number] + 1].tolist(),
+            "overlap": {
+                other.name: _or_none(overlap[number, column]) for column, other in enumerate(sample.ways)
+            },
+            "position_share": [_or_none(share) for share in positions[number]],
+            "rank_share": [_or_none(share) for share in groups[number]],
+            "kmer_masked": tally.masked_of_kmer[number].tolist(),
+        }
+        for number, way in enumerate(sample.ways)
+    ]
+    return {
+        "k": tally.k,
+        "mask_rate": sample.mask_rate,
+        "seed": sample.seed,
+        "sequences": tally.sequences,
+        "tokens": tally.tokens,
+        "ways": ways,
+        "kmers": {
+            "kmer": kmers(tally.k),
+            "rank": [None if rank == UNRANKED else rank for rank in ranks.tolist()],
+            "count": tally.seen_of_kmer.tolist(),
+        },
+        "shown": [
+            {
+                "contig": one.place.contig,
+                "start": one.place.start,
+                "end": one.place.end,
+                "first": one.first,
+                "bases": one.bases,
+                "masked": {
+                    way.name: (np.flatnonzero(masked) + one.first).tolist()
+                    for way, masked in zip(sample.ways, one.masks, strict=True)
+                },
+            }
+            for one in shown
+        ],
+    }
+
+
+def _numbers(found: NDArray[np.bool_]) -> list[str]:
+    return [f"{n:,}" for n in found.sum(axis=1)]
+
+
+def _or_none(number: float) -> float | None:
+    return None if math.isnan(number) else round(float(number), 6)

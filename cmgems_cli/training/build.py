@@ -1,0 +1,114 @@
+"""From paths to a run that is ready: every input opened, checked against the others, and loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.genome.corpus import Corpus
+from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS, vocabulary_size
+from cmgems_cli.masking import WITHOUT_RANKS, Strategy
+from cmgems_cli.modeling.encoder import packs_sequences
+from cmgems_cli.modeling.folder import digest_of_model_folder, load_masked_lm
+from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
+from cmgems_cli.modeling.presets import PRESETS
+from cmgems_cli.pmi.ranking import UNRANKED, read_ranking
+from cmgems_cli.training.pretrain_batches import StepMaker
+from cmgems_cli.training.pretrain_options import PretrainingOptions
+from cmgems_cli.training.pretrain_run import PretrainingRun
+from cmgems_cli.training.processes import Processes, resolve_precision
+
+
+def open_run(
+    corpus_folder: Path,
+    pmi_folder: Path | None,
+    out: Path,
+    options: PretrainingOptions,
+    processes: Processes,
+) -> PretrainingRun:
+    """Open everything a pretraining run needs.
+
+    Parameters
+    ----------
+    corpus_folder : Path
+        From `prepare-genome`.
+    pmi_folder : Path or None
+        From `build-pmi`. Strategies without ranks do without; they still use one for the fixed
+        validation masks, so that their perplexities compare with the other strategies'.
+    out : Path
+        The run's folder.
+    options : PretrainingOptions
+        From `pretraining_options`.
+    processes : Processes
+
+    Raises
+    ------
+    UsageError, InputError
+        If options contradict each other, or an input is missing, damaged or does not fit the others.
+    """
+    precision = resolve_precision(options.precision, processes.device)
+    corpus = Corpus.open(corpus_folder)
+    _check_corpus(corpus, corpus_folder, options)
+    inputs = {"corpus": corpus.manifest.digest}
+    rank_of_token = np.full(vocabulary_size(corpus.k), UNRANKED, np.int32)
+    validation_strategy = Strategy.RANDOM
+    if pmi_folder is not None:
+        ranking = read_ranking(pmi_folder)
+        if ranking.k != corpus.k:
+            raise InputError(
+                f"{pmi_folder} ranks {ranking.k}-mers, {corpus_folder} was cut for {corpus.k}-mers;"
+                " make both with one --k"
+            )
+        inputs["pmi"] = ranking.manifest.digest
+        rank_of_token = ranking.rank_of_token
+        validation_strategy = Strategy.GENEMASK
+    elif options.strategy not in WITHOUT_RANKS:
+        raise UsageError(
+            f"--strategy {options.strategy} masks by k-mer ranks; give --pmi or run `cmgems build-pmi` first"
+        )
+    init = options.init if options.init in (None, "random") else Path(options.init)
+    model, _ = load_masked_lm(options.model, k=corpus.k, init=init, seed=options.seed)
+    longest = int(corpus.windows["n_tokens"].max()) + SPECIAL_POSITIONS
+    positions = model.config.max_position_embeddings
+    if longest > positions:
+        raise InputError(
+            f"{corpus_folder} holds sequences of {longest} positions, the model has {positions};"
+            f" run `cmgems prepare-genome` with --max-tokens {positions - SPECIAL_POSITIONS}"
+        )
+    for name, source in (("model", options.model), ("init", options.init)):
+        if source is not None and source not in PRESETS and source != "random":
+            inputs[name] = digest_of_model_folder(Path(source))
+    maker = StepMaker(
+        corpus,
+        rank_of_token,
+        options.mask_rate,
+        options.rank_by,
+        options.global_batch,
+        options.max_batch_tokens,
+        options.seed,
+        processes,
+        packs_sequences(processes.device, precision),
+    )
+    return PretrainingRun(
+        corpus,
+        maker,
+        MaskedPositionsLM(model),
+        options,
+        inputs=inputs,
+        validation_strategy=validation_strategy,
+        out=out,
+        processes=processes,
+        precision=precision,
+    )
+
+
+def _check_corpus(corpus: Corpus, folder: Path, options: PretrainingOptions) -> None:
+    for found, kind in ((corpus.n_train, "training"), (corpus.n_valid, "validation")):
+        if not found:
+            raise InputError(
+                f"{folder} has no {kind} sequences; make a corpus of more sequence, or with another --valid-share"
+            )
+    if options.eval_sequences < 1 or options.global_batch < 1:
+        raise UsageError("--eval-sequences and --global-batch need at least 1 sequence")

@@ -1,0 +1,199 @@
+"""What one fine-tuning step trains on: rows of labelled sequences, as padded micro-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cmgems_cli.modeling.classifier import NO_LABEL
+from cmgems_cli.modeling.encoder import Packing
+from cmgems_cli.training.batching import cut, on_device, pack, pad, share
+from cmgems_cli.training.processes import Processes
+from cmgems_cli.training.sequence_order import training_order
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Encoded sequences and their classes.
+
+    Attributes
+    ----------
+    token_ids : int32, shape (n_tokens,)
+        All sequences, concatenated, without special tokens.
+    offsets : int64, shape (n_rows + 1,)
+        Where each sequence starts.
+    labels : int64, shape (n_rows,)
+        Classes, from 0 on.
+    """
+
+    token_ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Return the positions each row takes, [CLS] and [SEP] included."""
+        return np.diff(self.offsets) + 2
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """What one forward pass of a classifier takes.
+
+    Attributes
+    ----------
+    input_ids : int64 tensor, shape (rows, longest)
+    attention_mask : int64 tensor of the same shape, Packing or None
+        As in `MicroBatch`.
+    labels : int64 tensor, shape (rows,)
+        Classes; all `NO_LABEL` in the batch of a process that has no share of a step.
+    rows : int64 array, shape (rows,)
+        Which rows of the data these are.
+    index : int
+        Which micro-batch of the step this is, over all processes.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor | Packing | None
+    labels: torch.Tensor
+    rows: NDArray[np.int64]
+    index: int
+
+    def to(self, device: torch.device) -> LabelledBatch:
+        """Return the batch on `device`."""
+        return on_device(self, device)
+
+
+def lay_out(
+    data: Labelled,
+    rows: NDArray[np.int64],
+    parts: Sequence[NDArray[np.int64]],
+    processes: Processes,
+    *,
+    packed: bool = False,
+) -> list[LabelledBatch]:
+    """Lay this process's share of micro-batches out: part i goes to process i mod world.
+
+    Parameters
+    ----------
+    data : Labelled
+    rows : int64, shape (n,)
+        The rows wanted.
+    parts : list of int64 arrays
+        Indices into `rows`, from `cut`, or from `share` to be packed.
+    processes : Processes
+    packed : bool, default False
+    """
+    batches = []
+    for index in range(processes.rank, len(parts), processes.world):
+        chosen = rows[parts[index]]
+        input_ids, mask = (pack if packed else pad)(data.token_ids, data.offsets, chosen)
+        batches.append(LabelledBatch(input_ids, mask, torch.from_numpy(data.labels[chosen]), chosen, index))
+    return batches
+
+
+@dataclass(frozen=True)
+class LabelledStep:
+    """One step's data.
+
+    Attributes
+    ----------
+    batches : list of LabelledBatch
+        This process's share.
+    n_targets : int
+        Rows of the whole step, over all processes.
+    n_tokens : int
+        Real tokens of the whole step, [CLS] and [SEP] included, padding not.
+    epoch : int
+        From 1 on.
+    """
+
+    batches: list[LabelledBatch]
+    n_targets: int
+    n_tokens: int
+    epoch: int
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSteps:
+    """Makes any step of a run, in any order.
+
+    The rows of every epoch are a keyed permutation of all; an epoch's last step takes what is left.
+
+    Attributes
+    ----------
+    data : Labelled
+    global_batch : int
+        Rows a step.
+    max_batch_tokens : int
+        Bound on a micro-batch, padding included.
+    seed : int
+    processes : Processes
+    fixed_cut : bool
+        Cut micro-batches whatever the number of processes. Needed where the model draws dropout, which
+        is a function of the micro-batch: with it some processes may have nothing to do, without it the
+        draws would depend on their number.
+    packed : bool
+        Pack micro-batches instead of padding them (`encoder.packs_sequences`).
+    """
+
+    data: Labelled
+    global_batch: int
+    max_batch_tokens: int
+    seed: int
+    processes: Processes
+    fixed_cut: bool
+    packed: bool = False
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one pass over the data."""
+        return -(-len(self.data) // self.global_batch)
+
+    def rows_of(self, step: int) -> NDArray[np.int64]:
+        """Return the rows step `step` (from 1) trains on: int64, at most `global_batch`."""
+        epoch, place = divmod(step - 1, self.steps_per_epoch)
+        done = place * self.global_batch
+        count = min(self.global_batch, len(self.data) - done)
+        rows, _ = training_order(epoch * len(self.data) + done, count, len(self.data), self.seed)
+        return np.asarray(rows)
+
+    def make(self, step: int) -> LabelledStep:
+        """Make step `step` (from 1)."""
+        rows = self.rows_of(step)
+        parts = self._parts(rows)
+        batches = lay_out(self.data, rows, parts, self.processes, packed=self.packed)
+        if not batches:
+            batches = [self._nothing(rows[parts[0][:1]], self.processes.rank)]
+        epoch = (step - 1) // self.steps_per_epoch + 1
+        return LabelledStep(batches, len(rows), int(self.data.lengths()[rows].sum()), epoch)
+
+    @property
+    def idle_processes(self) -> int:
+        """How many processes have no share of the first step."""
+        return max(0, self.processes.world - len(self._parts(self.rows_of(1))))
+
+    def _parts(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        shared_by = 1 if self.fixed_cut else min(self.processes.world, len(rows))
+        lengths = self.data.lengths()[rows]
+        return (share if self.packed else cut)(lengths, self.max_batch_tokens, multiple_of=shared_by)
+
+    def _nothing(self, rows: NDArray[np.int64], index: int) -> LabelledBatch:
+        """Return a batch whose loss and gradients are 0, for a process without a share of the step."""
+        input_ids, mask = (pack if self.packed else pad)(self.data.token_ids, self.data.offsets, rows)
+        labels = torch.full((len(rows),), NO_LABEL, dtype=torch.int64)
+        return LabelledBatch(input_ids, mask, labels, rows, index)
+
+
+def evaluation_batches(
+    data: Labelled, max_batch_tokens: int, processes: Processes, *, packed: bool = False
+) -> list[LabelledBatch]:
+    """Return this process's share of all rows as micro-batches, cut whatever the number of processes."""
+    parts = (share if packed else cut)(data.lengths(), max_batch_tokens)
+    return lay_out(data, np.arange(len(data)), parts, processes, packed=packed)

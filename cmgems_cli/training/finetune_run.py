@@ -1,0 +1,354 @@
+"""Fine-tuning: the loop from a model and labelled sequences to a classifier artifact, resumable at any step."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+from transformers import BertForSequenceClassification
+
+from cmgems_cli.artifacts import environment, finish_artifact
+from cmgems_cli.errors import CmgemsError, UsageError
+from cmgems_cli.modeling.card import classifier_card, write_card
+from cmgems_cli.modeling.classifier import SequenceClassifier, save_classifier
+from cmgems_cli.modeling.encoder import packs_sequences
+from cmgems_cli.training.checkpoints import load_more
+from cmgems_cli.training.engine import Engine, Recipe
+from cmgems_cli.training.finetune_batches import (
+    Labelled,
+    LabelledBatch,
+    LabelledStep,
+    LabelledSteps,
+    evaluation_batches,
+)
+from cmgems_cli.training.metrics_log import METRICS
+from cmgems_cli.training.processes import Processes
+from cmgems_cli.training.run import Observer, Run, device_name
+
+PREDICTIONS = "predictions.csv"
+BEST = "best"
+
+# torch's and transformers' defaults, with which GUE's recipe was published: AdamW is all that it says
+# (method, section 7).
+BETAS, EPS, CLIP_NORM = (0.9, 0.999), 1e-8, 1.0
+
+# ours: an evaluation after which no checkpoint is written costs nothing, and so much work is soon repeated.
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+
+# Decimals of a probability in predictions.csv.
+DECIMALS = 6
+
+Score = Callable[[NDArray[np.int64], NDArray[np.int64]], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class FinetuningRecipe:
+    """How a classifier is trained, every default filled in.
+
+    Attributes
+    ----------
+    steps, warmup_steps : int
+        Optimizer steps, and those of the linear warm-up among them.
+    learning_rate, weight_decay : float
+    global_batch : int
+        Rows a step, over all processes.
+    eval_every : int or None, steps
+        How often the dev split is evaluated, and once more at the end; None: never.
+    keeps : str
+        Which model is tested: best (least dev loss, the earliest of equals) or last.
+    max_batch_tokens : int, tokens
+        Bound on one micro-batch, padding included.
+    seed : int
+        Order of rows and dropout follow from it.
+    """
+
+    steps: int
+    warmup_steps: int
+    learning_rate: float
+    weight_decay: float
+    global_batch: int
+    eval_every: int | None
+    keeps: Literal["best", "last"]
+    max_batch_tokens: int
+    seed: int
+
+    def recipe(self) -> Recipe:
+        """Return how the optimizer is to update the weights."""
+        return Recipe(
+            self.learning_rate, self.steps, self.warmup_steps, BETAS, EPS, self.weight_decay, CLIP_NORM
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a classifier is trained for.
+
+    Attributes
+    ----------
+    train, test : Labelled
+    dev : Labelled or None
+        Needed where the recipe evaluates.
+    label_names : tuple of str
+        The classes by number.
+    k : int, bases
+        Of the encoding.
+    score : callable
+        `score(labels, predictions)` judges the test split; both int64, shape (n_test,). What it returns
+        goes to the artifact's stats.
+    notes : tuple of str
+        What a reader of the scores should know about the data; to the stats too.
+    """
+
+    train: Labelled
+    dev: Labelled | None
+    test: Labelled
+    label_names: tuple[str, ...]
+    k: int
+    score: Score
+    notes: tuple[str, ...] = ()
+
+
+def _forward(module: torch.nn.Module, batch: LabelledBatch) -> torch.Tensor:
+    loss: torch.Tensor = module(batch.input_ids, batch.attention_mask, batch.labels)
+    return loss
+
+
+def _logits(module: torch.nn.Module, batch: LabelledBatch) -> torch.Tensor:
+    assert isinstance(module, SequenceClassifier)
+    return module.logits(batch.input_ids, batch.attention_mask)
+
+
+class FinetuningRun(Run[LabelledStep]):
+    """One run, checked and loaded, ready to be planned or trained.
+
+    Parameters
+    ----------
+    model : BertForSequenceClassification
+        As many classes as the task.
+    task : Task
+    recipe : FinetuningRecipe
+    params, inputs : dict
+        For the manifest; with them stands and falls what may be resumed.
+    out : Path
+    processes : Processes
+    precision : str
+        fp32 or bf16, resolved.
+    write_scores : callable, optional
+        `write_scores(out, stats)` writes what is to be left of the run in place of the classifier, and
+        returns the files' names: the artifact is then one of scores.
+    """
+
+    def __init__(
+        self,
+        model: BertForSequenceClassification,
+        task: Task,
+        recipe: FinetuningRecipe,
+        *,
+        params: dict[str, Any],
+        inputs: dict[str, str],
+        out: Path,
+        processes: Processes,
+        precision: str,
+        write_scores: Callable[[Path, dict[str, Any]], list[str]] | None = None,
+    ) -> None:
+        self.task, self.recipe, self.module = task, recipe, SequenceClassifier(model)
+        splits = (task.train, task.dev, task.test)
+        longest = max(int(split.lengths().max()) for split in splits if split is not None)
+        if longest > recipe.max_batch_tokens:
+            raise UsageError(
+                f"--max-batch-tokens {recipe.max_batch_tokens} is below the longest sequence ({longest} tokens)"
+            )
+        engine = Engine(
+            self.module,
+            _forward,
+            recipe.recipe(),
+            processes=processes,
+            precision=precision,
+            seed=recipe.seed,
+        )
+        kind = "scores" if write_scores else "classifier"
+        super().__init__(engine, kind=kind, params=params, inputs=inputs, out=out)
+        self._write_scores = write_scores
+        self.maker = LabelledSteps(
+            task.train,
+            recipe.global_batch,
+            recipe.max_batch_tokens,
+            recipe.seed,
+            processes,
+            fixed_cut=engine.draws_dropout,
+            packed=packs_sequences(processes.device, precision),
+        )
+        self._dev: list[LabelledBatch] | None = None
+        self.best: tuple[int, float] | None = None
+        self._best_weights: dict[str, torch.Tensor] = {}
+        self._saved_at = time.monotonic()
+
+    def seconds_a_step(self) -> float:
+        """Time the second step. It changes the weights: for plans only."""
+        made = [self.maker.make(step) for step in (1, min(2, self.recipe.steps))]
+        return [self.timed_step(1, step.batches, step.n_targets) for step in made][-1]
+
+    # ------------------------------------------------------------------ training
+
+    def make_step(self, step: int) -> LabelledStep:
+        """Return the rows of a step as micro-batches."""
+        return self.maker.make(step)
+
+    def describe(self, step: int, made: LabelledStep) -> dict[str, Any]:
+        """Return the epoch the step belongs to."""
+        return {"epoch": made.epoch}
+
+    def evaluates_after(self, step: int) -> bool:
+        """Tell whether the dev split is due: at the end too, whatever the interval."""
+        every = self.recipe.eval_every
+        return every is not None and (step % every == 0 or step == self.recipe.steps)
+
+    def evaluate(self, step: int, observer: Observer) -> dict[str, float]:
+        """Measure the loss on dev and keep the weights if it is the least so far."""
+        dev = self.task.dev
+        assert dev is not None
+        if self._dev is None:
+            self._dev = self._batches(dev)
+        logits = self._gathered(self._dev, len(dev))
+        labels = torch.from_numpy(dev.labels)
+        # Rank 0's value decides, on every process.
+        loss = self.processes.from_first(float(functional.cross_entropy(logits.double(), labels)))
+        self._check_finite(logits, f"the dev split after step {step}")
+        if self.recipe.keeps == "best" and (self.best is None or loss < self.best[1]):
+            self.best = (step, loss)
+            self._best_weights = {
+                name: parameter.detach().clone() for name, parameter in self.module.named_parameters()
+            }
+        accuracy = float((logits.argmax(1) == labels).double().mean())
+        return {"dev_loss": loss, "dev_accuracy": accuracy}
+
+    def saves_after(self, step: int) -> bool:
+        """Tell whether a checkpoint is due: with an evaluation, and not too soon after the last one."""
+        if not self.evaluates_after(step):
+            return False
+        due = float(time.monotonic() - self._saved_at >= SECONDS_BETWEEN_CHECKPOINTS)
+        # Clocks differ: rank 0's decides.
+        if not self.processes.from_first(due):
+            return False
+        self._saved_at = time.monotonic()
+        return True
+
+    def state(self) -> dict[str, Any]:
+        """Return which step was the best so far, and its dev loss."""
+        return {"best": None if self.best is None else {"step": self.best[0], "dev_loss": self.best[1]}}
+
+    def more_tensors(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Return the weights of the best step so far."""
+        return {BEST: self._best_weights} if self.best else {}
+
+    def restore(self, checkpoint: Path, state: dict[str, Any]) -> None:
+        """Take up the best step so far."""
+        if state["best"] is not None:
+            self.best = (int(state["best"]["step"]), float(state["best"]["dev_loss"]))
+            self._best_weights = load_more(checkpoint, BEST)
+
+    # ------------------------------------------------------------------ test
+
+    def finish(self, started: float) -> None:
+        """Test the model that is kept, once, and write the artifact."""
+        if self.recipe.keeps == "best":
+            self.engine.load_state(self.recipe.steps, self._best_weights, {})
+        test = self.task.test
+        batches = self._batches(test)
+        logits = self._gathered(batches, len(test))
+        self._check_finite(logits, "the test split")
+        if not self.processes.first:
+            return
+        predicted = logits.argmax(1).numpy()
+        write_predictions(self.out / PREDICTIONS, self.task.label_names, test.labels, logits)
+        stats = self._stats(predicted)
+        if self._write_scores:
+            files = self._write_scores(self.out, stats)
+        else:
+            names = self.task.label_names
+            files = save_classifier(self.out, self.module.bert_classifier, self.task.k, names)
+            params = {"k": self.task.k, **asdict(self.recipe), **self.params}
+            files.append(write_card(self.out, classifier_card(params, self.inputs, stats, names)))
+        finish_artifact(
+            self.out,
+            self.kind,
+            params=self.params,
+            inputs=self.inputs,
+            stats=stats,
+            files=[*files, METRICS, PREDICTIONS],
+            environment=environment(
+                started,
+                device=device_name(self.processes.device),
+                processes=self.processes.world,
+                precision=self.precision,
+                threads=torch.get_num_threads(),
+            ),
+        )
+
+    def _stats(self, predicted: NDArray[np.int64]) -> dict[str, Any]:
+        task = self.task
+        return {
+            "steps": self.recipe.steps,
+            "parameters": self.parameters,
+            "best_step": self.best[0] if self.best else None,
+            "best_dev_loss": self.best[1] if self.best else None,
+            **task.score(task.test.labels, predicted),
+            "n_train": len(task.train),
+            "n_dev": len(task.dev) if task.dev is not None else 0,
+            "n_test": len(task.test),
+            "notes": list(task.notes),
+        }
+
+    def _batches(self, data: Labelled) -> list[LabelledBatch]:
+        limit = self.recipe.max_batch_tokens
+        return evaluation_batches(data, limit, self.processes, packed=self.maker.packed)
+
+    def _check_finite(self, logits: torch.Tensor, where: str) -> None:
+        if not bool(torch.isfinite(logits).all()):
+            raise CmgemsError(
+                f"the model diverged: not all its outputs on {where} are finite; lower --lr (now"
+                f" {self.recipe.learning_rate:g}) and start again with --no-resume"
+            )
+
+    def _gathered(self, batches: Sequence[LabelledBatch], n_rows: int) -> torch.Tensor:
+        """Return the logits of all rows in their order, on the CPU of every process.
+
+        float32, shape (n_rows, n_labels). Each row is one process's and 0 on the others: the sum is exact.
+        """
+        logits = torch.zeros((n_rows, len(self.task.label_names)), device=self.processes.device)
+        for batch, found in zip(batches, self.engine.outputs(_logits, batches), strict=True):
+            logits[torch.from_numpy(batch.rows).to(logits.device)] = found
+        return self.processes.sum(logits).cpu()
+
+
+def write_predictions(
+    path: Path, label_names: Sequence[str], labels: NDArray[np.int64], logits: torch.Tensor
+) -> None:
+    """Write a CSV of what was predicted: `row,label,predicted` and `p_LABEL` for each class.
+
+    Parameters
+    ----------
+    path : Path
+    label_names : sequence of str
+        The classes by number.
+    labels : int64, shape (n_rows,)
+        The right classes.
+    logits : float32, shape (n_rows, n_labels)
+        Rows count from 0; probabilities are written with `DECIMALS` decimals.
+    """
+    probabilities = logits.double().softmax(1).numpy()
+    predicted = logits.argmax(1).numpy()
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["row", "label", "predicted", *(f"p_{name}" for name in label_names)])
+        for row, (label, found) in enumerate(zip(labels.tolist(), predicted.tolist(), strict=True)):
+            shares = (f"{share:.{DECIMALS}f}" for share in probabilities[row].tolist())
+            writer.writerow([row, label_names[label], label_names[found], *shares])

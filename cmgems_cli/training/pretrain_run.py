@@ -1,0 +1,232 @@
+"""Pretraining: the loop from a corpus to a model artifact, resumable at any step."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cmgems_cli.artifacts import environment, finish_artifact
+from cmgems_cli.genome.corpus import Corpus
+from cmgems_cli.masking import Strategy
+from cmgems_cli.masking.curriculum import Curriculum, is_unlearnt, parse_threshold
+from cmgems_cli.modeling.card import masked_lm_card, write_card
+from cmgems_cli.modeling.folder import save_model
+from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
+from cmgems_cli.modeling.presets import PRESETS
+from cmgems_cli.training.batching import MicroBatch, n_real_tokens
+from cmgems_cli.training.engine import Engine
+from cmgems_cli.training.metrics_log import METRICS
+from cmgems_cli.training.pretrain_batches import Step, StepMaker
+from cmgems_cli.training.pretrain_options import PretrainingOptions
+from cmgems_cli.training.processes import Processes
+from cmgems_cli.training.run import Observer, Run, device_name
+from cmgems_cli.training.validation import (
+    perplexity,
+    unigram_perplexity,
+    validation_sample,
+)
+
+# What `validation_masks` are made with, whatever the run's own rate is: values of all runs compare.
+VALIDATION_MASK_RATE = 0.15
+
+
+def _forward(module: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
+    loss: torch.Tensor = module(batch.input_ids, batch.attention_mask, batch.masked_index, batch.labels)
+    return loss
+
+
+class PretrainingRun(Run[Step]):
+    """One run, checked and loaded, ready to be planned, timed or trained.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    maker : StepMaker
+    module : MaskedPositionsLM
+    options : PretrainingOptions
+    inputs : dict, name -> digest
+        For the manifest.
+    validation_strategy : Strategy
+        What the fixed validation masks are made by: genemask, or random for a run without ranks.
+    out : Path
+    processes : Processes
+    precision : str
+        fp32 or bf16, resolved.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        maker: StepMaker,
+        module: MaskedPositionsLM,
+        options: PretrainingOptions,
+        *,
+        inputs: dict[str, str],
+        validation_strategy: Strategy,
+        out: Path,
+        processes: Processes,
+        precision: str,
+    ) -> None:
+        self.corpus, self.maker, self.options, self.module = corpus, maker, options, module
+        params = {
+            **{
+                name: value
+                for name, value in asdict(options).items()
+                if name not in {"save_every", "precision", "compile"}
+            },
+            "k": corpus.k,
+            # A folder is named by its digest among the inputs: no path enters an artifact's digest.
+            "model": _without_path(options.model),
+            "init": _without_path(options.init),
+            # Named only where it decides something: runs that differ in nothing else are the same run.
+            "switch_threshold": options.switch_threshold if options.strategy == "cm-gems" else None,
+            "validation_masks": validation_strategy.name.lower(),
+        }
+        module.compiling = options.compile
+        engine = Engine(
+            module, _forward, options.recipe(), processes=processes, precision=precision, seed=options.seed
+        )
+        super().__init__(engine, kind="model", params=params, inputs=inputs, out=out)
+        self.curriculum = Curriculum(
+            options.strategy,
+            steps=options.steps,
+            seed=options.seed,
+            k=corpus.k,
+            threshold=parse_threshold(options.switch_threshold),
+        )
+        self.perplexities: tuple[float, float] | None = None
+        self.sample = validation_sample(corpus, options.eval_sequences, options.seed)
+        self.validation = maker.sample_fixed(self.sample, validation_strategy, VALIDATION_MASK_RATE)
+        self.unigram = unigram_perplexity(corpus, self.validation, options.seed)
+
+    # ------------------------------------------------------------------ planning
+
+    def probe(self, seconds: float = 5.0) -> dict[str, float]:
+        """Time a few micro-batches of the first step and measure memory. Changes the weights: plan only.
+
+        Returns
+        -------
+        dict
+            `tokens_per_s` (real tokens, this process), `memory_bytes` (peak, this process) and
+            `padding_share` of the step.
+        """
+        made = self.maker.training_step(1, self.curriculum)
+        self._timed_step(1, made.batches[:1])
+        one = self._timed_step(1, made.batches[:1])
+        count = max(1, min(len(made.batches), int(seconds / max(one, 1e-6))))
+        # Evenly spaced, since the batches are sorted by length.
+        chosen = made.batches[:: max(1, len(made.batches) // count)][:count]
+        elapsed = self._timed_step(2, chosen)
+        real = sum(n_real_tokens(batch.attention_mask, batch.input_ids) for batch in chosen)
+        laid_out = sum(batch.input_ids.numel() for batch in made.batches)
+        tokens = sum(n_real_tokens(batch.attention_mask, batch.input_ids) for batch in made.batches)
+        return {
+            "tokens_per_s": real / elapsed,
+            "memory_bytes": float(_peak_memory(self.processes.device)),
+            "padding_share": 1.0 - tokens / laid_out,
+        }
+
+    def _timed_step(self, step: int, batches: list[MicroBatch]) -> float:
+        return self.timed_step(step, batches, sum(len(batch.labels) for batch in batches))
+
+    # ------------------------------------------------------------------ training
+
+    def make_step(self, step: int) -> Step:
+        """Return what step `step` trains on, masked as the curriculum now has it."""
+        return self.maker.training_step(step, self.curriculum)
+
+    def describe(self, step: int, made: Step) -> dict[str, Any]:
+        """Return the realised masking rate and the strategy."""
+        return {"masked_fraction": made.masked_fraction, "strategy": self.curriculum.name(step)}
+
+    def evaluates_after(self, step: int) -> bool:
+        """Tell whether perplexity is due: at the end too."""
+        return step % self.options.eval_every == 0 or step == self.options.steps
+
+    def saves_after(self, step: int) -> bool:
+        """Tell whether a checkpoint is due."""
+        return step % self.options.save_every == 0
+
+    def state(self) -> dict[str, Any]:
+        """Return the curriculum's state."""
+        return {"curriculum": self.curriculum.to_dict()}
+
+    def restore(self, checkpoint: Path, state: dict[str, Any]) -> None:
+        """Take the curriculum up where it was."""
+        self.curriculum = Curriculum.from_dict(state["curriculum"])
+
+    def evaluate(self, step: int, observer: Observer) -> dict[str, float]:
+        """Measure perplexity after `step` and let the curriculum decide; return the values to log."""
+        fixed = perplexity(self.engine, self.validation)
+        active = fixed
+        if not self._active_masks_are_the_fixed_ones(step):
+            active = perplexity(self.engine, self.maker.sample_under(self.sample, step, self.curriculum))
+        # The last evaluation may come early, a few steps after the one before: no interval to judge by.
+        if step % self.options.eval_every == 0:
+            before = self.curriculum.last_evaluation
+            # Every process measures the same sums; rank 0's value decides, so that rounding never splits them.
+            if self.curriculum.observe(step, self.processes.from_first(fixed)) and before is not None:
+                observer.switched(step, before[1], fixed)
+                if is_unlearnt(fixed, self.unigram):
+                    observer.warned(
+                        f"the switch to global came at perplexity {fixed:,.0f}, still at the unigram baseline"
+                        f" ({self.unigram:,.0f}): nothing of context has been learnt yet. Train longer, evaluate"
+                        " further apart (--eval-every) or lower --switch-threshold"
+                    )
+        self.perplexities = (fixed, active)
+        return {"valid_perplexity": fixed, "valid_perplexity_active": active}
+
+    def _active_masks_are_the_fixed_ones(self, step: int) -> bool:
+        return (
+            self.curriculum.name(step) == self.params["validation_masks"]
+            and self.options.mask_rate == VALIDATION_MASK_RATE
+            and self.options.rank_by == "content"
+        )
+
+    def finish(self, started: float) -> None:
+        """Write the model's files and its manifest."""
+        if not self.processes.first:
+            return
+        stats = {
+            "steps": self.options.steps,
+            "parameters": self.parameters,
+            "switched_at_step": self.curriculum.switched_at_step,
+            "unigram_perplexity": self.unigram,
+            "sequences": self.options.steps * self.options.global_batch,
+        }
+        files = save_model(self.out, self.module.bert_lm, self.corpus.k)
+        corpus = self.corpus.manifest.stats
+        card = masked_lm_card(self.params, self.inputs, stats, corpus, self.perplexities)
+        finish_artifact(
+            self.out,
+            "model",
+            params=self.params,
+            inputs=self.inputs,
+            stats=stats,
+            files=[*files, write_card(self.out, card), METRICS],
+            environment=environment(
+                started,
+                device=device_name(self.processes.device),
+                processes=self.processes.world,
+                precision=self.precision,
+                compiled=self.options.compile,
+                threads=torch.get_num_threads(),
+            ),
+        )
+
+
+def _without_path(source: str | None) -> str | None:
+    return source if source is None or source == "random" or source in PRESETS else "folder"
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB

@@ -1,0 +1,253 @@
+import time
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cmgems_cli.datasets.splits import read_splits, read_table, read_task
+from cmgems_cli.datasets.tasks import GUE, row_notes
+from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.genome.vocabulary import UNK, tokens
+
+
+def written(path: Path, rows: list[tuple[str, object]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("sequence,label\n" + "".join(f"{sequence},{label}\n" for sequence, label in rows))
+    return path
+
+
+def slow_token_ids(sequence: str, k: int) -> list[int]:
+    ids = {token: number for number, token in enumerate(tokens(k))}
+    return [ids.get(sequence[i : i + k].upper(), UNK) for i in range(len(sequence) - k + 1)]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.text("ACGTacgtNU", max_size=30), st.sampled_from("0123")), min_size=1),
+    st.sampled_from([3, 6]),
+    st.integers(8, 20),
+)
+def test_tables_counts_and_tokens_are_those_of_a_slow_reading(tmp_path, rows, k, max_tokens):
+    # One row that is known to every k, or the table would be refused.
+    rows = [*rows, ("ACGTACGT", "0")]
+    table = read_table(written(tmp_path / "t.csv", rows), k=k, max_tokens=max_tokens, truncate=True)
+    cut = [sequence.upper()[: max_tokens + k - 1] for sequence, _ in rows]
+    ids = [slow_token_ids(sequence, k) for sequence in cut]
+    assert [sequence.decode() for sequence in table.sequences()] == cut
+    assert [table.label_names[label] for label in table.labels] == [label for _, label in rows]
+    assert list(table.label_names) == sorted({label for _, label in rows})
+    token_ids, offsets = table.encode(k)
+    assert [token_ids[a:b].tolist() for a, b in pairwise(offsets)] == ids
+    counts = table.counts
+    assert counts.rows == len(table) == len(rows)
+    assert dict(zip(table.label_names, counts.rows_of_label, strict=True)) == Counter(
+        label for _, label in rows
+    )
+    assert counts.duplicate_rows == len(cut) - len(set(cut))
+    assert counts.short_rows == sum(len(sequence) < k for sequence in cut)
+    assert counts.rows_with_other_letters == sum(bool(set(sequence) - set("ACGT")) for sequence in cut)
+    assert counts.unknown_rows == sum(bool(row) and set(row) == {UNK} for row in ids)
+    assert counts.truncated_rows == sum(len(sequence) > max_tokens + k - 1 for sequence, _ in rows)
+
+
+def test_types_and_offsets_of_a_table(tmp_path):
+    table = read_table(written(tmp_path / "t.csv", [("acgtac", 1), ("AC", 0), ("ACGTACG", 1)]))
+    assert (table.bases.dtype, table.offsets.dtype, table.labels.dtype) == (np.uint8, np.int64, np.int64)
+    assert table.bases.tobytes() == b"ACGTACACACGTACG"
+    assert table.offsets.tolist() == [0, 6, 8, 15]
+    token_ids, offsets = table.encode(6)
+    assert (token_ids.dtype, offsets.tolist()) == (np.int32, [0, 1, 1, 3])
+
+
+def test_take_keeps_rows_in_the_order_asked_for(tmp_path):
+    table = read_table(written(tmp_path / "t.csv", [("ACGTAC", "b"), ("AC", "a"), ("ACGTACG", "b")]))
+    taken = table.take(np.array([2, 1]))
+    assert taken.sequences() == [b"ACGTACG", b"AC"]
+    assert taken.labels.tolist() == [1, 0]
+    assert taken.label_names == ("a", "b")
+    assert len(table.take(np.array([], dtype=np.int64))) == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["1", "0"], ("0", "1")),
+        (["10", "9", "0"], ("0", "9", "10")),
+        (["promoter", "other"], ("other", "promoter")),
+        (["1", "1.0"], ("1", "1.0")),
+        (["02", "1"], ("02", "1")),
+        (["-1", "1"], ("-1", "1")),
+    ],
+)
+def test_labels_are_numbered_in_their_order(tmp_path, labels, names):
+    table = read_table(written(tmp_path / "t.csv", [("ACGTAC", label) for label in labels]))
+    assert table.label_names == names
+    assert [names[label] for label in table.labels] == labels
+
+
+def test_sequences_beyond_the_limit_are_refused_or_cut_with_a_count(tmp_path):
+    longest = "ACGTT" * 103
+    path = written(tmp_path / "t.csv", [(longest, 0), (longest + "A", 1), (longest + "ACG", 1)])
+    with pytest.raises(
+        InputError, match=r"2 of 3 sequences are longer than 510 tokens, the longest 513.*--truncate"
+    ):
+        read_table(path)
+    table = read_table(path, truncate=True)
+    assert np.diff(table.encode(6)[1]).tolist() == [510, 510, 510]
+    assert table.counts.truncated_rows == 2
+    assert "sequences cut to the longest input: 2" in table.counts.notes()
+    # One limit in tokens is another in bases under another k.
+    assert read_table(path, k=8, max_tokens=511).counts.truncated_rows == 0
+
+
+def test_input_that_would_be_all_unk_is_refused(tmp_path):
+    path = written(tmp_path / "t.csv", [("ACGTANACGT", 0), ("MKVLAT", 1), ("ACGTN", 1)])
+    with pytest.raises(
+        InputError, match=r"none of its 3 sequences has 6 letters A, C, G, T in a row.*\[UNK\]"
+    ):
+        read_table(path)
+    assert read_table(path, k=5).counts.unknown_rows == 2
+
+
+def test_a_k_no_vocabulary_has_is_refused(tmp_path):
+    with pytest.raises(UsageError):
+        read_table(written(tmp_path / "t.csv", [("ACGTAC", 0)]), k=9)
+
+
+def test_what_is_odd_is_said_and_what_is_not_is_not(tmp_path):
+    plain = read_table(written(tmp_path / "plain.csv", [("ACGTACGT", 0), ("ACGTACGG", 1)]))
+    assert (plain.counts.notes(), plain.counts.format_notes()) == ([], [])
+    path = tmp_path / "odd.csv"
+    path.write_bytes(
+        b"\xef\xbb\xbfSequence,Label,id\r\nacgtacgt,0,1\r\n\r\nACGTACGT,1,2\r\nACGNACGT,1,3\r\nA,1,4\r\n"
+    )
+    counts = read_table(path).counts
+    assert counts.notes() == [
+        "rows that repeat an earlier sequence: 1",
+        "sequences with more than one label: 1",
+        "rows shorter than one token: 1",
+        "rows with letters other than A, C, G, T: 1",
+        "rows of nothing but [UNK]: 1",
+    ]
+    assert counts.format_notes() == [
+        "rows with lower-case letters: 1",
+        "blank lines skipped: 1",
+        "lines that end in CRLF: 6",
+        "starts with a byte order mark",
+        "columns not used: id",
+    ]
+
+
+ROWS = [("ACGTACGA", "no"), ("ACGTACGC", "yes"), ("ACGTACGG", "no")]
+
+
+def task_folder(folder: Path, **splits: list[tuple[str, object]]) -> Path:
+    for split, rows in ({"train": ROWS, "dev": ROWS[:1], "test": [("TTTTTTTT", "yes")]} | splits).items():
+        written(folder / f"{split}.csv", rows)
+    return folder
+
+
+def test_splits_share_the_labels_of_train_and_overlaps_are_counted(tmp_path):
+    dev = [("acgtacgc", "yes"), ("ACGTACGC", "yes"), ("ACGTACGG", "no")]
+    splits = read_task(task_folder(tmp_path, dev=dev))
+    assert splits.label_names == ("no", "yes")
+    assert splits.rows == {"train": 3, "dev": 3, "test": 1}
+    assert splits.tables["test"].labels.tolist() == [1]
+    assert splits.shared == {("train", "dev"): 2, ("train", "test"): 0, ("dev", "test"): 0}
+    assert splits.notes() == [
+        "dev rows that repeat an earlier sequence: 1",
+        "sequences in both train and dev: 2",
+    ]
+
+
+def test_a_label_unseen_in_train_names_itself_and_its_split(tmp_path):
+    dev = [("ACGTACGA", "maybe"), ("ACGTACGC", "no"), ("ACGTACGT", "maybe")]
+    with pytest.raises(
+        InputError, match=r"the dev split has the label 'maybe', unseen in train \(no, yes\), in 2 of 3"
+    ):
+        read_task(task_folder(tmp_path, dev=dev))
+
+
+def test_a_classifiers_labels_can_be_given(tmp_path):
+    splits = read_task(task_folder(tmp_path), splits=["test"], label_names=["yes", "no"])
+    assert splits.tables["test"].labels.tolist() == [0]
+    with pytest.raises(InputError, match=r"the test split has the label 'yes', unseen in train \(no\)"):
+        read_task(tmp_path, splits=["test"], label_names=["no"])
+
+
+def test_one_label_is_nothing_to_learn(tmp_path):
+    with pytest.raises(InputError, match="has the label 'no' in every row"):
+        read_task(task_folder(tmp_path, train=ROWS[:1]))
+
+
+def test_a_missing_split_is_named(tmp_path):
+    (task_folder(tmp_path) / "dev.csv").unlink()
+    with pytest.raises(InputError, match=r"has no dev.csv \(it has test.csv, train.csv\)"):
+        read_task(tmp_path)
+    with pytest.raises(InputError, match="is not a folder"):
+        read_task(tmp_path / "none")
+
+
+def test_limits_and_k_reach_every_split(tmp_path):
+    folder = task_folder(tmp_path, test=[("ACGTACGTACGT", "no")])
+    with pytest.raises(
+        InputError, match=r"test.csv: 1 of 1 sequences are longer than 6 tokens, the longest 7"
+    ):
+        read_task(folder, max_tokens=6)
+    assert (
+        "test sequences cut to the longest input: 1" in read_task(folder, max_tokens=6, truncate=True).notes()
+    )
+    assert len(read_task(folder, k=3).tables["test"].encode(3)[0]) == 10
+
+
+@pytest.mark.parametrize("name", ["tf/0", "mouse/0", "prom/prom_core_all"])
+def test_published_rows_of_the_real_files(gue_data, name):
+    splits = read_task(gue_data / name, max_tokens=GUE[name].recipe.sequence_tokens)
+    assert splits.rows == GUE[name].rows
+    assert row_notes(splits.rows, GUE[name].rows) == []
+    assert len(splits.label_names) == GUE[name].classes
+
+
+def test_what_is_odd_in_real_files(gue_data):
+    splits = read_task(gue_data / "prom/prom_core_all")
+    # Counted apart from this code, with collections.Counter over csv rows.
+    train = splits.tables["train"].counts
+    assert (train.duplicate_rows, train.contradictory_sequences, train.rows_of_label) == (
+        148,
+        40,
+        (23705, 23651),
+    )
+    assert splits.shared == {("train", "dev"): 54, ("train", "test"): 42, ("dev", "test"): 8}
+    plain = read_task(gue_data / "mouse/0").tables["train"].counts
+    assert plain == replace(
+        plain, duplicate_rows=0, short_rows=0, rows_with_other_letters=0, lower_case_rows=0, crlf_lines=0
+    )
+
+
+def test_a_task_without_train_is_refused(gue_data):
+    assert read_task(gue_data / "EMP/H3", splits=["dev", "test"]).rows == {"dev": 1497, "test": 1497}
+    with pytest.raises(InputError, match=r"has no train.csv"):
+        read_task(gue_data / "EMP/H3")
+
+
+def test_a_large_task_is_read_and_encoded_within_a_second(gue_data):
+    read_task(gue_data / "mouse/0").tables["dev"].encode()
+    started = time.process_time()
+    for table in read_task(gue_data / "prom/prom_core_all").tables.values():
+        table.encode()
+    # Processor time, 0.15 s where nothing else runs: a busy machine shares its caches too.
+    assert time.process_time() - started < 1.0
+
+
+def test_real_few_shot_files_in_either_quoting(fewshot_data):
+    folder = fewshot_data / "Splice-40"
+    splits = read_splits({"train": folder / "10" / "train_splice40_10.tsv", "test": folder / "test.tsv"})
+    assert splits.rows == {"train": 300, "test": 3000}
+    assert splits.tables["train"].counts.rows_of_label == (100, 100, 100)
+    assert all(table.counts.kmer_rows == len(table) for table in splits.tables.values())
+    assert {len(sequence) for table in splits.tables.values() for sequence in table.sequences()} == {40}

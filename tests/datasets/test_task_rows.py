@@ -1,0 +1,249 @@
+"""Paths to runs: which task and recipe a path means, what is read and drawn, what is refused."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from cmgems_cli.artifacts import read_manifest
+from cmgems_cli.bench.build import Finetuner, Settings
+from cmgems_cli.cli import app
+from cmgems_cli.datasets.task_rows import OWN_DATA, FoundTask, changed, find_task, read_task_data
+from cmgems_cli.datasets.tasks import FEW_SHOTS, MANY_SHOTS, gue_task
+from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.training.finetune_run import FinetuningRun
+from cmgems_cli.training.processes import start_processes
+
+SIZES = {"train": 24, "dev": 8, "test": 10}
+
+
+def table(path: Path, count: int, seed: int, *, bases: int = 30, separator: str = ",") -> None:
+    """Write `count` random sequences, every second of class 1."""
+    draw = random.Random(seed)
+    lines = [f"sequence{separator}label"]
+    lines += [f"{''.join(draw.choices('ACGT', k=bases))}{separator}{row % 2}" for row in range(count)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def gue(tmp_path: Path) -> Path:
+    """A folder as GUE's mouse/0, with a few rows."""
+    folder = tmp_path / "GUE" / "mouse" / "0"
+    for seed, (split, count) in enumerate(SIZES.items()):
+        table(folder / f"{split}.csv", count, seed)
+    return folder
+
+
+@pytest.fixture
+def fewshot(tmp_path: Path) -> Path:
+    """A few-shot file as Splice-40's for 10 shots: a pool of 12 rows a class, its test one folder up."""
+    train = tmp_path / "fewshot" / "Splice-40" / "10" / "train_splice40_10.tsv"
+    table(train, 24, 1, separator="\t")
+    table(train.parents[1] / "test.tsv", 6, 2, separator="\t")
+    return train
+
+
+def opened(
+    path: Path, shots: int | None = None, model: str = "tiny", seed: int = 42, **settings: object
+) -> FinetuningRun:
+    chosen = Settings(**{"precision": "fp32", **settings})  # type: ignore[arg-type]
+    return Finetuner(model, chosen, start_processes("cpu")).open(find_task(path, shots), path / "out", seed)
+
+
+# --- what a path means
+
+
+def test_a_gue_folder_is_its_task(gue: Path) -> None:
+    found = find_task(gue)
+    assert found.known is gue_task("mouse/0")
+    assert (found.name, found.label, found.shots, found.few_shot) == ("mouse/0", "mouse-0", None, False)
+    assert {split: path.name for split, path in found.files.items()} == {
+        "train": "train.csv",
+        "dev": "dev.csv",
+        "test": "test.csv",
+    }
+
+
+def test_a_few_shot_file_is_its_dataset_and_its_folder_the_shots(fewshot: Path) -> None:
+    found = find_task(fewshot)
+    assert (found.name, found.label, found.shots, found.few_shot) == ("splice-40", "splice-40-10", 10, True)
+    assert find_task(fewshot, 5).label == "splice-40-5"
+
+
+def test_data_of_no_known_task_go_by_their_names(tmp_path: Path) -> None:
+    for split in SIZES:
+        table(tmp_path / "enhancers" / f"{split}.csv", 4, 1)
+    found = find_task(tmp_path / "enhancers")
+    assert (found.known, found.name) == (None, "enhancers")
+    drawn = find_task(tmp_path / "enhancers", 2)
+    assert (drawn.label, set(drawn.files)) == ("enhancers-2", {"pool", "test"})
+    alone = find_task(tmp_path / "enhancers" / "train.csv")
+    assert (alone.known, alone.name, alone.shots) == (None, "train", None)
+
+
+def test_a_path_to_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere does not exist; needed a folder .*`cmgems fetch gue`"):
+        find_task(tmp_path / "nowhere")
+    table(tmp_path / "train.csv", 4, 1)
+    with pytest.raises(InputError, match=r"no dev\.csv"):
+        find_task(tmp_path)
+
+
+# --- recipes
+
+
+def test_a_known_task_is_trained_as_published(gue: Path) -> None:
+    run = opened(gue)
+    recipe = run.recipe
+    assert (recipe.learning_rate, recipe.weight_decay, recipe.global_batch) == (3e-5, 0.01, 32)
+    assert (recipe.warmup_steps, recipe.eval_every, recipe.keeps) == (30, 200, "best")
+    assert recipe.steps == 5  # 24 rows are one step an epoch
+    assert run.params["bench"] == "gue"
+    assert run.params["task"] == "mouse/0"
+
+
+@pytest.mark.parametrize(("shots", "rate", "epochs"), [(10, 4e-4, 20), (12, 4e-4, 20)])
+def test_few_shot_runs_keep_the_last_model(fewshot: Path, shots: int, rate: float, epochs: int) -> None:
+    run = opened(fewshot, shots)
+    recipe = run.recipe
+    steps = epochs * -(-2 * shots // 5)
+    assert (recipe.steps, recipe.warmup_steps) == (steps, steps // 10)
+    assert (recipe.learning_rate, recipe.global_batch) == (rate, 5)
+    assert (recipe.eval_every, recipe.keeps) == (None, "last")
+    assert run.module.bert_classifier.dropout.p == 0.1
+    assert run.task.dev is None
+
+
+def test_the_few_shot_recipe_goes_by_the_number_of_shots(tmp_path: Path) -> None:
+    paths = {"pool": tmp_path / "train.csv", "test": tmp_path / "test.csv"}
+    for path in paths.values():
+        table(path, 240, 1)
+    found = FoundTask(paths, None, None, "own")
+    recipes = {
+        shots: read_task_data(replace(found, shots=shots), k=6, positions=512).rows(42).recipe
+        for shots in (100, 101, None)
+    }
+    # All 240 rows are 120 a class.
+    assert recipes == {100: FEW_SHOTS, 101: MANY_SHOTS, None: MANY_SHOTS}
+
+
+def test_options_replace_the_published_values() -> None:
+    recipe = changed(OWN_DATA, epochs=2, learning_rate=1e-4, eval_every=7)
+    assert (recipe.epochs, recipe.learning_rate, recipe.eval_every) == (2, 1e-4, 7)
+    assert changed(OWN_DATA) == OWN_DATA
+    with pytest.raises(UsageError, match="--eval-every: a few-shot run has no dev split"):
+        changed(FEW_SHOTS, eval_every=5)
+
+
+def test_a_warm_up_as_long_as_the_run_is_refused_where_it_was_asked_for(gue: Path) -> None:
+    with pytest.raises(UsageError, match="--warmup-steps 5 leaves nothing of 5 steps"):
+        opened(gue, warmup_steps=5)
+
+
+# --- rows
+
+
+def test_shots_are_drawn_by_the_seed_in_equal_numbers(fewshot: Path) -> None:
+    draws = [opened(fewshot, 10, seed=seed).task.train for seed in (1, 1, 2)]
+    assert all(np.bincount(train.labels).tolist() == [10, 10] for train in draws)
+    assert np.array_equal(draws[0].token_ids, draws[1].token_ids)
+    assert not np.array_equal(draws[0].token_ids, draws[2].token_ids)
+
+
+def test_notes_tell_of_row_counts_repeats_overlap_and_pools(gue: Path, fewshot: Path) -> None:
+    lines = (gue / "train.csv").read_text().splitlines()
+    (gue / "dev.csv").write_text("\n".join([*lines[:9], lines[1]]) + "\n")
+    notes = opened(gue).task.notes
+    assert "train has 24 rows, published are 6,478" in notes
+    assert "dev rows that repeat an earlier sequence: 1" in notes
+    assert "sequences in both train and dev: 8" in notes
+    assert "drawn from a pool of 12, 12 rows of the classes" in opened(fewshot).task.notes
+
+
+def test_too_long_sequences_are_refused_or_cut_with_a_note(gue: Path) -> None:
+    table(gue / "test.csv", 10, 5, bases=200)
+    with pytest.raises(InputError, match="10 of 10 sequences are longer than 108 tokens"):
+        opened(gue)
+    assert max(opened(gue, max_tokens=195).task.test.lengths()) == 197
+    cut = opened(gue, truncate=True).task
+    assert "test sequences cut to the longest input: 10" in cut.notes
+    assert max(cut.test.lengths()) == 110
+
+
+def test_more_tokens_than_the_model_has_positions_are_refused(gue: Path) -> None:
+    with pytest.raises(UsageError, match="--max-tokens 511: the model has 512 positions, 510 without"):
+        opened(gue, max_tokens=511)
+
+
+def test_inputs_are_the_files_and_the_model_folder(gue: Path, tmp_path: Path) -> None:
+    assert set(opened(gue).inputs) == {"train", "dev", "test"}
+    folder = tmp_path / "somewhere"
+    folder.mkdir()
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": 69, **shape}))
+    run = opened(gue, model=str(folder), init="random")
+    assert set(run.inputs) == {"train", "dev", "test", "model"}
+    assert run.params["k"] == 3
+    # No path is among what the digest is taken of.
+    assert str(tmp_path) not in json.dumps([run.params, run.inputs])
+
+
+# --- the command
+
+
+def command(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["finetune", *arguments])
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        ("sequence,label\nNNNNNNNNNN,0\nNNNNNNNNNN,1\n", "every token would be [UNK]"),
+        ("sequence,label\nACGTACGTAC,0\nACGTACGTAC,0\n", "label '0' in every row"),
+        ("sequence,class\nACGTACGTAC,0\n", "no column 'label'"),
+    ],
+)
+def test_bad_data_are_one_line_and_exit_code_3(gue: Path, tmp_path: Path, write: str, words: str) -> None:
+    (gue / "train.csv").write_text(write)
+    code, out, err = command("tiny", str(gue), "--out", str(tmp_path / "out"))
+    assert (code, out) == (3, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert words in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_model_is_exit_code_3(gue: Path) -> None:
+    code, _, err = command("hugebert", str(gue))
+    assert code == 3
+    assert "hugebert does not exist; needed a model's name (dnabert, logo, tiny)" in err
+
+
+def test_a_dry_run_plans_and_writes_nothing(gue: Path, tmp_path: Path) -> None:
+    options = ["--dry-run", "--json", "--precision", "fp32", "--out", str(tmp_path / "out")]
+    code, out, err = command("tiny", str(gue), *options)
+    assert code == 0, err
+    plan = json.loads(out)["plan"]
+    assert (plan["n_train"], plan["n_dev"], plan["n_test"], plan["steps"]) == (24, 8, 10, 5)
+    assert "within the recipe's warm-up of 30" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_writes_a_classifier_into_the_workspace(
+    gue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CMGEMS_WORKSPACE", str(tmp_path / "ws"))
+    code, out, err = command("tiny", str(gue), "--max-steps", "2", "--precision", "fp32", "--quiet")
+    assert code == 0, err
+    manifest = read_manifest(tmp_path / "ws" / "finetuned" / "tiny-mouse-0", "classifier", verify=True)
+    accuracy = f"{manifest.stats['accuracy']:.3f}"
+    for words in ("test MCC × 100", "test accuracy", accuracy, "24, 8, 10", "published are 6,478"):
+        assert words in out, words
+    code, out, _ = command("tiny", str(gue), "--max-steps", "2", "--json")
+    assert (code, out) == (4, "")

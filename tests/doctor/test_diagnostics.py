@@ -1,0 +1,181 @@
+"""doctor: what it advises on machines of every kind, and what it measures on this one."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertForMaskedLM
+from typer.testing import CliRunner
+
+from cmgems_cli.cli import app
+from cmgems_cli.doctor import diagnostics as examination
+from cmgems_cli.doctor.diagnostics import (
+    Findings,
+    Probe,
+    Room,
+    advice,
+    attention_of,
+    faults,
+    measure,
+    rooms,
+)
+from cmgems_cli.genome.bundled import bundled_fasta
+from cmgems_cli.genome.preparation import prepare_genome
+from cmgems_cli.modeling.presets import bert_config
+from cmgems_cli.system_info import Device, Version
+from cmgems_cli.training.processes import start_processes
+
+GB = 10**9
+CPU = Device("cpu", "Abacus", 16 * GB, 12 * GB, bf16=True)
+CARD = Device("cuda:0", "NVIDIA A", 80 * GB, 79 * GB, bf16=True)
+PROBE = Probe("logo", "cpu", "bf16", "fused", 5_000_000, 8_192, 10_000.0, 1 * GB)
+FINE = Findings(
+    versions=[Version("python", "3.11.7", ">=3.11"), Version("torch", "2.13.0", ">=2.6")],
+    devices=[CPU],
+    cores=8.0,
+    threads=8,
+    busy_cores=0.1,
+    probe=PROBE,
+    rooms=[Room("a corpus", examination.DISK, 2 * GB, 50 * GB)],
+    may_write=True,
+    nvidia_driver=False,
+    torch_cuda=None,
+    offline=None,
+)
+
+
+def test_a_machine_that_has_all_needs_no_advice() -> None:
+    assert faults(FINE) == []
+    assert advice(FINE) == []
+    assert advice(replace(FINE, devices=[CPU, CARD], nvidia_driver=True, torch_cuda="13.0")) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"versions": [Version("torch", "2.5", ">=2.6")]}, "torch 2.5 is installed, needed >=2.6: pip install 't"),
+        ({"versions": [Version("numba", None, ">=0.61")]}, "no numba is installed"),
+        ({"versions": [Version("python", "3.10.1", ">=3.11")]}, "install Python >=3.11"),
+        ({"may_write": False}, "may not be written: set CMGEMS_WORKSPACE"),
+        ({"rooms": [Room("a corpus", examination.DISK, 3 * GB, GB)]}, "takes 3.0 GB, 1.0 GB are free: set CMGEMS_W"),
+        ({"rooms": [Room("pretrain", "memory of cuda:0", 3 * GB, GB)]}, "lower --max-batch-tokens"),
+    ],
+)  # fmt: skip
+def test_faults_name_their_remedy(changed: dict[str, object], words: str) -> None:
+    (found,) = faults(replace(FINE, **changed))  # type: ignore[arg-type]
+    assert words in found
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"nvidia_driver": True}, "torch was built without CUDA"),
+        ({"nvidia_driver": True, "torch_cuda": "13.0"}, "torch sees no card: look at CUDA_VISIBLE_DEVICES"),
+        ({"devices": [CPU, CARD, replace(CARD, name="cuda:1")]}, "torchrun --nproc-per-node 2"),
+        ({"devices": [replace(CPU, bf16=False)]}, "Abacus has no bf16"),
+        ({"devices": [CPU, replace(CARD, bf16=False)]}, "NVIDIA A has no bf16"),
+        ({"threads": 1}, "torch uses 1 of 8 cores: unset OMP_NUM_THREADS"),
+        ({"threads": 64}, "set OMP_NUM_THREADS=8"),
+        ({"threads": 3, "cores": 2.5}, "torch starts 3 threads, but only 2.5 cores may be used: set OMP_NUM_THREADS=2"),
+        ({"busy_cores": 5.0}, "kept 5.0 of 8 cores busy"),
+        ({"probe": replace(PROBE, model="dnabert", tokens_per_s=430.0)}, "take 26 days here: --model logo"),
+        ({"probe": replace(PROBE, tokens_per_s=1_000.0)}, "take 11 days here: --steps 1000"),
+        ({"offline": "HF_HUB_OFFLINE=1"}, "HF_HUB_OFFLINE=1: `cmgems fetch` stays off the network"),
+    ],
+)  # fmt: skip
+def test_advice(changed: dict[str, object], words: str) -> None:
+    (found,) = advice(replace(FINE, **changed))  # type: ignore[arg-type]
+    assert words in found
+    assert "\n" not in found
+
+
+def test_a_card_makes_the_cpus_shortcomings_no_matter() -> None:
+    weak = [replace(CPU, bf16=False), CARD]
+    assert advice(replace(FINE, devices=weak, threads=1)) == []
+
+
+def test_room_unknown_is_no_fault() -> None:
+    assert Room("a", "memory", 10**15, None).enough
+
+
+def test_the_recipe_is_the_papers() -> None:
+    # 10,000 steps of 250 sequences: half of 512 tokens, half of 7 to 512.
+    assert examination.RECIPE_TOKENS == 10_000 * 250 * (512 + (7 + 512) / 2) / 2
+    assert replace(PROBE, tokens_per_s=11_865.0).recipe_s / 3600 == pytest.approx(22.6, abs=0.05)
+
+
+def test_what_the_workspace_has_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CMGEMS_WORKSPACE", str(tmp_path))
+    before = rooms(PROBE, CPU, CPU)[0].needed_bytes
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "hg38.fa.gz").touch()
+    after = rooms(PROBE, CPU, CPU)[0].needed_bytes
+    assert before - after == examination.FASTA_BYTES
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "manifest.json").touch()
+    assert after - rooms(PROBE, CPU, CPU)[0].needed_bytes == examination.CORPUS_BYTES
+    on_a_card = rooms(replace(PROBE, device="cuda:0"), CARD, CPU)[-1]
+    assert (on_a_card.where, on_a_card.free_bytes) == ("memory of cuda:0", 79 * GB)
+
+
+def test_the_size_of_a_corpus_is_foreseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = prepare_genome([bundled_fasta()], tmp_path / "corpus")
+    taken = sum(manifest.files[name]["bytes"] for name in ("bases.npy", "windows.npy"))
+    foreseen = examination.CORPUS_BYTES / examination.GENOME_BASES * manifest.stats["bases"]
+    assert foreseen == pytest.approx(taken, rel=0.03)
+
+
+def test_attention_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    assert "dropout" in attention_of("dnabert", cpu, "bf16")
+    assert "fused" in attention_of("logo", cpu, "fp32")
+    card = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    assert "FlashAttention" in attention_of("dnabert", card, "bf16")
+    assert "fused" in attention_of("dnabert", card, "fp32")
+
+
+def test_a_model_is_measured_on_this_machine() -> None:
+    probe = measure("tiny", start_processes("cpu"), 0.2)
+    assert probe.tokens_per_s > 100
+    assert probe.parameters == BertForMaskedLM(bert_config("tiny", 6)).num_parameters()
+    assert probe.memory_bytes > 10**8
+    assert probe.device == "cpu"
+
+
+def test_doctor_tells_people_and_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CMGEMS_WORKSPACE", str(tmp_path / "work"))
+    monkeypatch.setattr(examination, "PROBE_SECONDS", 0.2)
+    result = CliRunner().invoke(app, ["doctor", "--model", "tiny", "--device", "cpu"])
+    assert result.exit_code == 0, result.stderr
+    for words in (
+        "versions",
+        "torch",
+        "devices",
+        "bf16",
+        "tokens a second",
+        "room for the full recipe",
+        "what to change",
+    ):
+        assert words in result.stdout
+    assert not (tmp_path / "work").exists()
+    result = CliRunner().invoke(app, ["doctor", "--model", "tiny", "--json", "--quiet"])
+    value = json.loads(result.stdout)
+    assert result.stderr == ""
+    assert value["versions"]["torch"]["fits"] is True
+    assert value["devices"][0]["name"] == "cpu"
+    assert value["probe"]["hours_10000_steps"] == pytest.approx(10 * value["probe"]["hours_1000_steps"])
+    assert {room["what"] for room in value["room"]} >= {"prepare-genome of GRCh38"}
+    assert isinstance(value["advice"], list)
+
+
+def test_a_device_that_is_not_there_is_one_line() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a card")
+    result = CliRunner().invoke(app, ["doctor", "--device", "cuda"])
+    assert result.exit_code == 2
+    assert "sees no CUDA device" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr

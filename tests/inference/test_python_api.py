@@ -1,0 +1,124 @@
+"""The Python API: what it returns, what it refuses, and the example notebook from top to bottom."""
+
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import cmgems_cli
+from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.genome.vocabulary import MASK
+from cmgems_cli.inference.loading import Model
+from cmgems_cli.pmi.ranking import UNRANKED, Ranking
+from tests.inference.conftest import LABELS, Stock, random_sequence
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "notebook.py"
+
+
+@pytest.fixture(scope="module")
+def judge(classifier: Path) -> Model:
+    return cmgems_cli.load_model(classifier, device="cpu")
+
+
+@pytest.fixture
+def ranking() -> Ranking:
+    """A ranking of 3-mers in the order of their codes."""
+    ranks = np.full(69, UNRANKED, np.int32)
+    ranks[5:] = np.arange(1, 65)
+    nothing = np.zeros(64)
+    return Ranking(3, ranks, nothing.astype(np.int64), nothing, nothing, None)  # type: ignore[arg-type]
+
+
+def test_the_api_is_there_and_loads_nothing_before_it_is_used() -> None:
+    code = "import sys, cmgems_cli; print(dir(cmgems_cli)); sys.exit(bool({'numpy', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for name in cmgems_cli.__all__:
+        assert name in done.stdout
+        assert getattr(cmgems_cli, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        cmgems_cli.nonsense  # noqa: B018
+
+
+def test_predictions_of_lists_mappings_single_sequences_and_files(
+    judge: Model, stock_probabilities: Stock, tmp_path: Path
+) -> None:
+    sequences = [random_sequence(n, n) for n in (30, 12, 25)]
+    found = cmgems_cli.predict(judge, sequences)
+    assert (found.names, found.label_names, len(found)) == (["0", "1", "2"], LABELS, 3)
+    for row, sequence in zip(found.probabilities, sequences, strict=True):
+        np.testing.assert_allclose(row, stock_probabilities(sequence), atol=1e-5)
+    named = cmgems_cli.predict(judge, {"a": sequences[0], "b": "N" * 9})
+    assert (named.names, named.labels) == (["a", "b"], [found.labels[0], None])
+    assert np.isnan(named.probabilities[1]).all()
+    path = tmp_path / "x.csv"
+    path.write_text("sequence\n" + "\n".join(sequences))
+    np.testing.assert_allclose(cmgems_cli.predict(judge, path).probabilities, found.probabilities, atol=1e-6)
+    alone = cmgems_cli.predict(judge, sequences[1])
+    np.testing.assert_allclose(alone.probabilities, found.probabilities[1:2], atol=1e-6)
+    assert list(alone.columns()) == ["name", "start", "end", "label", "p_no", "p_yes", "p_perhaps"]
+
+
+def test_windows(judge: Model) -> None:
+    found = cmgems_cli.predict(judge, {"s": random_sequence(50, 1)}, window=20, stride=15)
+    assert list(zip(found.starts.tolist(), found.ends.tolist(), strict=True)) == [(0, 20), (15, 35), (30, 50)]
+
+
+def test_embeddings(pretrained: Path, stock_states: Callable[[str], list[NDArray[np.float32]]]) -> None:
+    model = cmgems_cli.load_model(pretrained)
+    sequences = [random_sequence(n, n) for n in (30, 12)]
+    states = [stock_states(sequence) for sequence in sequences]
+    np.testing.assert_allclose(
+        cmgems_cli.embed(model, sequences), [layers[-1][1:-1].mean(0) for layers in states], atol=1e-4
+    )
+    tokens = cmgems_cli.embed(model, sequences, pooling="tokens", layers=[-1, 0])
+    for found, layers in zip(tokens, states, strict=True):
+        np.testing.assert_allclose(found, np.stack([layers[-1], layers[0]], 1)[1:-1], atol=1e-4)
+
+
+def test_masks_and_what_the_model_sees_of_them(ranking: Ranking) -> None:
+    sequence = "GGGGGGGGAAAGGGGGGGGG"
+    masked = cmgems_cli.mask([sequence, "AC"], "global", ranking=ranking)
+    assert [len(one) for one in masked] == [18, 0]
+    # The best-ranked 3-mer, AAA at 8, and all that touch it.
+    assert np.flatnonzero(masked[0]).tolist() == [6, 7, 8, 9, 10]
+    seen = cmgems_cli.corrupt([sequence, "AC"], masked, k=3)[0]
+    encoded = cmgems_cli.encode(sequence, 3)[0]
+    assert np.array_equal(seen[~masked[0]], encoded[~masked[0]])
+    assert MASK in seen[masked[0]]
+    drawn, again = (cmgems_cli.mask([sequence * 20] * 3, "random", k=3, seed=1, epoch=2) for _ in range(2))
+    assert not np.array_equal(drawn[0], drawn[1])
+    assert np.array_equal(drawn[1], again[1])
+    assert 0.05 < np.mean(drawn) < 0.3
+
+
+def test_what_cannot_be_is_refused_as_on_the_command_line(
+    judge: Model, pretrained: Path, ranking: Ranking
+) -> None:
+    with pytest.raises(UsageError, match="has no classes to predict"):
+        cmgems_cli.predict(cmgems_cli.load_model(pretrained), "ACGT")
+    with pytest.raises(InputError, match="1 of 1 sequences are longer"):
+        cmgems_cli.predict(judge, "ACGT" * 20)
+    with pytest.raises(InputError, match="so that every token would be"):
+        cmgems_cli.embed(judge, ["NNNN", ""])
+    with pytest.raises(UsageError, match="global masks by k-mer ranks; give a ranking"):
+        cmgems_cli.mask("ACGT", "global")
+    with pytest.raises(UsageError, match="'cm-gems' is none of random, genemask, global, random-mask"):
+        cmgems_cli.mask("ACGT", "cm-gems", ranking=ranking)
+
+
+def test_the_example_notebook_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(os.environ, "NOTEBOOK_FOLDER", str(tmp_path))
+    monkeypatch.setitem(os.environ, "NOTEBOOK_STEPS", "8")
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    out = capsys.readouterr().out
+    assert "('plain', 'repeat')" in out
+    assert "scan:0-60" in out
+    assert "two sequences (2, 64)" in out

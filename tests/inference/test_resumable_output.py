@@ -1,0 +1,222 @@
+"""A run of predict or embed that was stopped goes on, and leaves the bytes of one that was not."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cmgems_cli.cli import app
+from cmgems_cli.errors import Interrupted, OverwriteError
+from cmgems_cli.inference import embedding, prediction
+from cmgems_cli.inference.resumable_output import partial_files
+from tests.inference.conftest import as_standard_input, random_sequence
+
+WINDOWS = ("--window", "10", "--stride", "5", "--max-batch-tokens", "12", "--device", "cpu")
+
+
+@pytest.fixture
+def genome(tmp_path: Path) -> Path:
+    path = tmp_path / "genome.fa"
+    gapped = random_sequence(300, 1) + "N" * 40 + random_sequence(300, 2)
+    path.write_text(f">a\n{gapped}\n>b\n{random_sequence(1500, 3)}\n")
+    return path
+
+
+def run(*arguments: object, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    assert result.exit_code == code, result.stderr
+    return result.stderr
+
+
+class Stop:
+    """Ends a run after some blocks, and counts the blocks of the next."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
+        self.after: int | None = None
+        self.error: BaseException = KeyboardInterrupt()
+        self.blocks = 0
+        whole = getattr(module, name)
+
+        def cut_short(*arguments: Any, **more: Any) -> Iterator[Any]:
+            self.blocks = 0
+            for found in islice(whole(*arguments, **more), self.after):
+                self.blocks += 1
+                yield found
+            if self.after is not None:
+                raise self.error
+
+        monkeypatch.setattr(module, name, cut_short)
+
+
+@pytest.fixture
+def stop(monkeypatch: pytest.MonkeyPatch) -> Stop:
+    return Stop(monkeypatch, prediction, "predict_blocks")
+
+
+def hidden(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "jsonl"])
+def test_predictions_go_on_where_they_stopped(
+    suffix: str, classifier: Path, genome: Path, tmp_path: Path, stop: Stop
+) -> None:
+    whole, out = tmp_path / f"whole.{suffix}", tmp_path / f"out.{suffix}"
+    told = run("predict", classifier, genome, *WINDOWS, "--out", whole)
+    n_blocks = stop.blocks
+    assert n_blocks > 4
+    command = ("predict", classifier, genome, *WINDOWS, "--out", out)
+    for stop.after in (1, 2):
+        assert "the same command goes on" in run(*command, code=130)
+        assert not out.exists()
+        assert hidden(tmp_path) == [f".out.{suffix}.checkpoint.json", f".out.{suffix}.partial"]
+    stop.after = None
+    goes_on = run(*command)
+    assert stop.blocks == n_blocks - 3
+    assert out.read_bytes() == whole.read_bytes()
+    assert hidden(tmp_path) == []
+    # The total and what was left out are those of the whole; the rate is of what was new.
+    rows = next(line for line in told.splitlines() if "windows in" in line).split()[0]
+    assert f"from before {rows}" in goes_on
+    assert ("left out" in told) == ("left out" in goes_on)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "tokens"])
+@pytest.mark.parametrize("suffix", ["npy", "safetensors"])
+def test_embeddings_go_on_where_they_stopped(
+    pooling: str, suffix: str, classifier: Path, genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = Stop(monkeypatch, embedding, "embed_blocks")
+    whole, out = tmp_path / f"whole.{suffix}", tmp_path / f"out.{suffix}"
+    arguments = ("embed", classifier, genome, *WINDOWS, "--pooling", pooling)
+    run(*arguments, "--out", whole)
+    stop.after, stop.error = 3, Interrupted("stopped by SIGTERM", 143)
+    run(*arguments, "--out", out, code=143)
+    stop.after = None
+    run(*arguments, "--out", out)
+    for one, other in ((whole, out), (whole.with_suffix(".names.tsv"), out.with_suffix(".names.tsv"))):
+        assert one.read_bytes() == other.read_bytes()
+    assert hidden(tmp_path) == []
+
+
+def test_half_a_block_written_is_cut_off(classifier: Path, genome: Path, tmp_path: Path, stop: Stop) -> None:
+    whole, out = tmp_path / "whole.tsv", tmp_path / "out.tsv"
+    run("predict", classifier, genome, *WINDOWS, "--out", whole)
+    stop.after = 2
+    run("predict", classifier, genome, *WINDOWS, "--out", out, code=130)
+    with (tmp_path / ".out.tsv.partial").open("ab") as stream:
+        stream.write(b"a\t5\t1")
+    stop.after = None
+    run("predict", classifier, genome, *WINDOWS, "--out", out)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_another_task_is_refused_and_no_resume_starts_again(
+    classifier: Path, genome: Path, tmp_path: Path, stop: Stop
+) -> None:
+    out = tmp_path / "out.tsv"
+    command = ["predict", classifier, genome, *WINDOWS, "--out", out]
+    stop.after = 2
+    run(*command, code=130)
+    stop.after = None
+    other = [*command, "--stride", "4"]
+    assert "was begun with stride = 5, now it is 4" in run(*other, code=2)
+    genome.write_text(genome.read_text().replace("A", "C", 1))
+    assert "input_sha256" in run(*command, code=2)
+    run(*other, "--no-resume")
+    found = out.read_bytes()
+    assert hidden(tmp_path) == []
+    run(*other, "--overwrite")
+    assert out.read_bytes() == found
+
+
+@pytest.mark.parametrize("damage", ["shorter", "gone", "no checkpoint"])
+def test_partial_files_that_lost_something_are_begun_again(
+    damage: str, classifier: Path, genome: Path, tmp_path: Path, stop: Stop
+) -> None:
+    out, aside = tmp_path / "out.tsv", tmp_path / ".out.tsv.partial"
+    command = ("predict", classifier, genome, *WINDOWS, "--out", out)
+    run(*command)
+    whole, n_blocks = out.read_bytes(), stop.blocks
+    out.unlink()
+    stop.after = 2
+    run(*command, code=130)
+    stop.after = None
+    if damage == "shorter":
+        aside.write_bytes(aside.read_bytes()[:-1])
+    elif damage == "gone":
+        aside.unlink()
+    else:
+        (tmp_path / ".out.tsv.checkpoint.json").write_text("{")
+    run(*command)
+    assert stop.blocks == n_blocks
+    assert out.read_bytes() == whole
+
+
+def test_standard_input_does_not_undo_what_a_file_began(
+    classifier: Path, genome: Path, tmp_path: Path, stop: Stop
+) -> None:
+    command = [classifier, *WINDOWS, "--out", tmp_path / "out.tsv"]
+    stop.after = 2
+    run("predict", *command, genome, code=130)
+    begun = hidden(tmp_path)
+    stop.after = None
+    with as_standard_input(genome.read_bytes()):
+        assert "was begun with a file" in run("predict", *command, "-", code=2)
+    assert hidden(tmp_path) == begun
+    with as_standard_input(genome.read_bytes()):
+        run("predict", *command, "-", "--no-resume")
+    assert hidden(tmp_path) == []
+
+
+@pytest.mark.skipif(importlib.util.find_spec("fcntl") is None, reason="needs fcntl's locks")
+def test_two_commands_never_write_one_file(tmp_path: Path) -> None:
+    out = tmp_path / "out.tsv"
+    with partial_files([out], {"of": 1}) as files:
+        files.streams[0].write(b"mine")
+        told = pytest.raises(OverwriteError, match=rf"another command is writing to {out}; wait")
+        with told, partial_files([out], {"of": 1}):
+            pass
+        files.block_done()
+    assert out.read_bytes() == b"mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.tsv"]
+
+
+def test_of_standard_input_nothing_is_left(
+    classifier: Path, genome: Path, tmp_path: Path, stop: Stop
+) -> None:
+    stop.after = 2
+    with as_standard_input(genome.read_bytes()):
+        told = run("predict", classifier, "-", *WINDOWS, "--out", tmp_path / "out.tsv", code=130)
+    assert "nothing half-written was kept" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["genome.fa"]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_was_ended_goes_on(
+    signum: signal.Signals, classifier: Path, tmp_path: Path, stop: Stop
+) -> None:
+    genome, out, whole = tmp_path / "long.fa", tmp_path / "out.tsv", tmp_path / "whole.tsv"
+    genome.write_text(f">long\n{random_sequence(6_000, 5)}\n")
+    command = ["predict", str(classifier), str(genome), *WINDOWS, "--max-batch-tokens", "24", "--out"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cmgems_cli", *command, str(out)], env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    while not (tmp_path / ".out.tsv.checkpoint.json").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signum)
+    assert process.wait() == (143 if signum == signal.SIGTERM else -signum)
+    run(*command, whole)
+    n_blocks = stop.blocks
+    run(*command, out)
+    assert 0 < stop.blocks < n_blocks
+    assert out.read_bytes() == whole.read_bytes()

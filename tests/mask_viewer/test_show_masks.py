@@ -1,0 +1,267 @@
+"""`cmgems show-masks`: the masks of a run, what is printed, the page, and the fault of ranks by position."""
+
+import html.parser
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from cmgems_cli.artifacts import read_manifest
+from cmgems_cli.cli import app
+from cmgems_cli.errors import UsageError
+from cmgems_cli.genome.corpus import Corpus
+from cmgems_cli.genome.intervals import places_of
+from cmgems_cli.genome.scanner import BLANKS
+from cmgems_cli.genome.vocabulary import kmers
+from cmgems_cli.mask_viewer.samples import MaskSample, ways_of
+from cmgems_cli.mask_viewer.summaries import excerpts
+from cmgems_cli.pmi.ranking import read_ranking
+from cmgems_cli.training.sequence_order import training_order
+from tests.mask_viewer.conftest import FASTA
+from tests.masking import reference
+
+
+def run(inputs: tuple[Path, Path], *arguments: str) -> tuple[int, str, str]:
+    corpus, pmi = map(str, inputs)
+    result = CliRunner().invoke(app, ["show-masks", corpus, "--pmi", pmi, *arguments])
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def figures(inputs: tuple[Path, Path]) -> dict:
+    """The JSON object over all ways."""
+    code, out, _ = run(
+        inputs, "--strategies", "random,genemask,global,random-mask", "--rank-by", "both", "--json"
+    )
+    assert code == 0
+    return json.loads(out)
+
+
+def test_ways_of_masking() -> None:
+    ways = ways_of(" global, random,global,random-mask", "both")
+    assert [way.name for way in ways] == ["global", "random", "random-mask", "global (position)"]
+    assert [way.name for way in ways_of("random,genemask", "position")] == ["random", "genemask (position)"]
+    assert [way.uses_ranks for way in ways] == [True, False, False, True]
+    for names, words in [
+        ("cm-gems", "cm-gems is genemask, then global; name those"),
+        ("cm-step", "cm-step is random and global"),
+        ("all", "'all' is none of random, genemask, global, random-mask"),
+        (" , ", "names none"),
+    ]:
+        with pytest.raises(UsageError, match=words):
+            ways_of(names, "content")
+
+
+def test_masks_are_those_of_the_first_sequences_of_a_run(inputs: tuple[Path, Path]) -> None:
+    corpus, ranking = Corpus.open(inputs[0]), read_ranking(inputs[1])
+    ways = ways_of("random,genemask,global,random-mask", "both")
+    sample = MaskSample.of_run(corpus, ranking.rank_of_token, ways, n_sequences=40, mask_rate=0.3, seed=7)
+    indices, _ = training_order(0, 40, corpus.n_train, 7)
+    assert sample.sequence_indices.tolist() == indices.tolist()
+    token_ids, offsets, masks = sample.masked(0, 40)
+    for s, index in enumerate(indices.tolist()):
+        ids = corpus.token_ids(np.array([index]))[0].tolist()
+        assert token_ids[offsets[s] : offsets[s + 1]].tolist() == ids
+        for way, masked in zip(ways, masks, strict=True):
+            wanted = reference.mask(
+                ids,
+                way.strategy,
+                ranking.rank_of_token,
+                k=6,
+                mask_rate=0.3,
+                rank_by=way.rank_by,
+                seed=7,
+                epoch=0,
+                index=index,
+                span_limit=14,
+            )
+            assert set(np.flatnonzero(masked[offsets[s] : offsets[s + 1]]).tolist()) == wanted
+
+
+def test_a_sample_is_no_more_than_the_training_sequences(inputs: tuple[Path, Path]) -> None:
+    corpus, ranking = Corpus.open(inputs[0]), read_ranking(inputs[1])
+    sample = MaskSample.of_run(corpus, ranking.rank_of_token, ways_of("random", "content"), n_sequences=10**9)
+    assert sorted(sample.sequence_indices.tolist()) == list(range(corpus.n_train))
+
+
+def test_places_and_bases_are_those_of_the_fasta_file(inputs: tuple[Path, Path]) -> None:
+    import gzip
+
+    header, *lines = gzip.decompress(FASTA.read_bytes()).splitlines()
+    letters = b"".join(lines).translate(None, BLANKS).decode().upper()
+    corpus, ranking = Corpus.open(inputs[0]), read_ranking(inputs[1])
+    sample = MaskSample.of_run(corpus, ranking.rank_of_token, ways_of("global", "content"), n_sequences=30)
+    names = kmers(6)
+    for place, one in zip(places_of(corpus, sample.sequence_indices), excerpts(sample, 30, 25), strict=True):
+        assert place == one.place
+        assert place.contig == header[1:].split()[0].decode()
+        assert place.end - place.start == one.n_tokens + 5
+        whole = letters[place.start : place.end]
+        assert one.bases == whole[one.first : one.first + 25][: one.n_tokens]
+        ranks = [
+            ranking.rank_of_token[5 + names.index(whole[p : p + 6])]
+            for p in range(one.first, one.first + len(one.bases))
+        ]
+        wanted = [-1 if rank == 2**31 - 1 else (rank - 1) * 10 // ranking.n_ranked for rank in ranks]
+        assert one.tenths.tolist() == wanted
+
+
+def test_the_fault_of_ranks_by_position_shows(figures: dict) -> None:
+    ways = {way["name"]: way for way in figures["ways"]}
+    profile = {name: np.array(way["position_share"]) for name, way in ways.items()}
+    # The same few positions in nearly every sequence, whatever is there …
+    assert profile["global (position)"].max() > 0.5
+    assert (profile["global (position)"] == 0).sum() > 20
+    # … against masks that follow the content.
+    assert profile["global"].max() < 0.4
+    assert profile["global"].min() > 0.02
+    # The best-ranked k-mers are what global is after; by position it does not see them.
+    assert ways["global"]["rank_share"][0] > 2 * ways["global"]["masked_share"]
+    assert ways["global (position)"]["rank_share"][0] < 1.5 * ways["global (position)"]["masked_share"]
+
+
+def test_figures_of_the_json_object_agree_with_each_other(figures: dict) -> None:
+    assert figures["k"] == 6
+    assert [way["name"] for way in figures["ways"]] == [
+        "random",
+        "genemask",
+        "global",
+        "random-mask",
+        "genemask (position)",
+        "global (position)",
+    ]
+    assert sum(figures["kmers"]["count"]) == figures["tokens"]
+    for way in figures["ways"]:
+        masked = sum(way["kmer_masked"])
+        assert way["masked_share"] == pytest.approx(masked / figures["tokens"])
+        lengths = range(1, len(way["span_lengths"]) + 1)
+        assert sum(n * length for n, length in zip(way["span_lengths"], lengths, strict=True)) == masked
+        assert way["span_longest"] == lengths[-1]
+        assert way["overlap"][way["name"]] == 1
+        assert len(way["rank_share"]) == 100
+    assert figures["ways"][0]["rank_by"] is None
+    assert len(figures["shown"]) == 3
+    one = figures["shown"][0]
+    stretch = range(one["first"], one["first"] + len(one["bases"]))
+    assert all(position in stretch for way in one["masked"].values() for position in way)
+
+
+def test_what_is_printed_fits_80_columns_and_shows_masks_as_letters(inputs: tuple[Path, Path]) -> None:
+    code, out, err = run(inputs, "--rank-by", "both", "--show", "2", "--sequences", "300")
+    assert code == 0
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "\x1b" not in out
+    at = next(i for i, line in enumerate(lines) if line.startswith("bases"))
+    bases = lines[at].split()[1]
+    assert re.fullmatch("[0-9-]+", lines[at + 1].split()[1])
+    for line in lines[at + 2 : at + 7]:
+        letters = line[len(line) - len(bases) :]
+        assert re.fullmatch("[ACGT·]+", letters)
+        assert all(letter in ("·", base) for letter, base in zip(letters, bases, strict=True))
+    for words in (
+        "tokens masked",
+        "bases hidden",
+        "positions mostly masked",
+        "share masked along the sequence",
+    ):
+        assert words in out
+    assert "300 sequences masked in 5 ways" in err
+
+
+def test_colour_is_for_terminals(inputs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[" in run(inputs, "--show", "1", "--sequences", "10")[1]
+
+
+def test_without_ranks_no_ranking_is_needed(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    arguments = ["show-masks", str(inputs[0]), "--sequences", "50", "--strategies"]
+    env = {"CMGEMS_WORKSPACE": str(tmp_path)}
+    found = CliRunner().invoke(app, [*arguments, "random"], env=env)
+    assert found.exit_code == 0
+    assert "tenth" not in found.stdout
+    assert "NPMI" not in found.stdout
+    refused = CliRunner().invoke(app, [*arguments, "global"], env=env)
+    assert refused.exit_code == 3
+    assert "needed a pmi artifact" in refused.stderr
+
+
+class Reader(html.parser.HTMLParser):
+    """Checks that tags close in order, and keeps what could lead elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.leads: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.leads += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+        if tag not in ("meta", "line"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_leads_nowhere(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    page = tmp_path / "pages" / "masks.html"
+    code, _, err = run(inputs, "--rank-by", "both", "--sequences", "200", "--html", str(page))
+    assert code == 0
+    assert f"page written to {page}" in err
+    text = page.read_text(encoding="utf-8")
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == []
+    assert reader.leads == []
+    assert not reader.tags & {"script", "link", "img", "iframe"}
+    assert "url(" not in text
+    assert text.count("<polyline") == 10
+    assert text.count("<h3>") == 3
+    assert "nan" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+    assert list(page.parent.iterdir()) == [page]
+
+
+def test_a_page_is_not_replaced_unasked(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    page = tmp_path / "masks.html"
+    page.write_text("mine")
+    code, out, err = run(inputs, "--html", str(page))
+    assert (code, out) == (4, "")
+    assert "add --overwrite" in err
+    assert page.read_text() == "mine"
+    assert run(inputs, "--html", str(tmp_path))[0] == 4
+    assert run(inputs, "--html", str(page), "--overwrite", "--sequences", "20")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--strategies", "cm-gems"], 2, "cm-gems is genemask, then global"),
+        (["--rank-by", "name"], 2, "'name' is not one of"),
+        (["--pmi", "nowhere"], 3, "nowhere does not exist; needed a pmi artifact"),
+    ],
+)
+def test_mistakes_are_one_line(
+    inputs: tuple[Path, Path], arguments: list[str], code: int, words: str
+) -> None:
+    found, out, err = run(inputs, *arguments)
+    assert (found, out) == (code, "")
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_a_ranking_of_another_k_is_refused(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    from cmgems_cli.pmi.stage import build_pmi
+
+    build_pmi(Corpus.open(inputs[0]), tmp_path / "pmi", k=5, min_count=20)
+    assert read_manifest(tmp_path / "pmi").params["k"] == 5
+    code, _, err = run((inputs[0], tmp_path / "pmi"))
+    assert code == 3
+    assert "ranks 5-mers" in err

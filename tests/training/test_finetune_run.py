@@ -1,0 +1,431 @@
+"""Whole fine-tuning runs of a small model: what they write, choose and repeat, and how they resume."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch.nn import functional
+from transformers import AutoModelForSequenceClassification
+
+from cmgems_cli.artifacts import read_manifest
+from cmgems_cli.errors import CmgemsError, OverwriteError, UsageError
+from cmgems_cli.genome.vocabulary import CLS, PAD, SEP
+from cmgems_cli.modeling.classifier import load_classifier, new_classifier
+from cmgems_cli.training import finetune_run as finetuning
+from cmgems_cli.training.engine import parameter_groups
+from cmgems_cli.training.finetune_batches import Labelled, LabelledSteps, evaluation_batches
+from cmgems_cli.training.finetune_run import FinetuningRecipe, FinetuningRun, Task, write_predictions
+from cmgems_cli.training.metrics_log import read_metrics
+from cmgems_cli.training.processes import Processes, start_processes
+from cmgems_cli.training.run import Observer
+
+MakeRun = Callable[..., FinetuningRun]
+
+LABELS = ("no", "yes")
+RECIPE = FinetuningRecipe(
+    steps=12,
+    warmup_steps=2,
+    learning_rate=2e-3,
+    weight_decay=0.01,
+    global_batch=8,
+    eval_every=3,
+    keeps="best",
+    max_batch_tokens=64,
+    seed=7,
+)
+
+
+def rows(count: int, seed: int) -> Labelled:
+    """Sequences of 0 to 14 tokens of 3-mers; in those of class 1 one token stands often."""
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, 2, count)
+    lengths = draw.integers(0, 15, count)
+    lengths[0] = 0  # a row shorter than one k-mer
+    offsets = np.append(0, np.cumsum(lengths)).astype(np.int64)
+    token_ids = draw.integers(5, 69, int(offsets[-1])).astype(np.int32)
+    marked = np.repeat(labels, lengths) & (draw.random(len(token_ids)) < 0.4)
+    return Labelled(np.where(marked, np.int32(7), token_ids), offsets, labels.astype(np.int64))
+
+
+def share_right(labels: NDArray[np.int64], predictions: NDArray[np.int64]) -> Mapping[str, Any]:
+    return {"accuracy": float((labels == predictions).mean())}
+
+
+TRAIN, DEV, TEST = rows(43, 1), rows(30, 2), rows(30, 3)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The configuration of an 8-wide, 2-layer BERT for 3-mers; its weights are drawn anew by each run."""
+    folder = tmp_path_factory.mktemp("small")
+    shape = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    plain = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "bert", "vocab_size": 69, **shape, **plain, "max_position_embeddings": 20})
+    )
+    return folder
+
+
+@pytest.fixture
+def make_run(small: Path, tmp_path: Path) -> MakeRun:
+    """Return a function that opens a short run; keywords change its recipe, dropout, dev split or score."""
+
+    def make(
+        out: str = "classifier",
+        *,
+        dropout: float | None = None,
+        dev: Labelled | None = DEV,
+        processes: Processes | None = None,
+        **changed: Any,
+    ) -> FinetuningRun:
+        recipe = replace(RECIPE, **changed)
+        model, k = new_classifier(small, 2, init="random", dropout=dropout, seed=recipe.seed)
+        task = Task(TRAIN, dev, TEST, LABELS, k, share_right, ("made up",))
+        return FinetuningRun(
+            model,
+            task,
+            recipe,
+            params={"learning_rate": recipe.learning_rate, "seed": recipe.seed, "dropout": dropout},
+            inputs={"train": "0" * 64},
+            out=tmp_path / out,
+            processes=processes or start_processes("cpu"),
+            precision="fp32",
+        )
+
+    return make
+
+
+class StopAfter(Observer):
+    """Ends the run as an interrupt would, after some steps."""
+
+    def __init__(self, steps: int, number: int = signal.SIGINT) -> None:
+        self.steps, self.number = steps, number
+
+    def stepped(self, record: dict[str, Any], n_tokens: int) -> None:
+        if record["step"] == self.steps:
+            os.kill(os.getpid(), self.number)
+
+
+def train(run: FinetuningRun, **options: Any) -> Path:
+    run.train(**{"resume": True, "overwrite": False, **options})
+    return run.out
+
+
+def same_files(one: Path, two: Path) -> None:
+    for name in ("model.safetensors", "metrics.jsonl", "predictions.csv", "config.json"):
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    assert read_manifest(one).digest == read_manifest(two).digest
+
+
+# --- what a run leaves
+
+
+def test_a_finished_run_is_a_classifier_artifact(make_run: MakeRun) -> None:
+    out = train(make_run())
+    manifest = read_manifest(out, "classifier", verify=True)
+    assert {"config.json", "model.safetensors", "tokenizer.json", "metrics.jsonl", "predictions.csv"} <= set(
+        manifest.files
+    )
+    stats = manifest.stats
+    assert (stats["steps"], stats["n_train"], stats["n_dev"], stats["n_test"]) == (12, 43, 30, 30)
+    assert stats["parameters"] == sum(p.numel() for p in load_classifier(out).model.parameters())
+    assert stats["notes"] == ["made up"]
+    assert not (out / "checkpoints").exists()
+    records = read_metrics(out / "metrics.jsonl")
+    assert [record["step"] for record in records] == list(range(1, 13))
+    # 43 rows in steps of 8: six steps an epoch.
+    assert [record["epoch"] for record in records] == [1] * 6 + [2] * 6
+    assert [record["step"] for record in records if "dev_loss" in record] == [3, 6, 9, 12]
+
+
+def test_predictions_are_those_of_the_model_on_disk_as_stock_transformers_has_it(make_run: MakeRun) -> None:
+    out = train(make_run())
+    stock = AutoModelForSequenceClassification.from_pretrained(out).eval()
+    with (out / "predictions.csv").open() as stream:
+        found = list(csv.DictReader(stream))
+    assert [int(line["row"]) for line in found] == list(range(30))
+    right = 0
+    for row, line in enumerate(found):
+        tokens = TEST.token_ids[TEST.offsets[row] : TEST.offsets[row + 1]].tolist()
+        with torch.no_grad():
+            shares = stock(torch.tensor([[CLS, *tokens, SEP]])).logits.double().softmax(1)[0]
+        assert float(line["p_no"]) == pytest.approx(float(shares[0]), abs=2e-6)
+        assert float(line["p_yes"]) == pytest.approx(float(shares[1]), abs=2e-6)
+        assert line["label"] == LABELS[TEST.labels[row]]
+        assert line["predicted"] == LABELS[int(shares.argmax())]
+        right += line["label"] == line["predicted"]
+    assert read_manifest(out).stats["accuracy"] == right / 30
+
+
+def test_predictions_name_labels_that_need_quoting(tmp_path: Path) -> None:
+    logits = torch.tensor([[0.0, 0.0], [-1.0, 30.0]])
+    write_predictions(tmp_path / "p.csv", ["a,b", "c"], np.array([1, 1]), logits)
+    assert (tmp_path / "p.csv").read_text() == (
+        'row,label,predicted,"p_a,b",p_c\n0,c,"a,b",0.500000,0.500000\n1,c,c,0.000000,1.000000\n'
+    )
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(make_run: MakeRun) -> None:
+    first, again, other = (train(make_run(out, seed=seed)) for out, seed in (("a", 1), ("b", 1), ("c", 2)))
+    same_files(first, again)
+    assert (first / "model.safetensors").read_bytes() != (other / "model.safetensors").read_bytes()
+
+
+def test_a_small_model_learns_an_easy_task(make_run: MakeRun) -> None:
+    out = train(make_run(steps=90, learning_rate=1e-2))
+    losses = [record["loss"] for record in read_metrics(out / "metrics.jsonl")]
+    assert np.mean(losses[:6]) > 0.6
+    assert np.mean(losses[-6:]) < 0.2
+
+
+# --- which model is kept
+
+
+def test_the_best_model_by_dev_loss_is_tested_and_kept(make_run: MakeRun) -> None:
+    # A rate this high overfits 43 rows: the best model is not the last.
+    out = train(make_run(steps=60, learning_rate=2e-2))
+    records = {record["step"]: record for record in read_metrics(out / "metrics.jsonl")}
+    losses = {step: record["dev_loss"] for step, record in records.items() if "dev_loss" in record}
+    best = min(losses, key=lambda step: (losses[step], step))
+    stats = read_manifest(out).stats
+    assert best < 60
+    assert (stats["best_step"], stats["best_dev_loss"]) == (best, losses[best])
+    model = load_classifier(out).model
+    total = 0.0
+    for row in range(len(DEV)):
+        tokens = DEV.token_ids[DEV.offsets[row] : DEV.offsets[row + 1]].tolist()
+        with torch.no_grad():
+            logits = model(torch.tensor([[CLS, *tokens, SEP]])).logits.double()
+        total += float(functional.cross_entropy(logits, torch.from_numpy(DEV.labels[row : row + 1])))
+    assert total / len(DEV) == pytest.approx(losses[best], abs=1e-6)
+
+
+def test_of_equally_good_models_the_earliest_is_kept(make_run: MakeRun) -> None:
+    run = make_run(learning_rate=0.0)
+    train(run)
+    assert run.best is not None
+    assert run.best[0] == 3
+
+
+def test_the_last_model_is_kept_where_nothing_is_evaluated(make_run: MakeRun) -> None:
+    run = make_run(dev=None, eval_every=None, keeps="last")
+    out = train(run)
+    stats = read_manifest(out).stats
+    assert (stats["best_step"], stats["best_dev_loss"], stats["n_dev"]) == (None, None, 0)
+    assert not any("dev_loss" in record for record in read_metrics(out / "metrics.jsonl"))
+    kept = load_file(out / "model.safetensors")
+    for name, parameter in run.module.bert_classifier.named_parameters():
+        assert torch.equal(kept[name], parameter), name
+
+
+def test_a_run_shorter_than_its_interval_is_evaluated_at_its_end(make_run: MakeRun) -> None:
+    out = train(make_run(steps=2, eval_every=200))
+    assert read_manifest(out).stats["best_step"] == 2
+
+
+# --- what a step is
+
+
+@pytest.mark.parametrize("global_batch", [1, 8, 43, 64])
+def test_every_epoch_takes_every_row_once_and_ends_with_a_smaller_step(global_batch: int) -> None:
+    steps = LabelledSteps(TRAIN, global_batch, 64, 7, start_processes("cpu"), fixed_cut=False)
+    assert steps.steps_per_epoch == -(-43 // global_batch)
+    orders = []
+    for epoch in (1, 2):
+        made = [
+            steps.rows_of(step)
+            for step in range((epoch - 1) * steps.steps_per_epoch + 1, epoch * steps.steps_per_epoch + 1)
+        ]
+        assert [len(part) for part in made[:-1]] == [global_batch] * (len(made) - 1)
+        orders.append(np.concatenate(made).tolist())
+        assert sorted(orders[-1]) == list(range(43))
+    assert orders[0] != orders[1]
+
+
+def test_a_step_lays_out_its_rows_whole(make_run: MakeRun) -> None:
+    maker = make_run().maker
+    made = maker.make(6)  # the last of the epoch: 3 rows
+    assert (made.n_targets, made.epoch) == (3, 1)
+    laid_out = {}
+    for batch in made.batches:
+        for row, ids, label in zip(batch.rows.tolist(), batch.input_ids.tolist(), batch.labels, strict=True):
+            laid_out[row] = [token for token in ids if token != PAD]
+            assert int(label) == TRAIN.labels[row]
+    for row in maker.rows_of(6).tolist():
+        tokens = TRAIN.token_ids[TRAIN.offsets[row] : TRAIN.offsets[row + 1]].tolist()
+        assert laid_out.pop(row) == [CLS, *tokens, SEP]
+    assert not laid_out
+    assert made.n_tokens == sum(int(TRAIN.lengths()[row]) for row in maker.rows_of(6))
+
+
+def test_a_step_equals_plain_torch_on_one_padded_batch(make_run: MakeRun, small: Path) -> None:
+    run = make_run()
+    made = run.make_step(6)
+    run.engine.step(6, made.batches, made.n_targets)
+    model, _ = new_classifier(small, 2, init="random", seed=7)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, 0.01), lr=run.engine.recipe.learning_rate_at(6), betas=(0.9, 0.999), eps=1e-8
+    )
+    chosen = run.maker.rows_of(6)
+    width = int(TRAIN.lengths()[chosen].max())
+    ids = torch.full((len(chosen), width), PAD)
+    for place, row in enumerate(chosen.tolist()):
+        tokens = TRAIN.token_ids[TRAIN.offsets[row] : TRAIN.offsets[row + 1]].tolist()
+        ids[place, : len(tokens) + 2] = torch.tensor([CLS, *tokens, SEP])
+    model(ids, (ids != PAD).long(), labels=torch.from_numpy(TRAIN.labels[chosen])).loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    for (name, ours), stock in zip(
+        run.module.bert_classifier.named_parameters(), model.parameters(), strict=True
+    ):
+        torch.testing.assert_close(ours, stock, atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("fixed_cut", [True, False])
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_processes_share_every_step_and_none_goes_without(world: int, fixed_cut: bool) -> None:
+    alone = LabelledSteps(TRAIN, 8, 64, 7, Processes(0, 1, torch.device("cpu")), fixed_cut)
+    for step in range(1, 7):  # the last has 3 rows
+        shares = [
+            LabelledSteps(TRAIN, 8, 64, 7, Processes(rank, world, torch.device("cpu")), fixed_cut).make(step)
+            for rank in range(world)
+        ]
+        assert all(share.batches for share in shares)
+        working = [batch for share in shares for batch in share.batches if int(batch.labels[0]) >= 0]
+        trained = np.concatenate([batch.rows for batch in working])
+        assert sorted(trained.tolist()) == sorted(alone.rows_of(step).tolist())
+        if fixed_cut:
+            expected = {batch.index: batch.rows.tolist() for batch in alone.make(step).batches}
+            assert {batch.index: batch.rows.tolist() for batch in working} == expected
+
+
+def test_evaluation_covers_every_row_once_whatever_the_number_of_processes() -> None:
+    for world in (1, 2, 3):
+        parts = [
+            evaluation_batches(TEST, 40, Processes(rank, world, torch.device("cpu"))) for rank in range(world)
+        ]
+        covered = np.concatenate([batch.rows for part in parts for batch in part])
+        assert sorted(covered.tolist()) == list(range(30))
+
+
+# --- stopping and going on
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("stop", [2, 7, 9, 12])
+def test_an_interrupted_run_resumes_to_the_same_bytes(make_run: MakeRun, stop: int, dropout: float) -> None:
+    # At this rate the best of the first steps stays the best: its weights have to survive the stop.
+    options = {"dropout": dropout, "learning_rate": 2e-2}
+    whole = train(make_run("whole", **options))
+    number = signal.SIGTERM if stop == 9 else signal.SIGINT
+    with pytest.raises(CmgemsError, match=f"stopped after step {stop}") as stopped:
+        train(make_run("parts", **options), observer=StopAfter(stop, number))
+    assert stopped.value.exit_code == 128 + number
+    same_files(train(make_run("parts", **options)), whole)
+
+
+def test_regular_checkpoints_change_nothing(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = train(make_run("plain"))
+    monkeypatch.setattr(finetuning, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    saved: list[int] = []
+    run = make_run("saving")
+    monkeypatch.setattr(run, "_save", lambda step, save=run._save: (saved.append(step), save(step)))
+    same_files(train(run), plain)
+    assert saved == [3, 6, 9]
+
+
+def test_a_run_with_other_options_is_not_resumed(make_run: MakeRun) -> None:
+    with pytest.raises(CmgemsError):
+        train(make_run(), observer=StopAfter(5))
+    with pytest.raises(UsageError, match=r"was made with learning_rate = 0\.002, this run has 0\.1"):
+        train(make_run(learning_rate=0.1))
+    assert train(make_run())
+
+
+def test_finished_classifiers_and_models_are_not_overwritten(make_run: MakeRun) -> None:
+    out = train(make_run())
+    before = (out / "model.safetensors").read_bytes()
+    with pytest.raises(OverwriteError, match="already holds a finished classifier artifact; add --overwrite"):
+        train(make_run(seed=1))
+    train(make_run(seed=1), overwrite=True)
+    assert (out / "model.safetensors").read_bytes() != before
+    manifest = out / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"kind": "classifier"', '"kind": "model"'))
+    with pytest.raises(OverwriteError, match="holds a model artifact, not a classifier"):
+        train(make_run(), overwrite=True)
+
+
+def test_a_run_that_diverges_says_so(make_run: MakeRun) -> None:
+    with pytest.raises(CmgemsError, match=r"(the loss became|the model diverged).*lower --lr"):
+        train(make_run(learning_rate=1e30, steps=40))
+
+
+def test_a_batch_bound_below_the_longest_row_is_refused_at_once(make_run: MakeRun) -> None:
+    with pytest.raises(UsageError, match="--max-batch-tokens 10 is below the longest sequence"):
+        make_run(max_batch_tokens=10)
+
+
+# --- processes
+
+
+def write_table(path: Path, count: int, seed: int) -> None:
+    draw = random.Random(seed)
+    lines = []
+    for row in range(count):
+        label = row % 2
+        bases = "".join(draw.choice("ACGT") for _ in range(draw.randint(10, 24)))
+        lines.append(f"{'TATAAA' * label}{bases},{label}")
+    path.write_text("sequence,label\n" + "\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_two_torchrun_processes_equal_one(tmp_path: Path, small: Path, dropout: float) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for seed, (split, count) in enumerate((("train", 41), ("dev", 12), ("test", 15))):
+        write_table(data / f"{split}.csv", count, seed)
+    model = tmp_path / "model"
+    model.mkdir()
+    shape = json.loads((small / "config.json").read_text())
+    shape |= {"max_position_embeddings": 40, "hidden_dropout_prob": dropout}
+    (model / "config.json").write_text(json.dumps(shape))
+    # 41 rows in steps of 8: the sixth step has one row, which two processes cannot share. 80 padded tokens
+    # make several micro-batches a step.
+    options = "--init random --epochs 2 --lr 1e-3 --global-batch 8 --eval-every 4 --warmup-steps 2"
+    fixed = f"--max-batch-tokens 80 --precision fp32 --max-tokens 38 --device cpu {options}".split()
+    for out, launcher in (
+        ("one", [sys.executable]),
+        ("two", [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]),
+    ):
+        command = ["finetune", str(model), str(data), *fixed, "--out", str(tmp_path / out), "--json"]
+        done = subprocess.run(
+            [*launcher, "-m", "cmgems_cli", *command],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["stats"]["steps"] == 12
+    one, two = (load_file(tmp_path / out / "model.safetensors") for out in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], atol=1e-5, rtol=0), name
+    curves = [read_metrics(tmp_path / out / "metrics.jsonl") for out in ("one", "two")]
+    for first, second in zip(*curves, strict=True):
+        assert first.keys() == second.keys()
+        for name in first:
+            assert first[name] == pytest.approx(second[name], abs=1e-5)

@@ -1,0 +1,33 @@
+"""Defaults that depend on the model and on the machine."""
+
+from pathlib import Path
+
+import pytest
+
+from cmgems_cli.errors import InputError
+from cmgems_cli.modeling.folder import load_masked_lm, save_model
+from cmgems_cli.training.pretrain_options import pretraining_options
+
+
+@pytest.mark.parametrize(
+    ("preset", "device_type", "tokens"),
+    [
+        ("tiny", "cpu", 8_192),
+        ("logo", "cpu", 8_192),
+        ("dnabert", "cpu", 2_048),
+        ("logo", "cuda", 131_072),
+        ("dnabert", "cuda", 32_768),
+    ],
+)
+def test_a_micro_batch_is_as_large_as_was_fastest(preset: str, device_type: str, tokens: int) -> None:
+    chosen = pretraining_options(device_type=device_type, strategy="random", model=preset)
+    assert chosen.max_batch_tokens == tokens
+
+
+def test_a_folder_has_the_micro_batches_of_its_width(tmp_path: Path) -> None:
+    model, k = load_masked_lm("tiny")
+    save_model(tmp_path, model, k)
+    chosen = pretraining_options(device_type="cpu", strategy="random", model=str(tmp_path))
+    assert chosen.max_batch_tokens == 8_192
+    with pytest.raises(InputError, match=r"does not exist; needed a model's name"):
+        pretraining_options(device_type="cpu", strategy="random", model=str(tmp_path / "other"))

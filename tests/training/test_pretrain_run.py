@@ -1,0 +1,371 @@
+"""Whole runs of the tiny model: what they write, how they resume, switch and refuse."""
+
+import importlib.util
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cmgems_cli.artifacts import read_manifest
+from cmgems_cli.errors import CmgemsError, InputError, OverwriteError, UsageError
+from cmgems_cli.masking import Strategy
+from cmgems_cli.modeling.encoder import compiled as compiled_part
+from cmgems_cli.training.metrics_log import read_metrics
+from cmgems_cli.training.pretrain_run import PretrainingRun
+from cmgems_cli.training.run import Observer
+from cmgems_cli.training.validation import perplexity, unigram_perplexity, validation_sample
+
+MakeRun = Callable[..., PretrainingRun]
+
+# Any perplexity drops by less than all of it: the curriculum switches at its second evaluation.
+SWITCH_AT_ONCE = {"switch_threshold": "100%"}
+
+
+class StopAfter(Observer):
+    """Ends the run as an interrupt would, after some steps; keeps what it was told."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.warnings: list[str] = []
+
+    def stepped(self, record: dict[str, Any], n_tokens: int) -> None:
+        if record["step"] == self.steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def warned(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+def train(run: PretrainingRun, **options: Any) -> Path:
+    run.train(**{"resume": True, "overwrite": False, **options})
+    return run.out
+
+
+def test_a_finished_run_is_an_artifact_with_one_record_a_step(make_run: MakeRun) -> None:
+    out = train(make_run())
+    manifest = read_manifest(out, "model", verify=True)
+    assert manifest.stats["steps"] == 8
+    assert manifest.stats["parameters"] == 403_845
+    assert set(manifest.inputs) == {"corpus", "pmi"}
+    assert not (out / "checkpoints").exists()
+    records = read_metrics(out / "metrics.jsonl")
+    assert [record["step"] for record in records] == list(range(1, 9))
+    for record in records:
+        assert {"step", "loss", "lr", "masked_fraction", "strategy"} <= set(record)
+        assert (
+            ("valid_perplexity" in record)
+            == ("valid_perplexity_active" in record)
+            == (record["step"] % 2 == 0)
+        )
+
+
+def test_the_same_options_and_seed_give_the_same_digest_and_another_seed_another(make_run: MakeRun) -> None:
+    first, again, other = (
+        read_manifest(train(make_run(out, seed=seed)), "model").digest
+        for out, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert first == again != other
+
+
+@pytest.mark.parametrize("stop", [3, 4, 5, 7])
+@pytest.mark.parametrize("strategy", ["cm-gems", "cm-step", "random-mask"])
+def test_an_interrupted_run_resumes_to_the_same_bytes(make_run: MakeRun, stop: int, strategy: str) -> None:
+    # cm-gems switches at step 4: before, at and after the switch.
+    options = {"strategy": strategy, **SWITCH_AT_ONCE}
+    whole = train(make_run("whole", **options))
+    with pytest.raises(CmgemsError, match=f"stopped after step {stop}") as stopped:
+        train(make_run("parts", **options), observer=StopAfter(stop))
+    assert stopped.value.exit_code == 130
+    parts = train(make_run("parts", **options))
+    for name in ("model.safetensors", "metrics.jsonl"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
+    assert read_manifest(parts).digest == read_manifest(whole).digest
+
+
+def test_the_switch_acts_on_the_very_next_step(make_run: MakeRun) -> None:
+    out = train(make_run(**SWITCH_AT_ONCE))
+    assert read_manifest(out).stats["switched_at_step"] == 4
+    strategies = [record["strategy"] for record in read_metrics(out / "metrics.jsonl")]
+    assert strategies == ["genemask"] * 4 + ["global"] * 4
+
+
+def test_a_curriculum_without_reason_to_switch_does_not(make_run: MakeRun) -> None:
+    out = train(make_run(switch_threshold="0"))
+    assert read_manifest(out).stats["switched_at_step"] is None
+    assert {record["strategy"] for record in read_metrics(out / "metrics.jsonl")} == {"genemask"}
+
+
+def test_the_active_perplexity_differs_only_after_the_switch(make_run: MakeRun) -> None:
+    records = read_metrics(train(make_run(**SWITCH_AT_ONCE)) / "metrics.jsonl")
+    evaluated = [record for record in records if "valid_perplexity" in record]
+    same = [record["valid_perplexity"] == record["valid_perplexity_active"] for record in evaluated]
+    # The evaluation of step 4 still measures genemask: the switch is its consequence.
+    assert same == [True, True, False, False]
+
+
+def test_a_switch_on_the_unigram_plateau_is_warned_about(make_run: MakeRun) -> None:
+    observer = StopAfter(-1)
+    train(make_run(**SWITCH_AT_ONCE), observer=observer)
+    assert any("unigram baseline" in warning for warning in observer.warnings)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"steps": 3}, "needs at least 4 steps"),
+        ({"switch_threshold": "often"}, "--switch-threshold 'often'"),
+        ({"warmup_steps": 8}, "--warmup-steps 8"),
+        ({"max_batch_tokens": 20}, "--max-batch-tokens 20 is below the longest sequence"),
+        ({"model": "huge"}, "huge"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(make_run: MakeRun, options: dict[str, Any], words: str) -> None:
+    with pytest.raises((UsageError, InputError), match=words):
+        train(make_run(**options))
+
+
+def test_random_needs_no_ranks_and_says_which_validation_masks_it_used(make_run: MakeRun) -> None:
+    with_ranks = make_run(strategy="random")
+    assert with_ranks.params["validation_masks"] == "genemask"
+    assert np.array_equal(with_ranks.validation.labels, make_run(strategy="global").validation.labels)
+
+
+def test_a_resumed_run_with_other_options_is_refused_and_loses_nothing(make_run: MakeRun) -> None:
+    with pytest.raises(CmgemsError):
+        train(make_run(), observer=StopAfter(5))
+    with pytest.raises(UsageError, match=r"was made with learning_rate = 0\.003, this run has 0\.1"):
+        train(make_run(learning_rate=0.1))
+    assert train(make_run())
+
+
+def test_finished_models_and_strange_folders_are_not_overwritten(make_run: MakeRun, tmp_path: Path) -> None:
+    out = train(make_run())
+    before = (out / "model.safetensors").read_bytes()
+    with pytest.raises(OverwriteError, match="--overwrite"):
+        train(make_run(seed=1))
+    assert (out / "model.safetensors").read_bytes() == before
+    (out / "notes.txt").write_text("mine")
+    train(make_run(seed=1), overwrite=True)
+    assert (out / "notes.txt").read_text() == "mine"
+    assert (out / "model.safetensors").read_bytes() != before
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("years")
+    for overwrite in (False, True):
+        with pytest.raises(OverwriteError, match="not an unfinished run"):
+            train(make_run("thesis"), overwrite=overwrite)
+    assert (tmp_path / "thesis" / "thesis.tex").read_text() == "years"
+
+
+def test_perplexity_is_the_exponential_of_the_mean_loss(make_run: MakeRun) -> None:
+    run = make_run()
+    total, count = 0.0, 0
+    run.module.eval()
+    for batch in run.validation.batches:
+        with torch.no_grad():
+            mask = (
+                batch.attention_mask if batch.attention_mask is not None else torch.ones_like(batch.input_ids)
+            )
+            logits = run.module.bert_lm(input_ids=batch.input_ids, attention_mask=mask).logits.flatten(0, 1)
+        for place, label in zip(batch.masked_index.tolist(), batch.labels.tolist(), strict=True):
+            total -= float(logits[place].double().log_softmax(-1)[label])
+            count += 1
+    assert count == run.validation.n_targets
+    assert perplexity(run.engine, run.validation) == pytest.approx(math.exp(total / count), rel=1e-5)
+
+
+def test_the_validation_sample_is_of_validation_sequences_once_each(make_run: MakeRun) -> None:
+    corpus = make_run().corpus
+    sample = validation_sample(corpus, 50, 1)
+    assert len(set(sample.tolist())) == 50
+    assert sample.min() >= corpus.n_train
+    assert len(validation_sample(corpus, 10**9, 1)) == corpus.n_valid
+    assert not np.array_equal(sample, validation_sample(corpus, 50, 2))
+
+
+def test_the_unigram_baseline_lies_below_uniform_guessing(make_run: MakeRun) -> None:
+    run = make_run()
+    sample = run.maker.sample_fixed(run.sample, Strategy.GENEMASK, 0.15)
+    assert 500 < unigram_perplexity(run.corpus, sample, 1) < 4101
+
+
+def test_a_model_folder_is_a_start_to_go_on_from(make_run: MakeRun) -> None:
+    first = train(make_run("first"))
+    trained = load_file(first / "model.safetensors")
+    for changed in ({"model": str(first)}, {"init": str(first)}):
+        run = make_run("more", **changed)
+        assert "model" in run.inputs or "init" in run.inputs
+        assert run.inputs.get("model", run.inputs.get("init")) == read_manifest(first).digest
+        # No path may enter the digest.
+        assert str(first) not in str(run.params)
+        name, weight = next(iter(run.module.bert_lm.named_parameters()))
+        assert torch.equal(weight, trained[name])
+    fresh = make_run("more", model=str(first), init="random")
+    name, weight = next(iter(fresh.module.bert_lm.named_parameters()))
+    assert weight.shape == trained[name].shape
+    assert not torch.equal(weight, trained[name])
+    train(fresh)
+
+
+def test_the_result_opens_in_transformers_as_it_was_trained(make_run: MakeRun) -> None:
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    run = make_run()
+    out = train(run)
+    model, tokenizer = AutoModelForMaskedLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
+    bases = "ACGTACGTTGCATGCC"
+    spaced = " ".join(bases[i : i + 6] for i in range(len(bases) - 5))
+    batch = tokenizer(spaced, return_tensors="pt")
+    assert batch["input_ids"].shape == (1, len(bases) - 5 + 2)
+    assert 1 not in batch["input_ids"]  # no [UNK]
+    run.module.eval()
+    with torch.no_grad():
+        assert torch.allclose(model(**batch).logits, run.module.bert_lm(**batch).logits, atol=1e-6)
+
+
+def command(inputs: tuple[Path, Path], out: Path, *more: str) -> list[str]:
+    options = (
+        "--model tiny --steps 120 --global-batch 16 --max-batch-tokens 160 --eval-every 6 --eval-sequences 16"
+    )
+    fixed = ["--switch-threshold", "100%", "--precision", "fp32", "--pmi", str(inputs[1]), "--out", str(out)]
+    return ["-m", "cmgems_cli", "pretrain", str(inputs[0]), *options.split(), *fixed, "--json", *more]
+
+
+def wait_for_step(out: Path, step: int, process: "subprocess.Popen[str]") -> None:
+    """Return once the run in `out` has logged `step`."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        path = out / "metrics.jsonl"
+        if path.exists() and len(path.read_text().splitlines()) >= step:
+            return
+        time.sleep(0.005)
+    raise AssertionError(f"no step {step} in {out}: {process.poll()}")
+
+
+def test_killed_interrupted_and_terminated_processes_resume_to_the_same_bytes(
+    inputs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    whole = subprocess.run(
+        [sys.executable, *command(inputs, tmp_path / "whole")], capture_output=True, text=True, check=False
+    )
+    assert whole.returncode == 0, whole.stderr
+    summary = json.loads(whole.stdout)
+    assert summary["kind"] == "model"
+    assert summary["stats"]["switched_at_step"] == 12
+    out = tmp_path / "parts"
+    # SIGKILL leaves the last regular checkpoint; the others save one where they stop. The steps lie before,
+    # around and after the switch.
+    for number, code, step in (
+        (signal.SIGKILL, -9, random.randint(7, 11)),
+        (signal.SIGINT, 130, random.randint(13, 30)),
+        (signal.SIGTERM, 143, random.randint(45, 70)),
+    ):
+        process = subprocess.Popen(
+            [sys.executable, *command(inputs, out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        wait_for_step(out, step, process)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == code, err
+        assert not (out / "manifest.json").exists()
+        if number != signal.SIGKILL:
+            assert err.splitlines()[-1].startswith("error: stopped after step")
+    done = subprocess.run(
+        [sys.executable, *command(inputs, out)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("model.safetensors", "metrics.jsonl"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert json.loads(done.stdout)["digest"] == summary["digest"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("fcntl") is None, reason="needs fcntl's locks")
+def test_a_second_command_in_the_same_folder_is_refused_and_spoils_nothing(make_run: MakeRun) -> None:
+    first, second = make_run("model"), make_run("model")
+    refused: list[str] = []
+
+    class Meanwhile(Observer):
+        def stepped(self, record: dict[str, Any], n_tokens: int) -> None:
+            if record["step"] == 3:
+                with pytest.raises(OverwriteError, match="another command is writing to") as caught:
+                    second.train(resume=True, overwrite=False)
+                refused.append(str(caught.value))
+
+    first.train(resume=True, overwrite=False, observer=Meanwhile())
+    assert len(refused) == 1
+    assert [record["step"] for record in read_metrics(first.out / "metrics.jsonl")] == list(range(1, 9))
+    make_run("straight").train(resume=True, overwrite=False)
+    for name in ("model.safetensors", "metrics.jsonl"):
+        assert (first.out / name).read_bytes() == (first.out.parent / "straight" / name).read_bytes()
+
+
+def test_another_kind_of_unfinished_run_is_not_removed(make_run: MakeRun) -> None:
+    run = make_run("model")
+    stopped = StopAfter(4)
+    with pytest.raises(CmgemsError):
+        run.train(resume=True, overwrite=False, observer=stopped)
+    state = run.out / "checkpoints" / "step_000004" / "state.json"
+    text = state.read_text()
+    state.write_text(text.replace('"kind": "model"', '"kind": "classifier"'))
+    for resume in (True, False):
+        with pytest.raises(OverwriteError, match="holds an unfinished classifier artifact, not a model"):
+            make_run("model").train(resume=resume, overwrite=True)
+    state.write_text("{")
+    make_run("model").train(resume=False, overwrite=False)
+
+
+def test_two_torchrun_processes_equal_one(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    # 160 padded tokens make four micro-batches or more of 16 sequences: two or more for each process.
+    for out, launcher in (
+        ("one", [sys.executable]),
+        ("two", [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]),
+    ):
+        done = subprocess.run(
+            [*launcher, *command(inputs, tmp_path / out, "--steps", "14", "--lr", "4e-4")],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["stats"]["switched_at_step"] == 12
+    one, two = (load_file(tmp_path / out / "model.safetensors") for out in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], atol=1e-5, rtol=0), name
+    curves = [read_metrics(tmp_path / out / "metrics.jsonl") for out in ("one", "two")]
+    for first, second in zip(*curves, strict=True):
+        assert first["loss"] == pytest.approx(second["loss"], abs=1e-5)
+
+
+def test_compiling_is_no_choice_of_the_run_but_is_recorded(
+    make_run: Callable[..., PretrainingRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler is not at hand everywhere: the function that would be compiled stands in for its compilation."""
+    compiled: list[dict[str, Any]] = []
+
+    def compile_nothing(module: torch.nn.Module, **options: Any) -> torch.nn.Module:
+        compiled.append(options)
+        return module
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    compiled_part.cache_clear()
+    plain = make_run("plain", steps=4).train(resume=True, overwrite=False)
+    assert not compiled
+    made = make_run("compiled", steps=4, compile=True).train(resume=True, overwrite=False)
+    compiled_part.cache_clear()
+    # The entrance, the layers, the last layer and the head.
+    assert compiled == 4 * [{"dynamic": True}]
+    assert made.digest == plain.digest
+    assert (plain.environment["compiled"], made.environment["compiled"]) == (False, True)
