@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cmgems_cli.errors import InputError, OverwriteError
-from cmgems_cli.files import beside, move_files, write_json
+from cmgems_cli.files import move_files, staging_folder, write_json
 
 MANIFEST = "manifest.json"
 
@@ -302,7 +302,7 @@ def staged(out: Path, kind: str, *, overwrite: bool) -> Iterator[Path]:
     """
     out = Path(os.path.realpath(out))
     check_out(out, kind, overwrite=overwrite)
-    with beside(out) as aside:
+    with staging_folder(out) as aside:
         # Another command may have finished in between.
         check_out(out, kind, overwrite=overwrite)
         yield aside

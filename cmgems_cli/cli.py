@@ -36,7 +36,7 @@ from cmgems_cli.commands import (
     ttest,
 )
 from cmgems_cli.console import Console
-from cmgems_cli.errors import CmgemsError, Interrupted, refusal
+from cmgems_cli.errors import CmgemsError, Interrupted, as_user_error
 
 # At its end Python goes through every object of the libraries for garbage: a fifth of the time of a `cmgems ttest`.
 # The system takes all memory back at once.
@@ -82,7 +82,7 @@ class _OneLineErrors(TyperGroup):
             where = getattr(getattr(error, "ctx", None), "command_path", "cmgems")
             _print_error(f"{error.format_message().rstrip('.')} (see {where} --help)")
         except Exception as error:
-            refused = refusal(error)
+            refused = as_user_error(error)
             if refused is None:
                 raise
             code = refused.exit_code

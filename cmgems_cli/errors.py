@@ -56,7 +56,7 @@ _CPU_IS_FULL = "DefaultCPUAllocator: can't allocate memory"
 _CARD_IS_FULL = "OutOfMemoryError"
 
 
-def refusal(error: Exception) -> CmgemsError | None:
+def as_user_error(error: Exception) -> CmgemsError | None:
     """Return as a user's error what the system refused: room on a disk or in memory, or a path.
 
     None for any other error, which is a fault of ours and keeps its traceback.

@@ -35,7 +35,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def alone_in(folder: Path, out: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path, out: Path) -> Iterator[None]:
     """Keep other commands out of a folder, or file, where this one works on behalf of `out`.
 
     The lock goes when the process does, however it ends. Where the system or its file system has no locks,
@@ -71,12 +71,12 @@ def alone_in(folder: Path, out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def beside(out: Path) -> Iterator[Path]:
+def staging_folder(out: Path) -> Iterator[Path]:
     """Yield an empty folder beside `out` to write in, this command's alone and gone at the end."""
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = out.with_name(f".{out.name}.partial")
     aside.mkdir(exist_ok=True)
-    with alone_in(aside, out):
+    with exclusive_lock(aside, out):
         try:
             for left in aside.iterdir():  # by a command that was killed
                 shutil.rmtree(left) if left.is_dir() else left.unlink()

@@ -280,7 +280,10 @@ def test_a_folder_moved_away_before_it_was_locked_is_not_taken(
         lock(opened, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with pytest.raises(OverwriteError, match="another command"), files.alone_in(aside, tmp_path / "out"):
+    with (
+        pytest.raises(OverwriteError, match="another command"),
+        files.exclusive_lock(aside, tmp_path / "out"),
+    ):
         pass
 
 

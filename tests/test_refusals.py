@@ -15,7 +15,7 @@ import torch
 from typer.testing import CliRunner
 
 from cmgems_cli.cli import app
-from cmgems_cli.errors import refusal
+from cmgems_cli.errors import as_user_error
 
 FASTA = str(files("cmgems_cli") / "data" / "hg38_chr16_186964_397118.fa.gz")
 SHORT = ["--model", "tiny", "--steps", "4", "--global-batch", "4", "--max-batch-tokens", "1024"]
@@ -116,17 +116,19 @@ def test_a_full_memory_is_said_to_be() -> None:
     for take in (lambda: np.empty(1 << 60, np.int8), lambda: torch.empty(1 << 60, dtype=torch.int8)):
         with pytest.raises((MemoryError, RuntimeError)) as caught:
             take()
-        assert str(refusal(caught.value)).startswith("the memory is full; give fewer --max-batch-tokens")
+        assert str(as_user_error(caught.value)).startswith(
+            "the memory is full; give fewer --max-batch-tokens"
+        )
     # What torch 2.13 says of a card, which cannot be had here.
     full = torch.OutOfMemoryError(
         "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8.00 GiB"
     )
     said = "CUDA out of memory. Tried to allocate 20.00 GiB; give fewer --max-batch-tokens"
-    assert str(refusal(full)).startswith(said)
+    assert str(as_user_error(full)).startswith(said)
 
 
 @pytest.mark.parametrize(
     "fault", [RuntimeError("shapes differ"), ValueError("no"), OSError("short read"), KeyError(1)]
 )
 def test_a_fault_of_ours_keeps_its_traceback(fault: Exception) -> None:
-    assert refusal(fault) is None
+    assert as_user_error(fault) is None

@@ -178,13 +178,13 @@ class Evaluation:
 
     def reopen(self) -> None:
         """Remove scores merged before, which runs to come are not among or will replace; the runs stay."""
-        if self.processes.first and is_finished(self.out):
+        if self.processes.is_main and is_finished(self.out):
             remove_artifact(self.out)
 
     def _reusable(self, cell: Cell, *, overwrite: bool) -> bool:
         """Tell whether a cell is done with the very options and data of this evaluation."""
         # Rank 0's view of the disk decides, or processes might part ways.
-        if not self.processes.from_first(float(self.done(cell))):
+        if not self.processes.broadcast_from_main(float(self.done(cell))):
             return False
         difference = self._difference(cell)
         if difference is not None and not overwrite:
@@ -259,13 +259,13 @@ class Evaluation:
             If a finished run was made otherwise and is not to be replaced.
         """
         # As in `_reusable`: another shard may end between two processes' looks.
-        if not self.processes.from_first(float(all(self.done(cell) for cell in self.grid.cells))):
+        if not self.processes.broadcast_from_main(float(all(self.done(cell) for cell in self.grid.cells))):
             return None
         if self.left(self.grid.cells, resume=True, overwrite=overwrite):
             return None
-        if self.processes.first:
+        if self.processes.is_main:
             self._write(started)
-        self.processes.wait()
+        self.processes.barrier()
         return read_manifest(self.out, "scores")
 
     def _write(self, started: float) -> None:
@@ -307,7 +307,7 @@ class Evaluation:
                 environment=environment(
                     started,
                     device=device_name(self.processes.device),
-                    processes=self.processes.world,
+                    processes=self.processes.world_size,
                     precision=", ".join(self.precisions()),
                 ),
             )

@@ -25,7 +25,7 @@ from transformers import BertConfig, BertModel
 from cmgems_cli.bench.build import Finetuner, Settings
 from cmgems_cli.bench.evaluation import Evaluation
 from cmgems_cli.bench.grids import Cell, Grid
-from cmgems_cli.errors import CmgemsError, Interrupted, refusal
+from cmgems_cli.errors import CmgemsError, Interrupted, as_user_error
 from cmgems_cli.system_info import memory
 from cmgems_cli.training.finetune_run import FinetuningRun
 from cmgems_cli.training.interrupts import stop_on_signals
@@ -251,7 +251,7 @@ def _work(job: _Job, pipe: Connection) -> None:
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         pass  # The parent is gone, or will not wait.
     except Exception as error:
-        failure = error if isinstance(error, CmgemsError) else refusal(error)
+        failure = error if isinstance(error, CmgemsError) else as_user_error(error)
         if failure is None:
             raise
         with suppress(BrokenPipeError):

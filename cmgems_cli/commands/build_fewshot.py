@@ -106,7 +106,7 @@ def _name(positives: Path) -> str:
 
 def _show(console: Console, dataset: FewshotSet, title: str) -> None:
     """Print what became of the records, and what each file holds."""
-    found, straddling = dataset.positives, dataset.straddling
+    found, pairs_across_split = dataset.positives, dataset.pairs_across_split
     max_bases = dataset.params["max_bases"]
     console.table(
         title,
@@ -118,7 +118,7 @@ def _show(console: Console, dataset: FewshotSet, title: str) -> None:
             [f"left out: over {max_bases} bases", found.too_long],
             ["left out: repeats of an earlier record", found.repeats],
             ["pairs of a positive and its negative", len(found.sequences)],
-            ["pairs on both sides of the split", straddling],
+            ["pairs on both sides of the split", pairs_across_split],
         ],
     )
     rows = []
@@ -128,8 +128,8 @@ def _show(console: Console, dataset: FewshotSet, title: str) -> None:
         holds = f"{n_draws} draws of {folder} a class" if n_draws else ""
         rows.append([name, content.of_label(1), content.of_label(0), holds])
     console.table("files", ["file", "positives", "negatives", "holds"], rows)
-    if straddling:
+    if pairs_across_split:
         console.warn(
-            f"--compat: {straddling:,} test rows have their own positive or negative in training; scores will"
+            f"--compat: {pairs_across_split:,} test rows have their own positive or negative in training; scores will"
             " flatter"
         )

@@ -52,7 +52,7 @@ def embed(
     console = Console(quiet=quiet, json=json)
     wanted = _layer_numbers(layers)
     from cmgems_cli.inference.embedding import check_layers, columns, shape_of_row, write_embeddings
-    from cmgems_cli.inference.loading import open_model
+    from cmgems_cli.inference.loading import load_model
     from cmgems_cli.inference.output_formats import (
         ARRAY_SUFFIXES,
         ArrayWriter,
@@ -61,8 +61,8 @@ def embed(
     )
     from cmgems_cli.inference.record_readers import Source
     from cmgems_cli.inference.resumable_output import partial_files
-    from cmgems_cli.inference.row_blocks import cutting
-    from cmgems_cli.inference.survey import open_input
+    from cmgems_cli.inference.row_blocks import tiling_options
+    from cmgems_cli.inference.survey import survey_input
 
     if out is None or out.suffix not in ARRAY_SUFFIXES:
         raise UsageError(f"embed writes an array to --out FILE, which ends in {' or '.join(ARRAY_SUFFIXES)}")
@@ -70,10 +70,10 @@ def embed(
     for path in (out, names_out):
         check_out_file(path, overwrite=overwrite)
     source = Source(sequences)
-    opened = open_model(model, device=device, precision=precision, max_batch_tokens=max_batch_tokens)
+    opened = load_model(model, device=device, precision=precision, max_batch_tokens=max_batch_tokens)
     check_layers(wanted, len(opened.bert.encoder.layer))
-    data = open_input(
-        source, cutting(opened.k, opened.max_tokens, window=window, stride=stride, truncate=truncate)
+    data = survey_input(
+        source, tiling_options(opened.k, opened.max_tokens, window=window, stride=stride, truncate=truncate)
     )
     announce(console, opened, data)
     shape = shape_of_row(opened, wanted)

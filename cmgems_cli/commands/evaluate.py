@@ -137,7 +137,7 @@ def evaluate(
 
     try:
         processes = start_processes(device)
-        console = Console(quiet=quiet or not processes.first, json=json and processes.first)
+        console = Console(quiet=quiet or not processes.is_main, json=json and processes.is_main)
         settings = Settings(
             epochs=epochs,
             max_steps=max_steps,
@@ -150,7 +150,7 @@ def evaluate(
         )
         evaluation = Evaluation(grid, Finetuner(model, settings, processes), target, name, beside)
         cells = grid.shard(*share)
-        if processes.first:
+        if processes.is_main:
             _announce(console, evaluation, cells, shard)
         if dry_run:
             _plan(console, evaluation, cells)
@@ -164,7 +164,7 @@ def evaluate(
         else:
             _run_in_jobs(console, evaluation, left, at_a_time, resume=resume)
         manifest = evaluation.merge(started, overwrite=overwrite)
-        if processes.first:
+        if processes.is_main:
             _close(console, evaluation, manifest, started)
     finally:
         stop_processes()
@@ -207,7 +207,7 @@ def _announce(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]
     console.say(
         f"{evaluation.name} on {grid.bench}: {len(grid.cells)} runs of {len(grid.tasks())} tasks{share};"
         f" {done} done before; on {evaluation.processes.device} in {evaluation.finetuner.precision},"
-        f" {evaluation.processes.world} process(es)"
+        f" {evaluation.processes.world_size} process(es)"
     )
     if grid.missing:
         console.warn(
@@ -239,7 +239,7 @@ def _plan(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]") -
             "out": str(evaluation.out),
         }
     )
-    if evaluation.processes.first:
+    if evaluation.processes.is_main:
         columns = ["task", "runs", "left", "train rows", "test rows", "steps a run", "training"]
         console.table(f"plan for {evaluation.out} (nothing written)", columns, rows)
         console.say(f"about {duration(total_s)} of training, one run at a time, evaluations not counted")
@@ -275,7 +275,7 @@ def _at_a_time(jobs: int | None, n_runs: int, evaluation: "Evaluation") -> int:
     from cmgems_cli.errors import UsageError
 
     processes = evaluation.processes
-    if processes.world > 1:
+    if processes.world_size > 1:
         if jobs is not None and jobs > 1:
             raise UsageError(f"--jobs {jobs} under torchrun, whose processes share every run: leave one out")
         return 1

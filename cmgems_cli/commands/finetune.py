@@ -100,7 +100,7 @@ def finetune(
     check_run_folder(target, "classifier", overwrite=overwrite)
     try:
         processes = start_processes(device)
-        console = Console(quiet=quiet or not processes.first, json=json and processes.first)
+        console = Console(quiet=quiet or not processes.is_main, json=json and processes.is_main)
         settings = Settings(
             epochs=epochs,
             max_steps=max_steps,
@@ -115,7 +115,7 @@ def finetune(
             precision=precision,
         )
         run = Finetuner(model, settings, processes).open(found, target, seed)
-        if processes.first:
+        if processes.is_main:
             _announce(console, run, found)
         if dry_run:
             _plan(console, run)
@@ -124,7 +124,7 @@ def finetune(
             manifest = run.train(resume=resume, overwrite=overwrite, observer=follow(console, bar))
     finally:
         stop_processes()
-    if processes.first:
+    if processes.is_main:
         _show(console, manifest, f"{target}: {Path(named).name} on {found.name}")
         console.finished(manifest, target, started)
         console.say(
@@ -138,7 +138,7 @@ def _announce(console: Console, run: "FinetuningRun", found: "FoundTask") -> Non
     chosen = "the best by dev loss" if recipe.keeps == "best" else "the last model"
     console.say(
         f"{run.parameters:,} parameters ({whence}) on {run.processes.device} in {run.precision},"
-        f" {run.processes.world} process(es); {params['task'] or found.name}: {recipe.steps:,} steps of"
+        f" {run.processes.world_size} process(es); {params['task'] or found.name}: {recipe.steps:,} steps of"
         f" {recipe.global_batch} rows from {len(run.task.train):,}, {chosen} is tested on"
         f" {len(run.task.test):,}"
     )
@@ -152,7 +152,7 @@ def _announce(console: Console, run: "FinetuningRun", found: "FoundTask") -> Non
     if run.maker.idle_processes:
         console.warn(
             f"a step is fewer micro-batches than processes: {run.maker.idle_processes} of"
-            f" {run.processes.world} have nothing to train on; lower --max-batch-tokens or use fewer"
+            f" {run.processes.world_size} have nothing to train on; lower --max-batch-tokens or use fewer"
         )
 
 
@@ -164,7 +164,7 @@ def _plan(console: Console, run: "FinetuningRun") -> None:
         "parameters": run.parameters,
         "device": str(run.processes.device),
         "precision": run.precision,
-        "processes": run.processes.world,
+        "processes": run.processes.world_size,
         "labels": len(task.label_names),
         "n_train": len(task.train),
         "n_dev": len(task.dev) if task.dev is not None else 0,
@@ -181,7 +181,7 @@ def _plan(console: Console, run: "FinetuningRun") -> None:
     }
     console.result({"plan": plan, "out": str(run.out)})
     shown = {**plan, "training_s": duration(expected_s), "notes": "; ".join(task.notes)}
-    if run.processes.first:
+    if run.processes.is_main:
         console.table(
             f"plan for {run.out} (nothing written)", ["what", "value"], [[k, v] for k, v in shown.items()]
         )

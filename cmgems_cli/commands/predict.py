@@ -53,23 +53,23 @@ def predict(
     console = Console(quiet=quiet, json=json)
     if json and out is None:
         raise UsageError("--json prints one object on stdout, where the predictions would go: give --out too")
-    from cmgems_cli.inference.loading import open_model
+    from cmgems_cli.inference.loading import load_model
     from cmgems_cli.inference.output_formats import TableWriter, check_out_file, table_format
     from cmgems_cli.inference.prediction import columns, write_predictions
     from cmgems_cli.inference.record_readers import Source
     from cmgems_cli.inference.resumable_output import partial_files
-    from cmgems_cli.inference.row_blocks import cutting
-    from cmgems_cli.inference.survey import open_input
+    from cmgems_cli.inference.row_blocks import tiling_options
+    from cmgems_cli.inference.survey import survey_input
 
     kind = table_format(out, table)
     if out is not None:
         check_out_file(out, overwrite=overwrite)
     source = Source(sequences)
-    opened = open_model(
+    opened = load_model(
         model, classes=True, device=device, precision=precision, max_batch_tokens=max_batch_tokens
     )
-    data = open_input(
-        source, cutting(opened.k, opened.max_tokens, window=window, stride=stride, truncate=truncate)
+    data = survey_input(
+        source, tiling_options(opened.k, opened.max_tokens, window=window, stride=stride, truncate=truncate)
     )
     announce(console, opened, data)
     names = columns(opened.label_names, windows=window is not None)

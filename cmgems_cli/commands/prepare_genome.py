@@ -61,9 +61,9 @@ def prepare_genome(
     out = out or workspace.corpus_folder()
     check_out(out, "corpus", overwrite=overwrite)
     from cmgems_cli.genome import preparation
-    from cmgems_cli.genome.windows import Cut
+    from cmgems_cli.genome.windows import WindowSpec
 
-    cut = Cut(k, min_tokens, max_tokens, full_share, valid_share, seed)
+    cut = WindowSpec(k, min_tokens, max_tokens, full_share, valid_share, seed)
     preparation.check_cut(cut)
     if dry_run:
         _show_plan(preparation.plan(fasta, contigs=contigs), cut, out, console)

@@ -147,7 +147,7 @@ def pretrain(
     if pmi is None and strategy in WITHOUT_RANKS and not is_finished(workspace.pmi_folder()):
         ranks = None
 
-    from cmgems_cli.training.build import open_run
+    from cmgems_cli.training.build import build_pretraining_run
     from cmgems_cli.training.pretrain_options import pretraining_options
     from cmgems_cli.training.processes import start_processes, stop_processes
     from cmgems_cli.training.run import check_run_folder
@@ -175,8 +175,8 @@ def pretrain(
             compile=compile,
             seed=seed,
         )
-        console = Console(quiet=quiet or not processes.first, json=json and processes.first)
-        run = open_run(folder, ranks, target, chosen, processes)
+        console = Console(quiet=quiet or not processes.is_main, json=json and processes.is_main)
+        run = build_pretraining_run(folder, ranks, target, chosen, processes)
         if dry_run:
             _plan(console, run)
             return
@@ -185,7 +185,7 @@ def pretrain(
             manifest = run.train(resume=resume, overwrite=overwrite, observer=follow(console, bar))
     finally:
         stop_processes()
-    if processes.first:
+    if processes.is_main:
         console.table(
             f"{target}: {model} by {strategy}",
             ["what", "value"],
@@ -202,7 +202,7 @@ def _announce(console: Console, run: "PretrainingRun") -> None:
     options = run.options
     console.say(
         f"{run.parameters:,} parameters on {run.processes.device} in {run.precision},"
-        f" {run.processes.world} process(es);"
+        f" {run.processes.world_size} process(es);"
         f" {options.steps:,} steps of {options.global_batch} sequences from {run.corpus.n_train:,};"
         f" evaluation every {options.eval_every:,} steps on {len(run.sample):,} sequences;"
         f" unigram perplexity {run.unigram:,.0f}"
@@ -215,25 +215,25 @@ def _plan(console: Console, run: "PretrainingRun") -> None:
     options = run.options
     mean_tokens = float(run.corpus.windows["n_tokens"][: run.corpus.n_train].mean()) + 2
     tokens = round(options.steps * options.global_batch * mean_tokens)
-    expected_s = tokens / (probe["tokens_per_s"] * run.processes.world)
+    expected_s = tokens / (probe["tokens_per_s"] * run.processes.world_size)
     plan: dict[str, Any] = {
         "parameters": run.parameters,
         "device": str(run.processes.device),
         "precision": run.precision,
-        "processes": run.processes.world,
+        "processes": run.processes.world_size,
         "steps": options.steps,
         "sequences": options.steps * options.global_batch,
         "epochs": round(options.steps * options.global_batch / run.corpus.n_train, 3),
         "tokens": tokens,
         "padding_share": round(probe["padding_share"], 4),
-        "tokens_per_s": round(probe["tokens_per_s"] * run.processes.world),
+        "tokens_per_s": round(probe["tokens_per_s"] * run.processes.world_size),
         "expected_s": round(expected_s),
         "memory_bytes": round(probe["memory_bytes"]),
         "unigram_perplexity": run.unigram,
     }
     console.result({"plan": plan, "out": str(run.out)})
     shown = {**plan, "expected_s": duration(expected_s), "memory_bytes": f"{amount(plan['memory_bytes'])}B"}
-    if run.processes.first:
+    if run.processes.is_main:
         console.table(
             f"plan for {run.out} (nothing written)", ["what", "value"], [[k, v] for k, v in shown.items()]
         )

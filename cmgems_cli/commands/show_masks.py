@@ -72,10 +72,10 @@ def show_masks(
     console = Console(quiet=quiet, json=json)
     if html is not None:
         _check_page(html, overwrite)
-    from cmgems_cli.mask_viewer.samples import ways_of
+    from cmgems_cli.mask_viewer.samples import mask_variants_of
     from cmgems_cli.mask_viewer.summaries import as_object, excerpts
 
-    ways = ways_of(strategies, rank_by)
+    ways = mask_variants_of(strategies, rank_by)
     sample = _open(corpus, pmi, ways, n_sequences=max(sequences, show), mask_rate=mask_rate, seed=seed)
     with console.progress("masking", len(sample.sequence_indices), "sequences") as bar:
         tally = sample.tally(bar.advance)

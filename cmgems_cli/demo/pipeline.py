@@ -172,7 +172,7 @@ class Miniature:
         there = self._there(out, "model", {"corpus": corpus.digest, "pmi": pmi.digest, **chosen})
         if there:
             return there
-        from cmgems_cli.training.build import open_run
+        from cmgems_cli.training.build import build_pretraining_run
         from cmgems_cli.training.pretrain_options import pretraining_options
         from cmgems_cli.training.processes import start_processes
 
@@ -184,7 +184,7 @@ class Miniature:
             precision=PRECISION,
             **chosen,
         )
-        run = open_run(self.out / "corpus", self.out / "pmi", out, options, processes)
+        run = build_pretraining_run(self.out / "corpus", self.out / "pmi", out, options, processes)
         return run.train(resume=not self.overwrite, overwrite=self.overwrite, observer=observer)
 
     # ------------------------------------------------------------------ judging

@@ -25,7 +25,7 @@ from cmgems_cli.system_info import (
     may_write,
     versions,
 )
-from cmgems_cli.training.build import open_run
+from cmgems_cli.training.build import build_pretraining_run
 from cmgems_cli.training.pretrain_options import pretraining_options
 from cmgems_cli.training.processes import Processes, start_processes
 
@@ -147,7 +147,7 @@ def measure(model: str, processes: Processes, seconds: float) -> Probe:
             eval_sequences=1,
             max_batch_tokens=CPU_TOKENS_OF_LARGE if small_steps else None,
         )
-        run = open_run(corpus, None, Path(scratch) / "model", options, processes)
+        run = build_pretraining_run(corpus, None, Path(scratch) / "model", options, processes)
         found = run.probe(seconds)
     return Probe(
         model=model,

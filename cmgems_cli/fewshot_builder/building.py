@@ -113,7 +113,7 @@ class FewshotSet:
     params: dict[str, object]
 
     @property
-    def straddling(self) -> int:
+    def pairs_across_split(self) -> int:
         """Pairs with one row in train and the other in test."""
         return len(set(self.train.pairs.tolist()) & set(self.test.pairs.tolist()))
 
@@ -129,7 +129,7 @@ class FewshotSet:
             "dropped_repeats": found.repeats,
             "train_rows": len(self.train),
             "test_rows": len(self.test),
-            "pairs_on_both_sides": self.straddling,
+            "pairs_on_both_sides": self.pairs_across_split,
             "pool_rows": {str(shots): len(pool) for shots, pool in self.pools.items()},
         }
 

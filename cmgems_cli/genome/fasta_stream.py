@@ -11,7 +11,7 @@ from cmgems_cli.errors import InputError
 _BLANKS = b" \t\n"
 
 
-class Piece(NamedTuple):
+class SequenceChunk(NamedTuple):
     """Some letters of a sequence; its pieces come one after the other, in order.
 
     Attributes
@@ -29,7 +29,7 @@ class Piece(NamedTuple):
     last: bool
 
 
-def fasta_pieces(texts: Iterable[bytes], path: Path) -> Iterator[Piece]:
+def fasta_pieces(texts: Iterable[bytes], path: Path) -> Iterator[SequenceChunk]:
     r"""Cut the text of a FASTA file into pieces of its records.
 
     Parameters
@@ -67,7 +67,7 @@ def fasta_pieces(texts: Iterable[bytes], path: Path) -> Iterator[Piece]:
                     name, in_header, at_line_start = _name(header, name, path), False, True
             elif at_line_start and text.startswith(b">", at):
                 if name is not None:
-                    yield Piece(name, b"", True)
+                    yield SequenceChunk(name, b"", True)
                 header, in_header = bytearray(), True
                 at += 1
             else:
@@ -78,15 +78,15 @@ def fasta_pieces(texts: Iterable[bytes], path: Path) -> Iterator[Piece]:
                 at = end
                 if found >= 0:
                     # The record ends here: said with its last letters, for files of many short ones.
-                    yield Piece(name or "", letters, True)
+                    yield SequenceChunk(name or "", letters, True)
                     header, in_header = bytearray(), True
                     at += 1
                 elif letters:
-                    yield Piece(name or "", letters, False)
+                    yield SequenceChunk(name or "", letters, False)
     if in_header:
         name = _name(header, name, path)
     if name is not None:
-        yield Piece(name, b"", True)
+        yield SequenceChunk(name, b"", True)
 
 
 def _name(header: bytearray, before: str | None, path: Path) -> str:

@@ -18,7 +18,7 @@ from cmgems_cli.genome.contigs import Contig, ContigSelection, indexed_records
 from cmgems_cli.genome.corpus import BASES, CONTIGS, RUN, RUNS, WINDOW, WINDOWS, GrowingArray
 from cmgems_cli.genome.fasta import FastaFile, check_is_dna, check_is_fasta, check_readable
 from cmgems_cli.genome.scanner import BLANKS, Scanner
-from cmgems_cli.genome.windows import Cut, first_occurrences, tile
+from cmgems_cli.genome.windows import WindowSpec, first_occurrences, tile
 
 # Rows of windows.npy handled at a time.
 WINDOWS_PER_WRITE = 1 << 20
@@ -88,7 +88,7 @@ def prepare_genome(
         If `out` may not be written.
     """
     started = time.perf_counter()
-    cut = Cut(k, min_tokens, max_tokens, full_share, valid_share, seed)
+    cut = WindowSpec(k, min_tokens, max_tokens, full_share, valid_share, seed)
     check_cut(cut)
     selection = ContigSelection(contigs)
     for path in fasta:
@@ -115,7 +115,7 @@ def prepare_genome(
         )
 
 
-def check_cut(cut: Cut) -> None:
+def check_cut(cut: WindowSpec) -> None:
     """Refuse options that no corpus can be cut with.
 
     Raises
@@ -137,7 +137,7 @@ def _scan(
     fasta: Sequence[Path],
     selection: ContigSelection,
     folder: Path,
-    cut: Cut,
+    cut: WindowSpec,
     advance: Callable[[float], None],
 ) -> list[str]:
     """Write bases.npy and runs.npy; return each file's sha256."""
@@ -194,7 +194,7 @@ def _indexed_parts(path: Path, selection: ContigSelection) -> list[slice] | None
     return [slice(record.begin, record.end) for record in records if selection.wants(record.name)]
 
 
-def _write_windows(folder: Path, contigs: list[Contig], cut: Cut) -> dict[str, int]:
+def _write_windows(folder: Path, contigs: list[Contig], cut: WindowSpec) -> dict[str, int]:
     """Write windows.npy and contigs.csv; return the corpus's stats."""
     runs = np.load(folder / RUNS, allow_pickle=False)
     identities = np.array([contig.identity for contig in contigs], np.uint64)

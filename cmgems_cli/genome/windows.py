@@ -1,4 +1,4 @@
-"""Cutting runs into training sequences: tiling, duplicates, split (paper 3.1; method, section 2)."""
+"""Cut runs into training sequences: tiling, duplicates, split (paper 3.1; method, section 2)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TABLE_ROOM = 1.5
 
 
 @dataclass(frozen=True)
-class Cut:
+class WindowSpec:
     """How runs are cut; the names are the command's options.
 
     Attributes
@@ -90,7 +90,7 @@ def _tile(  # type: ignore[no-untyped-def]
     return n
 
 
-def tile(runs: np.ndarray, identities: np.ndarray, cut: Cut) -> np.ndarray:
+def tile(runs: np.ndarray, identities: np.ndarray, cut: WindowSpec) -> np.ndarray:
     """Cut runs into windows in genome order, duplicates still among them.
 
     Parameters
@@ -98,7 +98,7 @@ def tile(runs: np.ndarray, identities: np.ndarray, cut: Cut) -> np.ndarray:
     runs : array of `RUN`
     identities : uint64, shape (n_contigs,)
         What names each contig in random draws.
-    cut : Cut
+    cut : WindowSpec
 
     Returns
     -------

@@ -20,8 +20,8 @@ from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS
 from cmgems_cli.inference.row_blocks import Block
 from cmgems_cli.modeling.classifier import SequenceClassifier, load_classifier, new_classifier
 from cmgems_cli.modeling.folder import digest_of_model_folder
-from cmgems_cli.training.batching import cut, on_device, pad_spans
-from cmgems_cli.training.heap import MemoryKeeper
+from cmgems_cli.training.batching import length_bucketed_batches, on_device, pad_spans
+from cmgems_cli.training.heap import HeapTrimmer
 from cmgems_cli.training.processes import resolve_device, resolve_precision
 
 # ours: on a CPU the fastest measured for `logo`, whose states then stay in the cache (docs/log.md); on CUDA
@@ -69,7 +69,7 @@ class Model:
     device: torch.device
     precision: str
     max_batch_tokens: int
-    _memory: MemoryKeeper = field(default_factory=MemoryKeeper)
+    _memory: HeapTrimmer = field(default_factory=HeapTrimmer)
 
     @property
     def max_tokens(self) -> int:
@@ -109,12 +109,14 @@ class Model:
         if not len(rows):
             return
         with self.computing():
-            for part in cut(block.n_tokens[rows] + SPECIAL_POSITIONS, self.max_batch_tokens):
+            for part in length_bucketed_batches(
+                block.n_tokens[rows] + SPECIAL_POSITIONS, self.max_batch_tokens
+            ):
                 chosen = rows[part]
                 spans = (block.first[chosen], block.n_tokens[chosen])
                 padded = pad_spans(block.token_ids, *spans, width=self._width(spans[1]))
                 compute(on_device(TokenBatch(*padded, torch.from_numpy(chosen)), self.device))
-                self._memory.give_back()
+                self._memory.trim()
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class TokenBatch:
     rows: Tensor
 
 
-def open_model(
+def load_model(
     folder: Path,
     *,
     classes: bool = False,

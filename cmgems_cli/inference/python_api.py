@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from cmgems_cli.errors import UsageError
 from cmgems_cli.genome.codec import encode_sequence
-from cmgems_cli.genome.fasta_stream import Piece
+from cmgems_cli.genome.fasta_stream import SequenceChunk
 from cmgems_cli.genome.vocabulary import vocabulary_size
-from cmgems_cli.inference import embedding, prediction
+from cmgems_cli.inference import embedding, loading, prediction
 from cmgems_cli.inference.embedding import Pooling, embed_blocks
-from cmgems_cli.inference.loading import Model, open_model
+from cmgems_cli.inference.loading import Model
 from cmgems_cli.inference.prediction import predict_blocks
 from cmgems_cli.inference.record_readers import Source
-from cmgems_cli.inference.row_blocks import check_lengths, cutting, survey
-from cmgems_cli.inference.survey import Input, open_input
+from cmgems_cli.inference.row_blocks import check_lengths, survey, tiling_options
+from cmgems_cli.inference.survey import Input, survey_input
 from cmgems_cli.masking import WITHOUT_RANKS, Strategy
 from cmgems_cli.masking.corruption import corrupt_batch
 from cmgems_cli.masking.strategies import mask_batch
@@ -90,9 +90,9 @@ def load_model(folder: str | Path, *, device: str = "auto", precision: str = "fp
     Raises
     ------
     InputError, UsageError
-        As `models.open_model`.
+        As `loading.load_model`.
     """
-    return open_model(Path(folder), device=device, precision=precision)
+    return loading.load_model(Path(folder), device=device, precision=precision)
 
 
 def encode(sequences: str | Iterable[str], k: int = 6) -> list[NDArray[np.int32]]:
@@ -301,9 +301,9 @@ def _batch(
 
 def _input(sequences: Sequences, model: Model, **how: Any) -> Input:
     """Return sequences ready to be run through the model once, looked through."""
-    cut = cutting(model.k, model.max_tokens, **how)
+    cut = tiling_options(model.k, model.max_tokens, **how)
     if isinstance(sequences, Path):
-        return open_input(Source(sequences), cut)
+        return survey_input(Source(sequences), cut)
     if isinstance(sequences, str):
         named = {"0": sequences}
     elif isinstance(sequences, Mapping):
@@ -311,10 +311,10 @@ def _input(sequences: Sequences, model: Model, **how: Any) -> Input:
     else:
         named = {str(number): sequence for number, sequence in enumerate(sequences)}
 
-    def pieces() -> Iterator[Piece]:
+    def pieces() -> Iterator[SequenceChunk]:
         for name, sequence in named.items():
             # A character beyond ASCII is one letter and not a base.
-            yield Piece(name, sequence.encode("ascii", "replace"), True)
+            yield SequenceChunk(name, sequence.encode("ascii", "replace"), True)
 
     found = survey(pieces(), cut)
     check_lengths(found, cut, "input")

@@ -12,7 +12,7 @@ from pathlib import Path
 from cmgems_cli.datasets.labelled_table import Rows, lines_of, sequence_of, wrong
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.fasta import STANDARD_INPUT, FastaFile, check_is_fasta, check_is_text, check_readable
-from cmgems_cli.genome.fasta_stream import Piece, fasta_pieces
+from cmgems_cli.genome.fasta_stream import SequenceChunk, fasta_pieces
 
 NEEDED = "needed FASTA, or a CSV or TSV file whose first line names a column 'sequence'"
 
@@ -61,7 +61,7 @@ class Source:
         self.rereadable = not piped and path.is_file()
         self.sha256 = ""
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[SequenceChunk]:
         """Yield all sequences in their order.
 
         Raises
@@ -122,7 +122,7 @@ class _Lines(io.RawIOBase):
         return n
 
 
-def _table_pieces(raw: _Lines, shown: Path) -> Iterator[Piece]:
+def _table_pieces(raw: _Lines, shown: Path) -> Iterator[SequenceChunk]:
     rows = Rows(shown, max_bases=sys.maxsize)
     try:
         with io.TextIOWrapper(io.BufferedReader(raw), encoding="utf-8", newline="") as stream:
@@ -136,7 +136,7 @@ def _table_pieces(raw: _Lines, shown: Path) -> Iterator[Piece]:
         raise InputError(f"{shown} is empty; {NEEDED}")
 
 
-def _read_table(rows: Rows, lines: Iterator[str]) -> Iterator[Piece]:
+def _read_table(rows: Rows, lines: Iterator[str]) -> Iterator[SequenceChunk]:
     header = next(lines)
     delimiter = "\t" if "\t" in header else ","
     names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter, strict=True))]
@@ -146,7 +146,7 @@ def _read_table(rows: Rows, lines: Iterator[str]) -> Iterator[Piece]:
         if len(cells) != len(names):
             raise wrong(rows, f"has {len(cells)} fields, its header {len(names)}; correct or remove the line")
         name = str(number) if name_column is None else cells[name_column].strip()
-        yield Piece(name, sequence_of(rows, cells[sequence_column].strip()), True)
+        yield SequenceChunk(name, sequence_of(rows, cells[sequence_column].strip()), True)
         number += 1
     if not number:
         raise InputError(f"{rows.path} has a header and no rows; needed a sequence in every line after it")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cmgems_cli.errors import Interrupted, UsageError
-from cmgems_cli.files import alone_in, write_json
+from cmgems_cli.files import exclusive_lock, write_json
 
 
 @dataclass(eq=False)
@@ -79,7 +79,7 @@ def partial_files(
     outs[0].parent.mkdir(parents=True, exist_ok=True)
     asides = [out.with_name(f".{out.name}.partial") for out in outs]
     asides[0].touch()
-    with alone_in(asides[0], outs[0]), _partial_files(outs, asides, task, resume=resume) as files:
+    with exclusive_lock(asides[0], outs[0]), _partial_files(outs, asides, task, resume=resume) as files:
         yield files
 
 

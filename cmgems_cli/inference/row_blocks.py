@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.codec import encode_sequences, offsets_of
-from cmgems_cli.genome.fasta_stream import Piece
+from cmgems_cli.genome.fasta_stream import SequenceChunk
 from cmgems_cli.genome.vocabulary import UNK
 
 
 @dataclass(frozen=True)
-class Cutting:
+class TilingOptions:
     """How sequences become rows. Make one with `cutting`, which checks it.
 
     Attributes
@@ -49,7 +49,7 @@ class Cutting:
     def rows_of(self, length_bases: int) -> int:
         """Return the number of rows a sequence becomes.
 
-        >>> cut = Cutting(6, 510, window=70, stride=35)
+        >>> cut = TilingOptions(6, 510, window=70, stride=35)
         >>> [cut.rows_of(length) for length in (0, 1, 70, 71, 105, 106)]
         [0, 1, 1, 2, 2, 3]
         """
@@ -59,10 +59,10 @@ class Cutting:
         return min(to_the_end, -(-length_bases // self.stride))
 
 
-def cutting(
+def tiling_options(
     k: int, max_tokens: int, *, window: int | None = None, stride: int | None = None, truncate: bool = False
-) -> Cutting:
-    """Check how sequences are to be cut; parameters as the attributes of `Cutting`.
+) -> TilingOptions:
+    """Check how sequences are to be cut; parameters as the attributes of `TilingOptions`.
 
     `stride` is by default the window's length: windows side by side.
 
@@ -74,7 +74,7 @@ def cutting(
     if window is None:
         if stride is not None:
             raise UsageError(f"--stride {stride} without --window; give both, or neither")
-        return Cutting(k, max_tokens, truncate=truncate)
+        return TilingOptions(k, max_tokens, truncate=truncate)
     if truncate:
         raise UsageError("both --window and --truncate were given; windows cut nothing off: give one of them")
     longest = max_tokens + k - 1
@@ -86,7 +86,7 @@ def cutting(
     stride = window if stride is None else stride
     if stride < 1:
         raise UsageError(f"--stride {stride}: windows have to move; needed 1 or more")
-    return Cutting(k, max_tokens, window, stride)
+    return TilingOptions(k, max_tokens, window, stride)
 
 
 @dataclass
@@ -180,7 +180,7 @@ class _Part:
     ends: NDArray[np.int64]
 
 
-def survey(pieces: Iterable[Piece], cut: Cutting) -> Survey:
+def survey(pieces: Iterable[SequenceChunk], cut: TilingOptions) -> Survey:
     """Read all of a source, keeping nothing: its faults are found before any work is done."""
     sequences = rows = length = too_long = longest_bases = 0
     longest = ""
@@ -197,7 +197,7 @@ def survey(pieces: Iterable[Piece], cut: Cutting) -> Survey:
     return Survey(sequences, rows, longest, longest_bases, too_long)
 
 
-def check_lengths(found: Survey, cut: Cutting, name: str) -> None:
+def check_lengths(found: Survey, cut: TilingOptions, name: str) -> None:
     """Refuse sequences too long for a row where nothing was said of what to do with them.
 
     Raises
@@ -213,14 +213,18 @@ def check_lengths(found: Survey, cut: Cutting, name: str) -> None:
 
 
 def blocks(
-    pieces: Iterable[Piece], cut: Cutting, look_ahead_tokens: int, tally: Tally, name: str = "input"
+    pieces: Iterable[SequenceChunk],
+    cut: TilingOptions,
+    look_ahead_tokens: int,
+    tally: Tally,
+    name: str = "input",
 ) -> Iterator[Block]:
     """Encode sequences a block at a time.
 
     Parameters
     ----------
-    pieces : iterable of Piece
-    cut : Cutting
+    pieces : iterable of SequenceChunk
+    cut : TilingOptions
     look_ahead_tokens : int, tokens
         A block ends with the row that brings its rows, special tokens included, to this many.
     tally : Tally
@@ -254,7 +258,7 @@ def blocks(
     yield from _encoded(waiting, cut, tally)
 
 
-def _encoded(parts: list[_Part], cut: Cutting, tally: Tally) -> Iterator[Block]:
+def _encoded(parts: list[_Part], cut: TilingOptions, tally: Tally) -> Iterator[Block]:
     """Yield the one block of these parts, or none."""
     if not parts:
         return
@@ -278,7 +282,7 @@ def _encoded(parts: list[_Part], cut: Cutting, tally: Tally) -> Iterator[Block]:
         yield block
 
 
-def _whole(pieces: Iterable[Piece], cut: Cutting, tally: Tally, source: str) -> Iterator[_Part]:
+def _whole(pieces: Iterable[SequenceChunk], cut: TilingOptions, tally: Tally, source: str) -> Iterator[_Part]:
     """Yield each sequence as one row; of a longer one, no more is held than a row takes."""
     held: list[bytes] = []
     length = 0
@@ -299,7 +303,9 @@ def _whole(pieces: Iterable[Piece], cut: Cutting, tally: Tally, source: str) -> 
             held, length = [], 0
 
 
-def _windows(pieces: Iterable[Piece], cut: Cutting, room: Callable[[], int], tally: Tally) -> Iterator[_Part]:
+def _windows(
+    pieces: Iterable[SequenceChunk], cut: TilingOptions, room: Callable[[], int], tally: Tally
+) -> Iterator[_Part]:
     """Yield windows by the stretch, none longer than to fill the block, which lacks `room` tokens."""
     assert cut.window is not None
     assert cut.stride is not None

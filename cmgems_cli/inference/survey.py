@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from cmgems_cli.errors import InputError
-from cmgems_cli.genome.fasta_stream import Piece
+from cmgems_cli.genome.fasta_stream import SequenceChunk
 from cmgems_cli.inference.record_readers import Source
-from cmgems_cli.inference.row_blocks import Block, Cutting, Survey, Tally, blocks, check_lengths, survey
+from cmgems_cli.inference.row_blocks import Block, Survey, Tally, TilingOptions, blocks, check_lengths, survey
 
 
 @dataclass(eq=False)
@@ -20,7 +20,7 @@ class Input:
     ----------
     name : str
         For messages.
-    cutting : Cutting
+    cutting : TilingOptions
     pieces : callable
         Returns the sequences.
     survey : Survey or None
@@ -32,8 +32,8 @@ class Input:
     """
 
     name: str
-    cutting: Cutting
-    pieces: Callable[[], Iterable[Piece]]
+    cutting: TilingOptions
+    pieces: Callable[[], Iterable[SequenceChunk]]
     survey: Survey | None = None
     tally: Tally = field(default_factory=Tally)
     tally_before: Tally = field(default_factory=Tally)
@@ -89,7 +89,7 @@ class Input:
             )
 
 
-def open_input(source: Source, cutting: Cutting) -> Input:
+def survey_input(source: Source, cutting: TilingOptions) -> Input:
     """Look through a source, if it can be read twice, so that its faults are found before any work is done.
 
     Raises

@@ -24,7 +24,7 @@ _MADE_OF = {"cm-step": "random and global", "cm-gems": "genemask, then global"}
 
 
 @dataclass(frozen=True)
-class Way:
+class MaskVariant:
     """A way of masking: a strategy, and how it looks ranks up (`content` or `position`)."""
 
     strategy: Strategy
@@ -46,7 +46,7 @@ class Way:
         return self.strategy_name not in WITHOUT_RANKS
 
 
-def ways_of(strategies: str, rank_by: str) -> list[Way]:
+def mask_variants_of(strategies: str, rank_by: str) -> list[MaskVariant]:
     """Return the ways of masking that a list of strategies and `content`, `position` or `both` stand for.
 
     Raises
@@ -56,11 +56,11 @@ def ways_of(strategies: str, rank_by: str) -> list[Way]:
 
     Examples
     --------
-    >>> [way.name for way in ways_of("random,global", "both")]
+    >>> [way.name for way in mask_variants_of("random,global", "both")]
     ['random', 'global', 'global (position)']
     """
-    named = {Way(strategy).strategy_name: strategy for strategy in Strategy}
-    ways: list[Way] = []
+    named = {MaskVariant(strategy).strategy_name: strategy for strategy in Strategy}
+    ways: list[MaskVariant] = []
     lookups = ("content", "position") if rank_by == "both" else (rank_by,)
     for name in [part.strip() for part in strategies.split(",") if part.strip()]:
         if name in _MADE_OF:
@@ -68,7 +68,10 @@ def ways_of(strategies: str, rank_by: str) -> list[Way]:
         if name not in named:
             raise UsageError(f"--strategies: {name!r} is none of {', '.join(named)}")
         # Without ranks there is but one way.
-        ways += [Way(named[name], lookup) for lookup in (("content",) if name in WITHOUT_RANKS else lookups)]
+        ways += [
+            MaskVariant(named[name], lookup)
+            for lookup in (("content",) if name in WITHOUT_RANKS else lookups)
+        ]
     if not ways:
         raise UsageError(f"--strategies {strategies!r} names none; give some, such as random,genemask,global")
     return sorted(dict.fromkeys(ways), key=lambda way: way.rank_by)
@@ -82,7 +85,7 @@ class MaskSample:
     ----------
     corpus : Corpus
     rank_of_token : int32, shape (5 + 4^k,)
-    ways : list of Way
+    ways : list of MaskVariant
     mask_rate : float
     seed : int
         Of the run.
@@ -92,7 +95,7 @@ class MaskSample:
 
     corpus: Corpus
     rank_of_token: NDArray[np.int32]
-    ways: list[Way]
+    ways: list[MaskVariant]
     mask_rate: float
     seed: int
     sequence_indices: NDArray[np.int64]
@@ -102,7 +105,7 @@ class MaskSample:
         cls,
         corpus: Corpus,
         rank_of_token: NDArray[np.int32],
-        ways: Sequence[Way],
+        ways: Sequence[MaskVariant],
         *,
         n_sequences: int,
         mask_rate: float = 0.15,

@@ -21,7 +21,7 @@ class MaskTally:
 
     Parameters
     ----------
-    n_ways : int
+    n_variants : int
         Number of ways that each sequence is masked.
     k : int, bases
     longest : int, tokens
@@ -35,30 +35,30 @@ class MaskTally:
         Sequences that reach each position.
     seen_of_kmer : int64, shape (4^k,)
         Occurrences of each k-mer, by its code.
-    masked_at_position : int64, shape (n_ways, longest)
-    masked_of_kmer : int64, shape (n_ways, 4^k)
+    masked_at_position : int64, shape (n_variants, longest)
+    masked_of_kmer : int64, shape (n_variants, 4^k)
         Those that are masked; `[UNK]` is no k-mer.
-    masked_by_both : int64, shape (n_ways, n_ways)
+    masked_by_both : int64, shape (n_variants, n_variants)
         Tokens that both ways mask; on the diagonal, those that one does.
-    hidden_bases : int64, shape (n_ways,)
+    hidden_bases : int64, shape (n_variants,)
         Bases that no visible token holds: only those have to be predicted.
-    untouched_sequences : int64, shape (n_ways,)
+    untouched_sequences : int64, shape (n_variants,)
         Sequences without any masked token.
-    span_lengths : int64, shape (n_ways, longest + 1)
+    span_lengths : int64, shape (n_variants, longest + 1)
         Spans, stretches of masked tokens with none in between that is not, by their length in tokens.
     """
 
-    def __init__(self, n_ways: int, k: int, longest: int) -> None:
+    def __init__(self, n_variants: int, k: int, longest: int) -> None:
         self.k = k
         self.sequences = self.tokens = self.bases = 0
         self.seen_at_position = np.zeros(longest, np.int64)
         self.seen_of_kmer = np.zeros(4**k, np.int64)
-        self.masked_at_position = np.zeros((n_ways, longest), np.int64)
-        self.masked_of_kmer = np.zeros((n_ways, 4**k), np.int64)
-        self.masked_by_both = np.zeros((n_ways, n_ways), np.int64)
-        self.hidden_bases = np.zeros(n_ways, np.int64)
-        self.untouched_sequences = np.zeros(n_ways, np.int64)
-        self.span_lengths = np.zeros((n_ways, longest + 1), np.int64)
+        self.masked_at_position = np.zeros((n_variants, longest), np.int64)
+        self.masked_of_kmer = np.zeros((n_variants, 4**k), np.int64)
+        self.masked_by_both = np.zeros((n_variants, n_variants), np.int64)
+        self.hidden_bases = np.zeros(n_variants, np.int64)
+        self.untouched_sequences = np.zeros(n_variants, np.int64)
+        self.span_lengths = np.zeros((n_variants, longest + 1), np.int64)
 
     def add(
         self, token_ids: NDArray[np.int32], offsets: NDArray[np.int64], masks: Sequence[NDArray[np.bool_]]
@@ -108,11 +108,11 @@ class MaskTally:
                 self.masked_by_both[way, other] += np.count_nonzero(masked & stacked[other])
 
     def masked_share(self) -> NDArray[np.float64]:
-        """Return the share of tokens that each way masks. float64, shape (n_ways,)."""
+        """Return the share of tokens that each way masks. float64, shape (n_variants,)."""
         return np.diagonal(self.masked_by_both) / max(1, self.tokens)
 
     def overlap(self) -> NDArray[np.float64]:
-        """Return the share of the tokens masked in way i that way j masks too. float64, (n_ways, n_ways).
+        """Return the share of the tokens masked in way i that way j masks too. float64, (n_variants, n_variants).
 
         Two ways that know nothing of each other overlap by the masked share of j. NaN where i masks none.
         """
@@ -121,14 +121,14 @@ class MaskTally:
     def position_share(self) -> NDArray[np.float64]:
         """Return the share of sequences masked at each position; NaN where none reaches.
 
-        float64, shape (n_ways, longest).
+        float64, shape (n_variants, longest).
         """
         return _shares(self.masked_at_position, self.seen_at_position)
 
     def kmer_share(self) -> NDArray[np.float64]:
         """Return the share of each k-mer's occurrences that is masked; NaN where there is none.
 
-        float64, shape (n_ways, 4^k).
+        float64, shape (n_variants, 4^k).
         """
         return _shares(self.masked_of_kmer, self.seen_of_kmer)
 
@@ -143,7 +143,7 @@ class MaskTally:
 
         Returns
         -------
-        float64, shape (n_ways, n_groups)
+        float64, shape (n_variants, n_groups)
             NaN for a group that does not occur.
         """
         ranks = rank_of_token[FIRST_KMER:]
@@ -153,7 +153,7 @@ class MaskTally:
         return _shares(masked, np.array([self.seen_of_kmer[group].sum() for group in groups]))
 
     def span_mean(self) -> NDArray[np.float64]:
-        """Return the mean length of spans in tokens; NaN where there is none. float64, shape (n_ways,)."""
+        """Return the mean length of spans in tokens; NaN where there is none. float64, shape (n_variants,)."""
         lengths = np.arange(self.span_lengths.shape[1])
         return _shares((self.span_lengths * lengths).sum(axis=1), self.span_lengths.sum(axis=1))
 

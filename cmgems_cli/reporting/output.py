@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from cmgems_cli.errors import OverwriteError
-from cmgems_cli.files import beside, move_files
+from cmgems_cli.files import move_files, staging_folder
 from cmgems_cli.reporting.elements import Document
 from cmgems_cli.reporting.html import GENERATOR, page
 from cmgems_cli.reporting.markdown import PICTURES, markdown
@@ -89,7 +89,7 @@ def write_report(document: Document, out: Path, *, overwrite: bool) -> list[str]
         files[f"{PICTURES}/{picture.name}.svg"] = picture.svg
         files[f"{PICTURES}/{picture.name}.png"] = picture.png
     target = Path(os.path.realpath(out))
-    with beside(target) as aside:
+    with staging_folder(target) as aside:
         check_out(out, overwrite=overwrite)
         for name, content in files.items():
             (aside / name).parent.mkdir(parents=True, exist_ok=True)

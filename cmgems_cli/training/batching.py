@@ -88,7 +88,9 @@ def n_real_tokens(attention_mask: torch.Tensor | Packing | None, input_ids: torc
 BATCH_OVERHEAD_TOKENS = 256
 
 
-def cut(lengths: np.ndarray, max_batch_tokens: int, *, multiple_of: int = 1) -> list[np.ndarray]:
+def length_bucketed_batches(
+    lengths: np.ndarray, max_batch_tokens: int, *, multiple_of: int = 1
+) -> list[np.ndarray]:
     """Cut sequences, longest first, into the micro-batches of least padding and least number.
 
     The cuts minimise the sum of padded tokens plus `BATCH_OVERHEAD_TOKENS` a batch.
@@ -134,7 +136,7 @@ SIZE_STEP = 512
 LENGTH_STEP = 128
 
 
-def share(lengths: np.ndarray, max_batch_tokens: int, *, multiple_of: int = 1) -> list[np.ndarray]:
+def pack_batches(lengths: np.ndarray, max_batch_tokens: int, *, multiple_of: int = 1) -> list[np.ndarray]:
     """Share sequences among the fewest packed micro-batches, about equal in tokens, in their order.
 
     Parameters
@@ -154,7 +156,7 @@ def share(lengths: np.ndarray, max_batch_tokens: int, *, multiple_of: int = 1) -
     Raises
     ------
     UsageError
-        As `cut`.
+        As `length_bucketed_batches`.
     """
     _check_shareable(lengths, max_batch_tokens, multiple_of)
     ends = np.cumsum(lengths)
@@ -336,7 +338,7 @@ def _fill_packed(
             positions[place + i] = i
 
 
-def lay_out_masked(
+def collate_masked(
     token_ids: np.ndarray,
     offsets: np.ndarray,
     masked_index: np.ndarray,
@@ -360,7 +362,7 @@ def lay_out_masked(
     labels : int32, shape (masked,)
         Original token ids there.
     batches : list of int64 arrays
-        From `cut`, or from `share` to be packed. Micro-batch i goes to process i mod `world`.
+        From `length_bucketed_batches` or `pack_batches`. Micro-batch i goes to process i mod `world`.
     """
     masked_bounds = np.searchsorted(masked_index, offsets)
     laid_out = []

@@ -15,13 +15,13 @@ from cmgems_cli.modeling.folder import digest_of_model_folder, load_masked_lm
 from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
 from cmgems_cli.modeling.presets import PRESETS
 from cmgems_cli.pmi.ranking import UNRANKED, read_ranking
-from cmgems_cli.training.pretrain_batches import StepMaker
+from cmgems_cli.training.pretrain_batches import PretrainBatches
 from cmgems_cli.training.pretrain_options import PretrainingOptions
 from cmgems_cli.training.pretrain_run import PretrainingRun
 from cmgems_cli.training.processes import Processes, resolve_precision
 
 
-def open_run(
+def build_pretraining_run(
     corpus_folder: Path,
     pmi_folder: Path | None,
     out: Path,
@@ -80,7 +80,7 @@ def open_run(
     for name, source in (("model", options.model), ("init", options.init)):
         if source is not None and source not in PRESETS and source != "random":
             inputs[name] = digest_of_model_folder(Path(source))
-    maker = StepMaker(
+    maker = PretrainBatches(
         corpus,
         rank_of_token,
         options.mask_rate,

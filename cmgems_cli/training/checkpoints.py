@@ -35,7 +35,7 @@ def save_checkpoint(
 ) -> None:
     """Write the checkpoint of `step` under `run`, then remove the older ones.
 
-    Each entry of `more` becomes a file of its own, for `load_more`.
+    Each entry of `more` becomes a file of its own, for `load_extra`.
     """
     folder = run / FOLDER
     aside = folder / f".step_{step:06d}.partial"
@@ -96,7 +96,7 @@ def load_tensors(checkpoint: Path) -> tuple[dict[str, torch.Tensor], dict[str, t
     return _load(checkpoint, WEIGHTS), _load(checkpoint, OPTIMIZER)
 
 
-def load_more(checkpoint: Path, name: str) -> dict[str, torch.Tensor]:
+def load_extra(checkpoint: Path, name: str) -> dict[str, torch.Tensor]:
     """Return the further tensors saved as `name`, on the CPU (InputError as `load_tensors`)."""
     return _load(checkpoint, f"{name}.safetensors")
 

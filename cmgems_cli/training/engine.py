@@ -16,7 +16,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from cmgems_cli import draws
-from cmgems_cli.training.heap import MemoryKeeper
+from cmgems_cli.training.heap import HeapTrimmer
 from cmgems_cli.training.processes import Processes
 
 # torch 2.13 renamed the option. BERT's buffers never change: there is nothing to exchange.
@@ -101,7 +101,7 @@ class Engine:
         self.precision = precision
         self._forward = forward
         self._seed = seed
-        self._memory = MemoryKeeper()
+        self._memory = HeapTrimmer()
         self.module = module.to(processes.device)
         self._draws_dropout = any(
             isinstance(part, torch.nn.Dropout) and part.p > 0 for part in module.modules()
@@ -114,7 +114,7 @@ class Engine:
             fused=True,
         )
         self._parallel: torch.nn.Module = self.module
-        if processes.world > 1:
+        if processes.world_size > 1:
             # Gradients are all that is ever exchanged: every process starts from the same weights.
             self._parallel = DistributedDataParallel(
                 self.module,
@@ -145,19 +145,19 @@ class Engine:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate_at(step)
         # DDP averages over processes; the loss is a mean over the targets of all of them.
-        scale = self.processes.world / max(1, n_targets)
+        scale = self.processes.world_size / max(1, n_targets)
         total = torch.zeros((), device=self.processes.device)
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
             if self._draws_dropout:
                 key = int(draws.key(self._seed, draws.DROPOUT, step, batch.index))
                 torch.manual_seed(key & (2**63 - 1))
-            with nullcontext() if last or self.processes.world == 1 else self._parallel.no_sync():  # type: ignore[operator]
+            with nullcontext() if last or self.processes.world_size == 1 else self._parallel.no_sync():  # type: ignore[operator]
                 with self._autocast():
                     loss = self._forward(self._parallel, batch.to(self.processes.device))
                 (loss * scale).backward()
             total += loss.detach()
-            self._memory.give_back()
+            self._memory.trim()
         torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -171,7 +171,7 @@ class Engine:
         for batch in batches:
             with self._autocast():
                 total += self._forward(self.module, batch.to(self.processes.device)).double()
-            self._memory.give_back()
+            self._memory.trim()
         return total
 
     @torch.no_grad()
@@ -184,7 +184,7 @@ class Engine:
         for batch in batches:
             with self._autocast():
                 found.append(forward(self.module, batch.to(self.processes.device)))
-            self._memory.give_back()
+            self._memory.trim()
         return found
 
     @property

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cmgems_cli.modeling.classifier import NO_LABEL
 from cmgems_cli.modeling.encoder import Packing
-from cmgems_cli.training.batching import cut, on_device, pack, pad, share
+from cmgems_cli.training.batching import length_bucketed_batches, on_device, pack, pack_batches, pad
 from cmgems_cli.training.processes import Processes
 from cmgems_cli.training.sequence_order import training_order
 
@@ -70,7 +70,7 @@ class LabelledBatch:
         return on_device(self, device)
 
 
-def lay_out(
+def collate(
     data: Labelled,
     rows: NDArray[np.int64],
     parts: Sequence[NDArray[np.int64]],
@@ -86,12 +86,12 @@ def lay_out(
     rows : int64, shape (n,)
         The rows wanted.
     parts : list of int64 arrays
-        Indices into `rows`, from `cut`, or from `share` to be packed.
+        Indices into `rows`, from `length_bucketed_batches`, or from `pack_batches` to be packed.
     processes : Processes
     packed : bool, default False
     """
     batches = []
-    for index in range(processes.rank, len(parts), processes.world):
+    for index in range(processes.rank, len(parts), processes.world_size):
         chosen = rows[parts[index]]
         input_ids, mask = (pack if packed else pad)(data.token_ids, data.offsets, chosen)
         batches.append(LabelledBatch(input_ids, mask, torch.from_numpy(data.labels[chosen]), chosen, index))
@@ -121,7 +121,7 @@ class LabelledStep:
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledSteps:
+class FinetuneBatches:
     """Makes any step of a run, in any order.
 
     The rows of every epoch are a keyed permutation of all; an epoch's last step takes what is left.
@@ -168,7 +168,7 @@ class LabelledSteps:
         """Make step `step` (from 1)."""
         rows = self.rows_of(step)
         parts = self._parts(rows)
-        batches = lay_out(self.data, rows, parts, self.processes, packed=self.packed)
+        batches = collate(self.data, rows, parts, self.processes, packed=self.packed)
         if not batches:
             batches = [self._nothing(rows[parts[0][:1]], self.processes.rank)]
         epoch = (step - 1) // self.steps_per_epoch + 1
@@ -177,12 +177,14 @@ class LabelledSteps:
     @property
     def idle_processes(self) -> int:
         """How many processes have no share of the first step."""
-        return max(0, self.processes.world - len(self._parts(self.rows_of(1))))
+        return max(0, self.processes.world_size - len(self._parts(self.rows_of(1))))
 
     def _parts(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        shared_by = 1 if self.fixed_cut else min(self.processes.world, len(rows))
+        shared_by = 1 if self.fixed_cut else min(self.processes.world_size, len(rows))
         lengths = self.data.lengths()[rows]
-        return (share if self.packed else cut)(lengths, self.max_batch_tokens, multiple_of=shared_by)
+        return (pack_batches if self.packed else length_bucketed_batches)(
+            lengths, self.max_batch_tokens, multiple_of=shared_by
+        )
 
     def _nothing(self, rows: NDArray[np.int64], index: int) -> LabelledBatch:
         """Return a batch whose loss and gradients are 0, for a process without a share of the step."""
@@ -195,5 +197,5 @@ def evaluation_batches(
     data: Labelled, max_batch_tokens: int, processes: Processes, *, packed: bool = False
 ) -> list[LabelledBatch]:
     """Return this process's share of all rows as micro-batches, cut whatever the number of processes."""
-    parts = (share if packed else cut)(data.lengths(), max_batch_tokens)
-    return lay_out(data, np.arange(len(data)), parts, processes, packed=packed)
+    parts = (pack_batches if packed else length_bucketed_batches)(data.lengths(), max_batch_tokens)
+    return collate(data, np.arange(len(data)), parts, processes, packed=packed)

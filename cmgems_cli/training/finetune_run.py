@@ -20,13 +20,13 @@ from cmgems_cli.errors import CmgemsError, UsageError
 from cmgems_cli.modeling.card import classifier_card, write_card
 from cmgems_cli.modeling.classifier import SequenceClassifier, save_classifier
 from cmgems_cli.modeling.encoder import packs_sequences
-from cmgems_cli.training.checkpoints import load_more
+from cmgems_cli.training.checkpoints import load_extra
 from cmgems_cli.training.engine import Engine, Recipe
 from cmgems_cli.training.finetune_batches import (
+    FinetuneBatches,
     Labelled,
     LabelledBatch,
     LabelledStep,
-    LabelledSteps,
     evaluation_batches,
 )
 from cmgems_cli.training.metrics_log import METRICS
@@ -177,7 +177,7 @@ class FinetuningRun(Run[LabelledStep]):
         kind = "scores" if write_scores else "classifier"
         super().__init__(engine, kind=kind, params=params, inputs=inputs, out=out)
         self._write_scores = write_scores
-        self.maker = LabelledSteps(
+        self.maker = FinetuneBatches(
             task.train,
             recipe.global_batch,
             recipe.max_batch_tokens,
@@ -220,7 +220,7 @@ class FinetuningRun(Run[LabelledStep]):
         logits = self._gathered(self._dev, len(dev))
         labels = torch.from_numpy(dev.labels)
         # Rank 0's value decides, on every process.
-        loss = self.processes.from_first(float(functional.cross_entropy(logits.double(), labels)))
+        loss = self.processes.broadcast_from_main(float(functional.cross_entropy(logits.double(), labels)))
         self._check_finite(logits, f"the dev split after step {step}")
         if self.recipe.keeps == "best" and (self.best is None or loss < self.best[1]):
             self.best = (step, loss)
@@ -236,7 +236,7 @@ class FinetuningRun(Run[LabelledStep]):
             return False
         due = float(time.monotonic() - self._saved_at >= SECONDS_BETWEEN_CHECKPOINTS)
         # Clocks differ: rank 0's decides.
-        if not self.processes.from_first(due):
+        if not self.processes.broadcast_from_main(due):
             return False
         self._saved_at = time.monotonic()
         return True
@@ -245,7 +245,7 @@ class FinetuningRun(Run[LabelledStep]):
         """Return which step was the best so far, and its dev loss."""
         return {"best": None if self.best is None else {"step": self.best[0], "dev_loss": self.best[1]}}
 
-    def more_tensors(self) -> dict[str, dict[str, torch.Tensor]]:
+    def extra_tensors(self) -> dict[str, dict[str, torch.Tensor]]:
         """Return the weights of the best step so far."""
         return {BEST: self._best_weights} if self.best else {}
 
@@ -253,7 +253,7 @@ class FinetuningRun(Run[LabelledStep]):
         """Take up the best step so far."""
         if state["best"] is not None:
             self.best = (int(state["best"]["step"]), float(state["best"]["dev_loss"]))
-            self._best_weights = load_more(checkpoint, BEST)
+            self._best_weights = load_extra(checkpoint, BEST)
 
     # ------------------------------------------------------------------ test
 
@@ -265,7 +265,7 @@ class FinetuningRun(Run[LabelledStep]):
         batches = self._batches(test)
         logits = self._gathered(batches, len(test))
         self._check_finite(logits, "the test split")
-        if not self.processes.first:
+        if not self.processes.is_main:
             return
         predicted = logits.argmax(1).numpy()
         write_predictions(self.out / PREDICTIONS, self.task.label_names, test.labels, logits)
@@ -287,7 +287,7 @@ class FinetuningRun(Run[LabelledStep]):
             environment=environment(
                 started,
                 device=device_name(self.processes.device),
-                processes=self.processes.world,
+                processes=self.processes.world_size,
                 precision=self.precision,
                 threads=torch.get_num_threads(),
             ),
@@ -326,7 +326,7 @@ class FinetuningRun(Run[LabelledStep]):
         logits = torch.zeros((n_rows, len(self.task.label_names)), device=self.processes.device)
         for batch, found in zip(batches, self.engine.outputs(_logits, batches), strict=True):
             logits[torch.from_numpy(batch.rows).to(logits.device)] = found
-        return self.processes.sum(logits).cpu()
+        return self.processes.all_reduce_sum(logits).cpu()
 
 
 def write_predictions(

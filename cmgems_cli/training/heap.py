@@ -24,7 +24,7 @@ _LARGEST_INT = 2**31 - 1
 _STATM = Path("/proc/self/statm")
 
 
-class MemoryKeeper:
+class HeapTrimmer:
     """Has the C library keep freed memory, within `KEPT_BYTES`, where it can be told to.
 
     For the whole process, and from the first one made on.
@@ -38,7 +38,7 @@ class MemoryKeeper:
             # What one run left behind is not in use by the next.
             self._give_back()
 
-    def give_back(self) -> None:
+    def trim(self) -> None:
         """Give freed memory back, if more may have come together than is to be kept."""
         if self._library is not None and _resident_bytes() > self._in_use + KEPT_BYTES:
             self._give_back()

@@ -15,7 +15,7 @@ from cmgems_cli.masking import Strategy
 from cmgems_cli.masking.corruption import corrupt_batch
 from cmgems_cli.masking.curriculum import Curriculum
 from cmgems_cli.masking.strategies import mask_batch
-from cmgems_cli.training.batching import MicroBatch, cut, lay_out_masked, share
+from cmgems_cli.training.batching import MicroBatch, collate_masked, length_bucketed_batches, pack_batches
 from cmgems_cli.training.processes import Processes
 from cmgems_cli.training.sequence_order import training_order
 
@@ -46,7 +46,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class StepMaker:
+class PretrainBatches:
     """Makes any step of a run, in any order.
 
     Attributes
@@ -128,9 +128,11 @@ class StepMaker:
             sequence_indices=indices,
         )
         lengths = np.diff(offsets) + 2
-        rank, world = self.processes.rank, self.processes.world
-        parts = (share if self.packed else cut)(lengths, self.max_batch_tokens, multiple_of=world)
-        batches = lay_out_masked(
+        rank, world = self.processes.rank, self.processes.world_size
+        parts = (pack_batches if self.packed else length_bucketed_batches)(
+            lengths, self.max_batch_tokens, multiple_of=world
+        )
+        batches = collate_masked(
             input_ids, offsets, masked_index, labels, parts, packed=self.packed, rank=rank, world=world
         )
         return Step(batches, len(labels), int(lengths.sum()), len(labels) / max(1, len(token_ids)), labels)

@@ -19,7 +19,7 @@ from cmgems_cli.modeling.presets import PRESETS
 from cmgems_cli.training.batching import MicroBatch, n_real_tokens
 from cmgems_cli.training.engine import Engine
 from cmgems_cli.training.metrics_log import METRICS
-from cmgems_cli.training.pretrain_batches import Step, StepMaker
+from cmgems_cli.training.pretrain_batches import PretrainBatches, Step
 from cmgems_cli.training.pretrain_options import PretrainingOptions
 from cmgems_cli.training.processes import Processes
 from cmgems_cli.training.run import Observer, Run, device_name
@@ -44,7 +44,7 @@ class PretrainingRun(Run[Step]):
     Parameters
     ----------
     corpus : Corpus
-    maker : StepMaker
+    maker : PretrainBatches
     module : MaskedPositionsLM
     options : PretrainingOptions
     inputs : dict, name -> digest
@@ -60,7 +60,7 @@ class PretrainingRun(Run[Step]):
     def __init__(
         self,
         corpus: Corpus,
-        maker: StepMaker,
+        maker: PretrainBatches,
         module: MaskedPositionsLM,
         options: PretrainingOptions,
         *,
@@ -168,7 +168,10 @@ class PretrainingRun(Run[Step]):
         if step % self.options.eval_every == 0:
             before = self.curriculum.last_evaluation
             # Every process measures the same sums; rank 0's value decides, so that rounding never splits them.
-            if self.curriculum.observe(step, self.processes.from_first(fixed)) and before is not None:
+            if (
+                self.curriculum.observe(step, self.processes.broadcast_from_main(fixed))
+                and before is not None
+            ):
                 observer.switched(step, before[1], fixed)
                 if is_unlearnt(fixed, self.unigram):
                     observer.warned(
@@ -188,7 +191,7 @@ class PretrainingRun(Run[Step]):
 
     def finish(self, started: float) -> None:
         """Write the model's files and its manifest."""
-        if not self.processes.first:
+        if not self.processes.is_main:
             return
         stats = {
             "steps": self.options.steps,
@@ -210,7 +213,7 @@ class PretrainingRun(Run[Step]):
             environment=environment(
                 started,
                 device=device_name(self.processes.device),
-                processes=self.processes.world,
+                processes=self.processes.world_size,
                 precision=self.precision,
                 compiled=self.options.compile,
                 threads=torch.get_num_threads(),

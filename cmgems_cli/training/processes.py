@@ -19,41 +19,41 @@ class Processes:
     Attributes
     ----------
     rank : int
-        0 … world - 1; rank 0 alone writes files and talks.
-    world : int
+        0 … world_size - 1; rank 0 alone writes files and talks.
+    world_size : int
         Number of processes.
     device : torch.device
         Where this process computes.
     """
 
     rank: int
-    world: int
+    world_size: int
     device: torch.device
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes and talks."""
         return self.rank == 0
 
-    def sum(self, values: torch.Tensor) -> torch.Tensor:
+    def all_reduce_sum(self, values: torch.Tensor) -> torch.Tensor:
         """Return `values` summed over all processes (a new tensor, the same on each)."""
         total = values.clone()
-        if self.world > 1:
+        if self.world_size > 1:
             dist.all_reduce(total)
         return total
 
-    def from_first(self, value: float) -> float:
+    def broadcast_from_main(self, value: float) -> float:
         """Return rank 0's `value` on every process, so that a decision is made once."""
-        if self.world == 1:
+        if self.world_size == 1:
             return value
         held = torch.tensor([value], dtype=torch.float64, device=self.device)
         dist.broadcast(held, src=0)
         return float(held.item())
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Return once every process has arrived here."""
-        if self.world > 1:
-            self.sum(torch.zeros(1, device=self.device)).item()
+        if self.world_size > 1:
+            self.all_reduce_sum(torch.zeros(1, device=self.device)).item()
 
 
 def start_processes(device: str) -> Processes:

@@ -14,7 +14,7 @@ import torch
 
 from cmgems_cli.artifacts import Manifest, is_finished, kind_at, read_manifest, remove_artifact
 from cmgems_cli.errors import CmgemsError, InputError, Interrupted, OverwriteError, UsageError
-from cmgems_cli.files import alone_in
+from cmgems_cli.files import exclusive_lock
 from cmgems_cli.training.checkpoints import (
     FOLDER,
     load_tensors,
@@ -132,12 +132,12 @@ class Run(ABC, Generic[AnyStep]):
         """Return what a checkpoint needs beside weights and optimizer, as JSON."""
         return {}
 
-    def more_tensors(self) -> dict[str, dict[str, torch.Tensor]]:
+    def extra_tensors(self) -> dict[str, dict[str, torch.Tensor]]:
         """Return the further tensors of a checkpoint, by the name of their file."""
         return {}
 
     def restore(self, checkpoint: Path, state: dict[str, Any]) -> None:
-        """Take up what `state` and `more_tensors` gave."""
+        """Take up what `state` and `extra_tensors` gave."""
 
     @abstractmethod
     def finish(self, started: float) -> None:
@@ -157,26 +157,26 @@ class Run(ABC, Generic[AnyStep]):
             another command is writing to it.
         """
         check_run_folder(self.out, self.kind, overwrite=overwrite)
-        if not self.processes.first:
+        if not self.processes.is_main:
             return self._train(resume=resume, overwrite=overwrite, observer=Observer())
         self.out.mkdir(parents=True, exist_ok=True)
-        with alone_in(self.out, self.out):
+        with exclusive_lock(self.out, self.out):
             return self._train(resume=resume, overwrite=overwrite, observer=observer or Observer())
 
     def _train(self, *, resume: bool, overwrite: bool, observer: Observer) -> Manifest:
         started = time.perf_counter()
         done = self._begin(resume=resume, overwrite=overwrite, observer=observer)
-        metrics = MetricsFile(self.out / METRICS, done) if self.processes.first else None
+        metrics = MetricsFile(self.out / METRICS, done) if self.processes.is_main else None
         try:
-            with stop_on_signals(alone=self.processes.world == 1) as request:
+            with stop_on_signals(alone=self.processes.world_size == 1) as request:
                 self._loop(done, metrics, observer, request)
         finally:
             if metrics is not None:
                 metrics.close()
         self.finish(started)
-        if self.processes.first:
+        if self.processes.is_main:
             shutil.rmtree(self.out / FOLDER, ignore_errors=True)
-        self.processes.wait()
+        self.processes.barrier()
         return read_manifest(self.out, self.kind)
 
     def _begin(self, *, resume: bool, overwrite: bool, observer: Observer) -> int:
@@ -185,12 +185,12 @@ class Run(ABC, Generic[AnyStep]):
         finished = is_finished(self.out)
         if not finished:
             self._check_same_kind()
-        self.processes.wait()
+        self.processes.barrier()
         checkpoint = None if finished or not resume else newest_checkpoint(self.out)
         if checkpoint is None:
-            if self.processes.first:
+            if self.processes.is_main:
                 clear_run_folder(self.out)
-            self.processes.wait()
+            self.processes.barrier()
             return 0
         state = read_state(checkpoint)
         self._check_same_run(checkpoint, state, observer)
@@ -268,7 +268,7 @@ class Run(ABC, Generic[AnyStep]):
                 metrics.write(record)
                 observer.stepped(record, made.n_tokens)
             # One process need not wait for the next step's sums to hear of a signal that came since.
-            signum = signum or (request.signum if self.processes.world == 1 else 0)
+            signum = signum or (request.signum if self.processes.world_size == 1 else 0)
             if signum or (self.saves_after(step) and step < steps):
                 self._save(step)
             if signum:
@@ -284,15 +284,15 @@ class Run(ABC, Generic[AnyStep]):
         values[0] = loss_sum
         values[1] = float(request.signum == 2)  # SIGINT
         values[2] = float(request.signum == 15)  # SIGTERM
-        loss, interrupted, terminated = self.processes.sum(values).tolist()
+        loss, interrupted, terminated = self.processes.all_reduce_sum(values).tolist()
         return (15 if terminated else 2 if interrupted else 0), loss
 
     def _save(self, step: int) -> None:
-        if self.processes.first:
+        if self.processes.is_main:
             weights, moments = self.engine.state()
             state = {"run": self._identity(), **self.state()}
-            save_checkpoint(self.out, step, weights, moments, state, self.more_tensors())
-        self.processes.wait()
+            save_checkpoint(self.out, step, weights, moments, state, self.extra_tensors())
+        self.processes.barrier()
 
     def timed_step(self, step: int, batches: Sequence[Batch], n_targets: int) -> float:
         """Take a step and return its seconds. It changes the weights: for plans only."""

@@ -31,7 +31,7 @@ def validation_sample(corpus: Corpus, n_sequences: int, seed: int) -> np.ndarray
 
 def perplexity(engine: Engine, sample: Step) -> float:
     """Return exp(mean loss over the masked tokens of the sample), the same on every process."""
-    loss = engine.processes.sum(engine.loss_sum(sample.batches)).item()
+    loss = engine.processes.all_reduce_sum(engine.loss_sum(sample.batches)).item()
     # Finite for any float64 loss: a model that has diverged is reported, not raised.
     return math.exp(min(loss / max(1, sample.n_targets), 700.0))
 

@@ -25,7 +25,7 @@ from transformers import BertConfig, BertForMaskedLM
 from cmgems_cli.console import Console
 from cmgems_cli.modeling.encoder import Packing
 from cmgems_cli.modeling.presets import bert_config
-from cmgems_cli.training.build import open_run
+from cmgems_cli.training.build import build_pretraining_run
 from cmgems_cli.training.pretrain_batches import Step
 from cmgems_cli.training.pretrain_options import pretraining_options
 from cmgems_cli.training.pretrain_run import PretrainingRun
@@ -185,7 +185,9 @@ def main() -> None:
                 max_batch_tokens=arguments.max_batch_tokens,
                 eval_sequences=8,
             )
-            run = open_run(arguments.corpus, arguments.pmi, Path("unused"), options, start_processes("cuda"))
+            run = build_pretraining_run(
+                arguments.corpus, arguments.pmi, Path("unused"), options, start_processes("cuda")
+            )
             if compiled:
                 run.module.compiling = True
             if base is None and not arguments.no_peer:

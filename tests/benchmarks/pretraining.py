@@ -22,8 +22,8 @@ from transformers import BertForMaskedLM
 
 from cmgems_cli.console import Console
 from cmgems_cli.modeling.presets import bert_config
-from cmgems_cli.training.build import open_run
-from cmgems_cli.training.heap import MemoryKeeper
+from cmgems_cli.training.build import build_pretraining_run
+from cmgems_cli.training.heap import HeapTrimmer
 from cmgems_cli.training.pretrain_options import pretraining_options
 from cmgems_cli.training.pretrain_run import PretrainingRun
 from cmgems_cli.training.processes import start_processes
@@ -105,8 +105,10 @@ def worker(arguments: argparse.Namespace) -> None:
     )
     if arguments.loop == PLAIN:
         # Before anything of this package has told the C library how to keep memory.
-        MemoryKeeper.__init__ = lambda self: setattr(self, "_library", None)  # type: ignore[method-assign]
-    run = open_run(arguments.corpus, arguments.pmi, Path("unused"), options, start_processes("cpu"))
+        HeapTrimmer.__init__ = lambda self: setattr(self, "_library", None)  # type: ignore[method-assign]
+    run = build_pretraining_run(
+        arguments.corpus, arguments.pmi, Path("unused"), options, start_processes("cpu")
+    )
     peer = Peer(run, arguments.models) if arguments.loop == PLAIN else None
     tokens = 0
     for step in range(1, arguments.steps + 2):

@@ -22,7 +22,7 @@ WARM_UP = 2
 
 def worker(arguments: argparse.Namespace) -> None:
     """Train, as one of the processes; the first prints real tokens a second over all of them."""
-    from cmgems_cli.training.build import open_run
+    from cmgems_cli.training.build import build_pretraining_run
     from cmgems_cli.training.pretrain_options import pretraining_options
     from cmgems_cli.training.processes import start_processes, stop_processes
 
@@ -35,16 +35,16 @@ def worker(arguments: argparse.Namespace) -> None:
         eval_sequences=8,
     )
     processes = start_processes("cpu")
-    run = open_run(arguments.corpus, arguments.pmi, Path("unused"), options, processes)
+    run = build_pretraining_run(arguments.corpus, arguments.pmi, Path("unused"), options, processes)
     tokens = 0
     for step in range(1, WARM_UP + arguments.steps + 1):
         if step == WARM_UP + 1:
-            processes.wait()
+            processes.barrier()
             started, tokens = time.perf_counter(), 0
         made = run.make_step(step)
-        processes.sum(run.engine.step(step, made.batches, made.n_targets)).item()
+        processes.all_reduce_sum(run.engine.step(step, made.batches, made.n_targets)).item()
         tokens += made.n_tokens
-    if processes.first:
+    if processes.is_main:
         print(tokens / (time.perf_counter() - started))
     stop_processes()
 

@@ -107,7 +107,7 @@ def test_no_pair_straddles_the_split(n: int, test_share: float, seed: int) -> No
         return
     made = make_fewshot(positives, test_share=test_share, seed=seed)
     assert set(made.train.pairs.tolist()).isdisjoint(made.test.pairs.tolist())
-    assert made.straddling == 0
+    assert made.pairs_across_split == 0
     assert len(made.test) == 2 * n_test
     # All rows are there, once, a positive beside the negative that its number gives.
     wanted = []
@@ -121,9 +121,9 @@ def test_the_original_s_split_leaks() -> None:
     made = make_fewshot(positives, compat=True)
     assert len(made.test) == 100
     # A test row's other half is among the 900 training rows with chance 900 / 999.
-    assert 80 <= made.straddling <= 97
+    assert 80 <= made.pairs_across_split <= 97
     leaked = set(made.train.pairs.tolist()) & set(made.test.pairs.tolist())
-    assert len(leaked) == made.straddling
+    assert len(leaked) == made.pairs_across_split
     # The share that sil-300 was split by: 16,566 rows are 14,909 and 1,657 in Table 1 of the paper.
     assert round(0.1 * 16_566) == 1657
 

@@ -12,7 +12,7 @@ import numpy as np
 from cmgems_cli import draws
 from cmgems_cli.genome.corpus import BASES, Corpus
 from cmgems_cli.genome.vocabulary import BASES as LETTERS
-from cmgems_cli.genome.windows import Cut
+from cmgems_cli.genome.windows import WindowSpec
 
 
 @dataclass
@@ -91,8 +91,8 @@ class Tiled:
     valid: bool = field(compare=True)
 
 
-def tile_run(start: int, length_bases: int, identity: int, contig_start: int, cut: Cut) -> list[Tiled]:
-    """Cut one run as method, section 2 says."""
+def tile_run(start: int, length_bases: int, identity: int, contig_start: int, cut: WindowSpec) -> list[Tiled]:
+    """WindowSpec one run as method, section 2 says."""
 
     def stream(purpose: int) -> np.uint64:
         return np.uint64(draws.key(np.uint64(cut.seed), purpose, np.uint64(identity), contig_start))

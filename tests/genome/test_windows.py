@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from cmgems_cli.genome import windows as windows_module
 from cmgems_cli.genome.corpus import RUN, WINDOW
-from cmgems_cli.genome.windows import Cut, first_occurrences, tile
+from cmgems_cli.genome.windows import WindowSpec, first_occurrences, tile
 from tests.genome import reference
 
-DEFAULT = Cut(k=6, min_tokens=5, max_tokens=510, full_share=0.5, valid_share=0.1, seed=42)
+DEFAULT = WindowSpec(k=6, min_tokens=5, max_tokens=510, full_share=0.5, valid_share=0.1, seed=42)
 
 
 def runs_of(lengths: list[int], contigs: list[int]) -> np.ndarray:
@@ -26,7 +26,7 @@ def runs_of(lengths: list[int], contigs: list[int]) -> np.ndarray:
 
 
 cuts = st.builds(
-    lambda k, low, high, full, valid, seed: Cut(k, low, low + high, full, valid, seed),
+    lambda k, low, high, full, valid, seed: WindowSpec(k, low, low + high, full, valid, seed),
     st.integers(3, 8),
     st.integers(1, 20),
     st.integers(0, 100),
@@ -42,7 +42,7 @@ cuts = st.builds(
     st.lists(st.integers(0, 2**64 - 1), min_size=4, max_size=4),
 )
 def test_runs_are_tiled_as_the_reference_tiles_them(
-    lengths: list[int], cut: Cut, identities: list[int]
+    lengths: list[int], cut: WindowSpec, identities: list[int]
 ) -> None:
     runs = runs_of(lengths, list(range(len(lengths))))
     expected = [
@@ -56,7 +56,9 @@ def test_runs_are_tiled_as_the_reference_tiles_them(
 
 
 @given(st.integers(1, 20000), cuts)
-def test_windows_follow_each_other_without_overlap_up_to_the_end_of_their_run(length: int, cut: Cut) -> None:
+def test_windows_follow_each_other_without_overlap_up_to_the_end_of_their_run(
+    length: int, cut: WindowSpec
+) -> None:
     rows = tile(runs_of([length], [0]), np.zeros(1, np.uint64), cut)
     begins = rows["start"]
     ends = begins + rows["n_tokens"] + cut.k - 1

@@ -10,31 +10,31 @@ from hypothesis import strategies as st
 
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.codec import encode_sequence
-from cmgems_cli.genome.fasta_stream import Piece
+from cmgems_cli.genome.fasta_stream import SequenceChunk
 from cmgems_cli.genome.vocabulary import UNK
 from cmgems_cli.inference.row_blocks import (
     Block,
-    Cutting,
     Tally,
+    TilingOptions,
     blocks,
     check_lengths,
-    cutting,
     survey,
+    tiling_options,
 )
 
 K = 3
 Row = tuple[str, int, int, list[int]]
 
 
-def pieces_of(sequences: list[str], sizes: list[int]) -> Iterator[Piece]:
+def pieces_of(sequences: list[str], sizes: list[int]) -> Iterator[SequenceChunk]:
     """Cut each sequence into pieces of these sizes; the last one may be empty."""
     for number, sequence in enumerate(sequences):
         letters = sequence.encode()
         for size in sizes:
             if size < len(letters):
-                yield Piece(f"s{number}", letters[:size], False)
+                yield SequenceChunk(f"s{number}", letters[:size], False)
                 letters = letters[size:]
-        yield Piece(f"s{number}", letters, True)
+        yield SequenceChunk(f"s{number}", letters, True)
 
 
 def rows_of(block: Block) -> list[Row]:
@@ -46,7 +46,7 @@ def rows_of(block: Block) -> list[Row]:
     ]
 
 
-def expected_rows(sequences: list[str], cut: Cutting) -> list[Row]:
+def expected_rows(sequences: list[str], cut: TilingOptions) -> list[Row]:
     """Slice the strings, one window at a time, until one reaches the end."""
     rows = []
     for number, sequence in enumerate(sequences):
@@ -72,7 +72,7 @@ SIZES = st.lists(st.integers(0, 20), max_size=5)
 def test_windows_are_slices_of_the_sequences(
     sequences: list[str], sizes: list[int], window: int, stride: int, look_ahead: int
 ) -> None:
-    cut = cutting(K, 20, window=window, stride=stride)
+    cut = tiling_options(K, 20, window=window, stride=stride)
     tally = Tally()
     found = list(blocks(pieces_of(sequences, sizes), cut, look_ahead, tally))
     expected = expected_rows(sequences, cut)
@@ -92,7 +92,7 @@ def test_windows_are_slices_of_the_sequences(
 def test_whole_sequences_are_all_kept_and_cut_only_on_demand(
     sequences: list[str], sizes: list[int], look_ahead: int
 ) -> None:
-    cut = cutting(K, 20, truncate=True)
+    cut = tiling_options(K, 20, truncate=True)
     tally = Tally()
     found = [
         row for block in blocks(pieces_of(sequences, sizes), cut, look_ahead, tally) for row in rows_of(block)
@@ -102,15 +102,15 @@ def test_whole_sequences_are_all_kept_and_cut_only_on_demand(
 
 
 def test_a_sequence_beyond_the_model_is_refused_with_what_to_do() -> None:
-    cut = cutting(K, 20)
+    cut = tiling_options(K, 20)
     sequences = ["ACGT" * 5, "ACGT" * 9, "ACGTA" * 7]
     with pytest.raises(InputError, match=r"'s1' is longer than the 22 bases .* --window N .* --truncate"):
         list(blocks(pieces_of(sequences, [7]), cut, 100, Tally()))
     found = survey(pieces_of(sequences, [7]), cut)
     with pytest.raises(InputError, match=r"x\.fa: 2 of 3 sequences .* longest \(s1\) 36: add --window"):
         check_lengths(found, cut, "x.fa")
-    check_lengths(found, cutting(K, 20, window=10), "x.fa")
-    check_lengths(found, cutting(K, 20, truncate=True), "x.fa")
+    check_lengths(found, tiling_options(K, 20, window=10), "x.fa")
+    check_lengths(found, tiling_options(K, 20, truncate=True), "x.fa")
 
 
 @pytest.mark.parametrize(
@@ -125,19 +125,19 @@ def test_a_sequence_beyond_the_model_is_refused_with_what_to_do() -> None:
 )
 def test_options_that_cannot_be_are_refused(how: dict[str, int], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        cutting(K, 20, **how)  # type: ignore[arg-type]
+        tiling_options(K, 20, **how)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("window", [None, 12])
 def test_no_more_is_read_than_a_block_needs(window: int | None) -> None:
     read = count()
 
-    def endless() -> Iterator[Piece]:
+    def endless() -> Iterator[SequenceChunk]:
         while True:
             next(read)
-            yield Piece("s", b"ACGTACGTACGTACGTACGT", window is None)
+            yield SequenceChunk("s", b"ACGTACGTACGTACGTACGT", window is None)
 
-    found = blocks(endless(), cutting(K, 20, window=window, stride=window and 6), 1000, Tally())
+    found = blocks(endless(), tiling_options(K, 20, window=window, stride=window and 6), 1000, Tally())
     for _ in range(3):
         assert 1000 <= (next(found).n_tokens + 2).sum() < 1040
     # 20 bases are 20 positions as a whole and at most 48 in windows; 3 blocks are 3,000 or a little more.
@@ -150,12 +150,12 @@ def test_a_long_sequence_is_never_held_whole() -> None:
 
     piece = np.random.default_rng(0).choice(np.frombuffer(b"ACGT", np.uint8), 1 << 20).tobytes()
 
-    def chromosome() -> Iterator[Piece]:
+    def chromosome() -> Iterator[SequenceChunk]:
         for _ in range(40):
-            yield Piece("chr", piece, False)
-        yield Piece("chr", b"", True)
+            yield SequenceChunk("chr", piece, False)
+        yield SequenceChunk("chr", b"", True)
 
-    cut, tally = cutting(6, 510, window=70, stride=70), Tally()
+    cut, tally = tiling_options(6, 510, window=70, stride=70), Tally()
     tracemalloc.start()
     rows = sum(len(block) for block in blocks(chromosome(), cut, 1 << 16, tally))
     _, peak = tracemalloc.get_traced_memory()

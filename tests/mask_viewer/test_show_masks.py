@@ -16,7 +16,7 @@ from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.genome.intervals import places_of
 from cmgems_cli.genome.scanner import BLANKS
 from cmgems_cli.genome.vocabulary import kmers
-from cmgems_cli.mask_viewer.samples import MaskSample, ways_of
+from cmgems_cli.mask_viewer.samples import MaskSample, mask_variants_of
 from cmgems_cli.mask_viewer.summaries import excerpts
 from cmgems_cli.pmi.ranking import read_ranking
 from cmgems_cli.training.sequence_order import training_order
@@ -41,9 +41,12 @@ def figures(inputs: tuple[Path, Path]) -> dict:
 
 
 def test_ways_of_masking() -> None:
-    ways = ways_of(" global, random,global,random-mask", "both")
+    ways = mask_variants_of(" global, random,global,random-mask", "both")
     assert [way.name for way in ways] == ["global", "random", "random-mask", "global (position)"]
-    assert [way.name for way in ways_of("random,genemask", "position")] == ["random", "genemask (position)"]
+    assert [way.name for way in mask_variants_of("random,genemask", "position")] == [
+        "random",
+        "genemask (position)",
+    ]
     assert [way.uses_ranks for way in ways] == [True, False, False, True]
     for names, words in [
         ("cm-gems", "cm-gems is genemask, then global; name those"),
@@ -52,12 +55,12 @@ def test_ways_of_masking() -> None:
         (" , ", "names none"),
     ]:
         with pytest.raises(UsageError, match=words):
-            ways_of(names, "content")
+            mask_variants_of(names, "content")
 
 
 def test_masks_are_those_of_the_first_sequences_of_a_run(inputs: tuple[Path, Path]) -> None:
     corpus, ranking = Corpus.open(inputs[0]), read_ranking(inputs[1])
-    ways = ways_of("random,genemask,global,random-mask", "both")
+    ways = mask_variants_of("random,genemask,global,random-mask", "both")
     sample = MaskSample.of_run(corpus, ranking.rank_of_token, ways, n_sequences=40, mask_rate=0.3, seed=7)
     indices, _ = training_order(0, 40, corpus.n_train, 7)
     assert sample.sequence_indices.tolist() == indices.tolist()
@@ -83,7 +86,9 @@ def test_masks_are_those_of_the_first_sequences_of_a_run(inputs: tuple[Path, Pat
 
 def test_a_sample_is_no_more_than_the_training_sequences(inputs: tuple[Path, Path]) -> None:
     corpus, ranking = Corpus.open(inputs[0]), read_ranking(inputs[1])
-    sample = MaskSample.of_run(corpus, ranking.rank_of_token, ways_of("random", "content"), n_sequences=10**9)
+    sample = MaskSample.of_run(
+        corpus, ranking.rank_of_token, mask_variants_of("random", "content"), n_sequences=10**9
+    )
     assert sorted(sample.sequence_indices.tolist()) == list(range(corpus.n_train))
 
 
@@ -93,7 +98,9 @@ def test_places_and_bases_are_those_of_the_fasta_file(inputs: tuple[Path, Path])
     header, *lines = gzip.decompress(FASTA.read_bytes()).splitlines()
     letters = b"".join(lines).translate(None, BLANKS).decode().upper()
     corpus, ranking = Corpus.open(inputs[0]), read_ranking(inputs[1])
-    sample = MaskSample.of_run(corpus, ranking.rank_of_token, ways_of("global", "content"), n_sequences=30)
+    sample = MaskSample.of_run(
+        corpus, ranking.rank_of_token, mask_variants_of("global", "content"), n_sequences=30
+    )
     names = kmers(6)
     for place, one in zip(places_of(corpus, sample.sequence_indices), excerpts(sample, 30, 25), strict=True):
         assert place == one.place

@@ -10,7 +10,7 @@ import pytest
 from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.genome.preparation import prepare_genome
 from cmgems_cli.pmi.stage import build_pmi
-from cmgems_cli.training.build import open_run
+from cmgems_cli.training.build import build_pretraining_run
 from cmgems_cli.training.pretrain_options import pretraining_options
 from cmgems_cli.training.pretrain_run import PretrainingRun
 from cmgems_cli.training.processes import start_processes
@@ -43,6 +43,6 @@ def make_run(inputs: tuple[Path, Path], tmp_path: Path) -> Callable[..., Pretrai
             "precision": "fp32",
         }
         chosen = pretraining_options(device_type="cpu", **{**options, **changed})
-        return open_run(inputs[0], inputs[1], tmp_path / out, chosen, start_processes("cpu"))
+        return build_pretraining_run(inputs[0], inputs[1], tmp_path / out, chosen, start_processes("cpu"))
 
     return make

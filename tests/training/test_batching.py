@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmgems_cli.errors import UsageError
-from cmgems_cli.training.batching import BATCH_OVERHEAD_TOKENS, cut, lay_out_masked
+from cmgems_cli.training.batching import BATCH_OVERHEAD_TOKENS, collate_masked, length_bucketed_batches
 from cmgems_cli.training.sequence_order import training_order
 
 
@@ -16,9 +16,9 @@ def test_cut_uses_every_sequence_once_within_the_bound(
 ) -> None:
     if len(lengths) < processes:
         with pytest.raises(UsageError, match="cannot be shared"):
-            cut(np.array(lengths), bound, multiple_of=processes)
+            length_bucketed_batches(np.array(lengths), bound, multiple_of=processes)
         return
-    batches = cut(np.array(lengths), bound, multiple_of=processes)
+    batches = length_bucketed_batches(np.array(lengths), bound, multiple_of=processes)
     assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
     assert len(batches) % processes == 0 or all(len(batch) == 1 for batch in batches)
     assert len(batches) >= processes
@@ -45,19 +45,19 @@ def test_cut_is_the_cheapest_of_all_possible_cuts(lengths: list[int], bound: int
                 parts[-1].append(length)
         if all(len(part) * part[0] <= bound for part in parts):
             possible.append(cost(parts))
-    found = [[lengths[i] for i in batch] for batch in cut(np.array(lengths), bound)]
+    found = [[lengths[i] for i in batch] for batch in length_bucketed_batches(np.array(lengths), bound)]
     assert cost(found) == min(possible)
 
 
 def test_cut_refuses_a_bound_below_one_sequence() -> None:
     with pytest.raises(UsageError, match="--max-batch-tokens 100 is below the longest sequence"):
-        cut(np.array([512, 7]), 100)
+        length_bucketed_batches(np.array([512, 7]), 100)
 
 
 def test_sorted_batches_waste_little_where_naive_ones_waste_a_quarter() -> None:
     generator = np.random.default_rng(0)
     lengths = np.where(generator.random(250) < 0.5, 512, generator.integers(7, 513, 250))
-    padded = sum(len(batch) * lengths[batch].max() for batch in cut(lengths, 8192))
+    padded = sum(len(batch) * lengths[batch].max() for batch in length_bucketed_batches(lengths, 8192))
     naive = sum(len(part) * part.max() for part in np.array_split(lengths, 16))
     assert 1 - lengths.sum() / padded < 0.025
     assert 1 - lengths.sum() / naive > 0.2
@@ -86,7 +86,7 @@ def test_lay_out_masked_by_hand() -> None:
     token_ids = np.array([10, 4, 12, 20, 4, 31], np.int32)
     offsets = np.array([0, 3, 4, 6])
     batches = [np.array([0, 2]), np.array([1])]
-    long, short = lay_out_masked(token_ids, offsets, np.array([1, 4]), np.array([11, 30], np.int32), batches)
+    long, short = collate_masked(token_ids, offsets, np.array([1, 4]), np.array([11, 30], np.int32), batches)
     assert long.input_ids.tolist() == [[2, 10, 4, 12, 3], [2, 4, 31, 3, 0]]
     assert long.attention_mask is not None
     assert long.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
@@ -106,9 +106,9 @@ def test_lay_out_masked_matches_a_slow_layout(data: st.DataObject) -> None:
     masked = np.array(data.draw(st.lists(st.booleans(), min_size=len(token_ids), max_size=len(token_ids))))
     masked_index = np.flatnonzero(masked)
     labels = token_ids[masked_index] + 1000
-    batches = cut(np.array(lengths) + 2, 40, multiple_of=2)
+    batches = length_bucketed_batches(np.array(lengths) + 2, 40, multiple_of=2)
     laid_out = [
-        lay_out_masked(token_ids, offsets, masked_index, labels, batches, rank=r, world=2) for r in (0, 1)
+        collate_masked(token_ids, offsets, masked_index, labels, batches, rank=r, world=2) for r in (0, 1)
     ]
     ordered = [laid_out[i % 2][i // 2] for i in range(len(batches))]
     seen = 0

@@ -26,7 +26,7 @@ from cmgems_cli.genome.vocabulary import CLS, PAD, SEP
 from cmgems_cli.modeling.classifier import load_classifier, new_classifier
 from cmgems_cli.training import finetune_run as finetuning
 from cmgems_cli.training.engine import parameter_groups
-from cmgems_cli.training.finetune_batches import Labelled, LabelledSteps, evaluation_batches
+from cmgems_cli.training.finetune_batches import FinetuneBatches, Labelled, evaluation_batches
 from cmgems_cli.training.finetune_run import FinetuningRecipe, FinetuningRun, Task, write_predictions
 from cmgems_cli.training.metrics_log import read_metrics
 from cmgems_cli.training.processes import Processes, start_processes
@@ -241,7 +241,7 @@ def test_a_run_shorter_than_its_interval_is_evaluated_at_its_end(make_run: MakeR
 
 @pytest.mark.parametrize("global_batch", [1, 8, 43, 64])
 def test_every_epoch_takes_every_row_once_and_ends_with_a_smaller_step(global_batch: int) -> None:
-    steps = LabelledSteps(TRAIN, global_batch, 64, 7, start_processes("cpu"), fixed_cut=False)
+    steps = FinetuneBatches(TRAIN, global_batch, 64, 7, start_processes("cpu"), fixed_cut=False)
     assert steps.steps_per_epoch == -(-43 // global_batch)
     orders = []
     for epoch in (1, 2):
@@ -297,10 +297,12 @@ def test_a_step_equals_plain_torch_on_one_padded_batch(make_run: MakeRun, small:
 @pytest.mark.parametrize("fixed_cut", [True, False])
 @pytest.mark.parametrize("world", [2, 3, 5])
 def test_processes_share_every_step_and_none_goes_without(world: int, fixed_cut: bool) -> None:
-    alone = LabelledSteps(TRAIN, 8, 64, 7, Processes(0, 1, torch.device("cpu")), fixed_cut)
+    alone = FinetuneBatches(TRAIN, 8, 64, 7, Processes(0, 1, torch.device("cpu")), fixed_cut)
     for step in range(1, 7):  # the last has 3 rows
         shares = [
-            LabelledSteps(TRAIN, 8, 64, 7, Processes(rank, world, torch.device("cpu")), fixed_cut).make(step)
+            FinetuneBatches(TRAIN, 8, 64, 7, Processes(rank, world, torch.device("cpu")), fixed_cut).make(
+                step
+            )
             for rank in range(world)
         ]
         assert all(share.batches for share in shares)

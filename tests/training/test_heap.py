@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cmgems_cli.training import heap as memory
-from cmgems_cli.training.heap import MemoryKeeper
+from cmgems_cli.training.heap import HeapTrimmer
 
 needs_glibc = pytest.mark.skipif(memory._glibc() is None, reason="needs Linux and glibc")
 
@@ -15,13 +15,13 @@ needs_glibc = pytest.mark.skipif(memory._glibc() is None, reason="needs Linux an
 @needs_glibc
 def test_scattered_holes_go_back_to_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "KEPT_BYTES", 100 << 20)
-    keeper = MemoryKeeper()
+    keeper = HeapTrimmer()
     # Every tenth block stays, so that the top of the heap is never free.
     blocks = [bytearray(b"x" * 60_000) for _ in range(4000)]
     kept = blocks[::10]
     del blocks
     before = memory._resident_bytes()
-    keeper.give_back()
+    keeper.trim()
     assert before - memory._resident_bytes() > 100e6
     assert len(kept) == 400
 
@@ -43,9 +43,9 @@ def test_memory_is_given_back_when_more_than_what_is_kept_has_come_together(
     monkeypatch.setattr(memory, "_glibc", Library)
     monkeypatch.setattr(memory, "_resident_bytes", lambda: resident[0])
     monkeypatch.setattr(memory, "KEPT_BYTES", 1000)
-    keeper = MemoryKeeper()
+    keeper = HeapTrimmer()
     for resident[0] in (900, 1500, 1501, 1600, 1700, 1701):
-        keeper.give_back()
+        keeper.trim()
     assert calls == [500, 1501, 1701]
 
 
@@ -55,9 +55,9 @@ def test_memory_is_given_back_when_more_than_what_is_kept_has_come_together(
 PROGRAM = """
 import resource, sys
 import torch
-from cmgems_cli.training.heap import MemoryKeeper
+from cmgems_cli.training.heap import HeapTrimmer
 if sys.argv[1] == "kept":
-    keeper = MemoryKeeper()
+    keeper = HeapTrimmer()
 for _ in range(30):
     torch.ones(16 << 20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -79,24 +79,24 @@ def test_large_tensors_take_the_place_of_those_before() -> None:
 @needs_glibc
 def test_many_runs_in_one_process_keep_no_more_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "KEPT_BYTES", 200 << 20)
-    MemoryKeeper()
+    HeapTrimmer()
     before, in_use = memory._resident_bytes(), []
     for run in range(6):
-        keeper = MemoryKeeper()
+        keeper = HeapTrimmer()
         # Every other block stays, and what comes later is larger than the holes.
         blocks = [bytearray(b"x" * (60_000 + 20_000 * run)) for _ in range(1000)]
         in_use += blocks[::2]
         del blocks
-        keeper.give_back()
+        keeper.trim()
     assert memory._resident_bytes() - before - sum(map(len, in_use)) < 250e6
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
 def test_another_c_library_is_left_alone(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", platform)
-    MemoryKeeper().give_back()
+    HeapTrimmer().trim()
 
 
 def test_a_system_without_proc_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_STATM", Path("/nonexistent/statm"))
-    MemoryKeeper().give_back()
+    HeapTrimmer().trim()

@@ -14,8 +14,14 @@ from cmgems_cli.genome.vocabulary import CLS, PAD, SEP
 from cmgems_cli.modeling.classifier import SequenceClassifier
 from cmgems_cli.modeling.encoder import Packing, packs_sequences
 from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
-from cmgems_cli.training.batching import cut, lay_out_masked, n_real_tokens, pack, share
-from cmgems_cli.training.finetune_batches import Labelled, LabelledSteps, evaluation_batches
+from cmgems_cli.training.batching import (
+    collate_masked,
+    length_bucketed_batches,
+    n_real_tokens,
+    pack,
+    pack_batches,
+)
+from cmgems_cli.training.finetune_batches import FinetuneBatches, Labelled, evaluation_batches
 from cmgems_cli.training.processes import Processes, start_processes
 
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
@@ -39,9 +45,9 @@ def test_shares_hold_every_sequence_once_within_the_bound(lengths: list[int], li
     sizes = np.array(lengths)
     if len(lengths) < world:
         with pytest.raises(UsageError, match="cannot be shared"):
-            share(sizes, limit, multiple_of=world)
+            pack_batches(sizes, limit, multiple_of=world)
         return
-    parts = share(sizes, limit, multiple_of=world)
+    parts = pack_batches(sizes, limit, multiple_of=world)
     assert np.concatenate(parts).tolist() == list(range(len(lengths)))
     assert all(len(part) and sizes[part].sum() <= limit for part in parts)
     # Every process has the same number, unless there is one sequence a micro-batch.
@@ -50,7 +56,7 @@ def test_shares_hold_every_sequence_once_within_the_bound(lengths: list[int], li
 
 def test_a_sequence_beyond_the_bound_is_refused() -> None:
     with pytest.raises(UsageError, match=r"below the longest sequence \(61 tokens\)"):
-        share(np.array([5, 61]), 60)
+        pack_batches(np.array([5, 61]), 60)
 
 
 @given(st.integers(1, 30), st.integers(0, 10**6))
@@ -86,8 +92,8 @@ def test_masked_lm_loss_and_gradients_equal_those_of_padded_batches() -> None:
     masked = np.sort(np.random.default_rng(1).choice(len(token_ids), 60, replace=False))
     lengths = np.diff(offsets) + 2
     losses, found = [], []
-    for packed, parts in ((False, cut(lengths, 200)), (True, share(lengths, 200))):
-        batches = lay_out_masked(token_ids, offsets, masked, token_ids[masked], parts, packed=packed)
+    for packed, parts in ((False, length_bucketed_batches(lengths, 200)), (True, pack_batches(lengths, 200))):
+        batches = collate_masked(token_ids, offsets, masked, token_ids[masked], parts, packed=packed)
         assert all(isinstance(batch.attention_mask, Packing) == packed for batch in batches)
         assert sum(len(batch.labels) for batch in batches) == 60
         loss = sum(module(b.input_ids, b.attention_mask, b.masked_index, b.labels) for b in batches)
@@ -110,7 +116,7 @@ def test_classifier_logits_and_gradients_equal_those_of_padded_batches(world: in
     for packed in (False, True):
         at = [Processes(rank, world, torch.device("cpu")) for rank in range(world)]
         made = [
-            LabelledSteps(data, 16, 200, 7, place, fixed_cut=False, packed=packed).make(1) for place in at
+            FinetuneBatches(data, 16, 200, 7, place, fixed_cut=False, packed=packed).make(1) for place in at
         ]
         for step in made:
             for batch in step.batches:
