@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import re
 import signal
 import sys
 import threading
@@ -76,7 +77,7 @@ class _OneLineErrors(TyperGroup):
             code = super().main(args, standalone_mode=False, **extra)
         except CmgemsError as error:
             code = error.exit_code
-            _print_error(str(error))
+            _print_error(self._with_flags(str(error)))
         except TyperException as error:
             code = error.exit_code
             where = getattr(getattr(error, "ctx", None), "command_path", "cmgems")
@@ -86,7 +87,7 @@ class _OneLineErrors(TyperGroup):
             if refused is None:
                 raise
             code = refused.exit_code
-            _print_error(str(refused))
+            _print_error(self._with_flags(str(refused)))
         finally:
             sys.unraisablehook = hook
             if with_handler:
@@ -105,6 +106,28 @@ class _OneLineErrors(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return None
         return result
+
+    def _with_flags(self, message: str) -> str:
+        """Replace the parameters that library errors name in backticks by the options that set them.
+
+        `steps` becomes --steps, `steps=5` --steps 5, `overwrite=True` --overwrite, `resume=False` --no-resume.
+        """
+        options = {
+            parameter.name: parameter
+            for command in self.commands.values()
+            for parameter in command.params
+            if parameter.param_type_name == "option"
+        }
+
+        def flag(name: re.Match[str]) -> str:
+            option, value = options.get(name[1]), name[2]
+            if option is None:
+                return name[0]
+            if value == "False" and option.secondary_opts:
+                return option.secondary_opts[0]
+            return option.opts[0] if value in (None, "True") else f"{option.opts[0]} {value}"
+
+        return re.sub(r"`(\w+)(?:=([^`]*))?`", flag, message)
 
 
 def _make_streams_safe() -> None:

@@ -63,15 +63,15 @@ def prepare_genome(
     from cmgems_cli.genome import preparation
     from cmgems_cli.genome.windows import WindowSpec
 
-    cut = WindowSpec(k, min_tokens, max_tokens, full_share, valid_share, seed)
-    preparation.check_cut(cut)
+    spec = WindowSpec(k, min_tokens, max_tokens, full_share, valid_share, seed)
+    preparation.check_window_spec(spec)
     if dry_run:
-        _show_plan(preparation.plan(fasta, contigs=contigs), cut, out, console)
+        _show_plan(preparation.plan(fasta, contigs=contigs), spec, out, console)
         return
     total = sum(path.stat().st_size for path in fasta if path.is_file())
     with console.progress("prepare-genome", total, "B") as bar:
         manifest = preparation.prepare_genome(
-            fasta, out, contigs=contigs, overwrite=overwrite, advance=bar.advance, **cut.__dict__
+            fasta, out, contigs=contigs, overwrite=overwrite, advance=bar.advance, **spec.__dict__
         )
     for part, name in (("training", "train_sequences"), ("validation", "valid_sequences")):
         if not manifest.stats[name]:
@@ -108,9 +108,9 @@ def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.2f} %" if whole else "–"
 
 
-def _show_plan(planned: list[Any], cut: Any, out: Path, console: Console) -> None:
+def _show_plan(planned: list[Any], spec: Any, out: Path, console: Console) -> None:
     letters = sum(file.letters for file in planned)
-    sequences = round(letters / cut.mean_bases)
+    sequences = round(letters / spec.mean_bases)
     console.result(
         {
             "dry_run": True,

@@ -6,10 +6,10 @@ from importlib.resources import files
 from pathlib import Path
 
 BUNDLED = "hg38_chr16_186964_397118.fa.gz"
-# data/README.md: what precedes its first base on the chromosome.
+# data/README.md: bases of the chromosome before its first base.
 BASES_BEFORE = 186_963
 
 
 def bundled_fasta() -> Path:
-    """Return where it lies."""
+    """Return the path of the bundled FASTA file."""
     return Path(str(files("cmgems_cli") / "data" / BUNDLED))

@@ -1,6 +1,6 @@
-"""From letters or packed bases to k-mer token ids, compiled (method, section 1).
+"""Encode letters or packed bases as k-mer token ids, compiled (method, section 1).
 
-Packed bases hold 2 bits a base: base i stands in bits 2 * (i % 4) of byte i // 4.
+Packed bases take 2 bits per base: base i is bits 2 * (i % 4) and the next one of byte i // 4.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def base_at(bases, i):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, inline="always")
 def word_at(data, at):  # type: ignore[no-untyped-def]
-    """Return data[at:at + 8] (uint8) as one uint64, the first byte lowest. LLVM makes one load of it."""
+    """Return data[at:at + 8] (uint8) as one uint64, the first byte lowest. LLVM compiles it to one load."""
     i = uint64(at)
     word = uint64(data[i])
     word |= uint64(data[i + uint64(1)]) << uint64(8)
@@ -48,9 +48,9 @@ def unpack_token_ids(bases, starts, n_tokens, k, offsets, token_ids):  # type: i
     k : int
         Bases per token.
     offsets : int64, shape (n + 1,)
-        Where each window's ids begin in `token_ids`: the running sum of `n_tokens`.
+        Where each window's ids begin in `token_ids`: the cumulative sum of `n_tokens`.
     token_ids : int32, shape (offsets[-1],)
-        Filled.
+        Output array.
     """
     mask = (1 << (2 * k)) - 1
     for window in range(starts.size):
@@ -72,24 +72,24 @@ def _encode_letters(text, text_offsets, k, offsets, token_ids):  # type: ignore[
         first = text_offsets[sequence]
         out = offsets[sequence]
         code = 0
-        # Letters to go until no letter other than A, C, G, T is left in the last k.
-        spoilt = 0
+        # Letters until the last k are A, C, G, T alone again.
+        unknown_for = 0
         for at in range(first, text_offsets[sequence + 1]):
             base = BASE_CODE_OF_BYTE[text[at]]
             if base == NOT_A_BASE:
-                spoilt = k
+                unknown_for = k
                 base = 0
             code = ((code << 2) | base) & mask
             if at - first >= k - 1:
-                token_ids[out] = UNK if spoilt > 0 else code + FIRST_KMER
+                token_ids[out] = UNK if unknown_for > 0 else code + FIRST_KMER
                 out += 1
-            spoilt -= spoilt > 0
+            unknown_for -= unknown_for > 0
 
 
 def encode_sequences(
     text: bytes | np.ndarray, text_offsets: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Encode many sequences that stand one after the other in one text (method, section 1).
+    """Encode many concatenated sequences (method, section 1).
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def encode_sequences(
     Returns
     -------
     token_ids : int32, shape (offsets[-1],)
-        A k-mer that touches any letter but A, C, G, T is `[UNK]`.
+        A k-mer with any letter other than A, C, G, T becomes `[UNK]`.
     offsets : int64, shape (n + 1,)
         Where each sequence's ids begin. A sequence of n letters has max(0, n - k + 1) tokens.
 
@@ -127,26 +127,32 @@ def encode_sequences(
 
 
 def encode_sequence(text: bytes | str, k: int) -> np.ndarray:
-    """Return the token ids (int32) of one sequence of letters; see `encode_sequences`.
+    """Return the token ids (int32, shape (n,)) of one sequence; see `encode_sequences`.
 
     >>> encode_sequence("ATCGatcg", 6)
     array([ 438, 1739, 2848], dtype=int32)
     >>> encode_sequence("ATNGA", 3), encode_sequence("AT", 3).size
     (array([1, 1, 1], dtype=int32), 0)
     """
-    # A character beyond ASCII is one letter and not a base, whatever its bytes would be.
+    # A non-ASCII character counts as one letter that is not a base, however many bytes it has.
     letters = text.encode("ascii", "replace") if isinstance(text, str) else text
     return encode_sequences(letters, np.array([0, len(letters)]), k)[0]
 
 
 def offsets_of(lengths: np.ndarray) -> np.ndarray:
-    """Return the running sum of `lengths` with a leading 0 (int64, shape (n + 1,))."""
+    """Return the cumulative sum of `lengths` (integers, shape (n,)) with a leading 0: int64, shape (n + 1,)."""
     offsets = np.zeros(lengths.size + 1, np.int64)
     np.cumsum(lengths, dtype=np.int64, out=offsets[1:])
     return offsets
 
 
 def check_k(k: int) -> None:
-    """Raise UsageError unless k is one this package works with."""
+    """Check that this package supports `k`.
+
+    Raises
+    ------
+    UsageError
+        If `k` is outside 3 … 8.
+    """
     if not MIN_K <= k <= MAX_K:
-        raise UsageError(f"k is {k}; it must be {MIN_K} to {MAX_K}")
+        raise UsageError(f"`k` is {k}; needed {MIN_K} to {MAX_K}")

@@ -1,4 +1,4 @@
-"""Which records of a FASTA file are kept, under which name, and where an index says they are."""
+"""Which records of a FASTA file are kept, under which name, and their byte ranges according to an index."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NCBI = re.compile(r"NC_0000(0[1-9]|1[0-9]|2[0-4])(?:\.\d+)?")
 # A row of contigs.csv is stored in 16 bits.
 MAX_CONTIGS = 2**16
 
-# Letters of the IUPAC code that stand for more than one base (NC-IUB 1984), N aside.
+# Letters of the IUPAC code that stand for more than one base (NC-IUB 1984), except N.
 IUPAC = b"RYSWKMBDHV"
 
 # How many names an error message lists.
@@ -29,7 +29,7 @@ NAMES_SHOWN = 8
 
 
 def canonical_name(name: str) -> str:
-    """Return 1 … 22, X or Y for a human chromosome's name, and any other name as it is.
+    """Return 1 … 22, X or Y for the name of a human chromosome, and any other name unchanged.
 
     >>> [canonical_name(name) for name in ("chr1", "NC_000023.11", "Y", "chr1_KI270706v1_random")]
     ['1', 'X', 'Y', 'chr1_KI270706v1_random']
@@ -43,20 +43,20 @@ def canonical_name(name: str) -> str:
 
 @dataclass
 class Contig:
-    """One record that is kept, and what was found in it.
+    """One kept record and the counts of its letters.
 
     Attributes
     ----------
     name, canonical_name : str
-        As in the FASTA file, and as `canonical_name` gives it.
+        The name in the FASTA file, and the result of `canonical_name`.
     length_bases : int
-        Letters of the record, whatever they are.
+        All letters of the record.
     bases : int
-        Those that are A, C, G or T: they stand in the corpus.
+        Letters A, C, G and T: those the corpus holds.
     dropped_n, dropped_iupac, dropped_other : int
-        The others: N, letters that stand for two or three bases, and the rest.
+        Letters left out: N, IUPAC letters for two or three bases, and all others.
     runs : int
-        Uninterrupted stretches of A, C, G, T.
+        Number of runs: maximal sequences of A, C, G, T.
     """
 
     name: str
@@ -70,31 +70,33 @@ class Contig:
 
     @property
     def identity(self) -> int:
-        """64 bits that name the contig in random draws, the same whichever file it comes from."""
+        """64 bits that identify the contig in random draws, whichever file it comes from."""
         return int.from_bytes(hashlib.sha256(self.canonical_name.encode()).digest()[:8])
 
 
 class ContigSelection:
-    """Decides record by record what is kept, and remembers every name it saw.
+    """Decides for each record whether it is kept, and remembers every name seen.
 
     Parameters
     ----------
     contigs : str
-        `primary`, `all`, or names separated by commas. A name matches a record of that name and a
-        record of the same chromosome under another naming scheme (`chr20` matches `NC_000020.11`).
+        `primary`, `all`, or names separated by commas. A name also matches the same chromosome under
+        another naming scheme (`chr20` matches `NC_000020.11`).
 
     Raises
     ------
     UsageError
-        If `contigs` names nothing.
+        If `contigs` is empty, or combines `primary` or `all` with other names.
     """
 
     def __init__(self, contigs: str) -> None:
         names = list(dict.fromkeys(name.strip() for name in contigs.split(",") if name.strip()))
         if not names:
-            raise UsageError("--contigs is empty; give primary, all, or names separated by commas")
+            raise UsageError("`contigs` is empty; give primary, all, or names separated by commas")
         if len(names) > 1 and {"primary", "all"} & set(names):
-            raise UsageError(f"--contigs {contigs}: primary and all stand alone; give one of them, or names")
+            raise UsageError(
+                f"`contigs` is {contigs}: primary and all cannot be combined; give one of them, or names"
+            )
         self.text = ",".join(names)
         self.everything = names == ["all"]
         self._named = [] if names in (["all"], ["primary"]) else names
@@ -104,20 +106,20 @@ class ContigSelection:
 
     @property
     def names(self) -> Collection[str]:
-        """Names of all records so far, kept or not."""
+        """Names of all records seen so far, kept or not."""
         return self._seen.keys()
 
     def wants(self, name: str) -> bool:
-        """Tell whether a record of this name is kept."""
+        """Return whether a record of this name is kept."""
         return self.everything or canonical_name(name) in self._canonical
 
     def add(self, name: str, path: Path) -> Contig | None:
-        """Note the next record of the input; return its contig if it is kept.
+        """Register the next record of the input; return its contig if it is kept.
 
         Raises
         ------
         InputError
-            If the name, or a selected chromosome under another name, was seen before; if there are
+            If the name was seen before, a selected chromosome was seen under another name, or there are
             more contigs than a corpus can number.
         """
         if name in self._seen:
@@ -133,33 +135,35 @@ class ContigSelection:
                 if other.canonical_name == contig.canonical_name:
                     raise InputError(
                         f"{path}: records {other.name!r} and {name!r} are both chromosome"
-                        f" {contig.canonical_name}; give one assembly, or --contigs all to keep both"
+                        f" {contig.canonical_name}; give one assembly, or `contigs=all` to keep both"
                     )
         if len(self.kept) == MAX_CONTIGS:
             raise InputError(
-                f"{path} has more than {MAX_CONTIGS:,} records to keep; choose fewer with --contigs NAME,…"
+                f"{path} has more than {MAX_CONTIGS:,} records to keep; choose fewer with `contigs=NAME,…`"
             )
         self.kept.append(contig)
         return contig
 
-    def check_found(self) -> None:
-        """Refuse an input that has none, or not all, of the records asked for.
+    def check_complete(self) -> None:
+        """Check that the input held every requested record, and at least one.
 
         Raises
         ------
         InputError
-            Naming what there is, or for a name that matched nothing the closest names.
+            If a record is missing; the message lists the closest names, or the names seen.
         """
-        found = {contig.canonical_name for contig in self.kept}
+        kept_names = {contig.canonical_name for contig in self.kept}
         for name in self._named:
-            if canonical_name(name) not in found:
-                near = difflib.get_close_matches(name, self._seen, n=3, cutoff=0.5)
-                hint = f"the closest: {', '.join(near)}" if near else f"there are: {self._names_shown()}"
+            if canonical_name(name) not in kept_names:
+                similar = difflib.get_close_matches(name, self._seen, n=3, cutoff=0.5)
+                hint = (
+                    f"the closest: {', '.join(similar)}" if similar else f"there are: {self._names_shown()}"
+                )
                 raise InputError(f"no record named {name!r} in the FASTA input; {hint}")
         if not self.kept:
             raise InputError(
                 f"none of the {len(self._seen):,} records is a primary chromosome (1–22, X, Y);"
-                f" there are: {self._names_shown()}; use --contigs all or --contigs NAME,…"
+                f" there are: {self._names_shown()}; use `contigs=all` or `contigs=NAME,…`"
             )
 
     def _names_shown(self) -> str:
@@ -170,7 +174,7 @@ class ContigSelection:
 
 @dataclass(frozen=True)
 class IndexedRecord:
-    """Where a record stands in a plain FASTA file: bytes begin … end - 1, header included."""
+    """Byte range of a record in a plain FASTA file: begin … end - 1, header included."""
 
     name: str
     length_bases: int
@@ -179,20 +183,20 @@ class IndexedRecord:
 
 
 def indexed_records(fasta: Path) -> list[IndexedRecord] | None:
-    """Read the `.fai` index beside a plain FASTA file through pyfaidx.
+    """Read the `.fai` index of a plain FASTA file through pyfaidx.
 
     Returns
     -------
     list of IndexedRecord, or None
         None unless there is an index, not older than the file, that accounts for every byte of the
-        file and has a header of the right name before every record. An index that cannot be used is
-        no error, since the scan needs none; nothing is ever written beside the user's file.
+        file, with a header of the right name before every record. An unusable index is not an error,
+        since the scan works without one. Nothing is ever written next to the user's file.
     """
     index = fasta.with_name(fasta.name + ".fai")
     if not index.is_file() or index.stat().st_mtime < fasta.stat().st_mtime:
         return None
     with fasta.open("rb") as stream:
-        # Of a bgzip file, pyfaidx would write a .gzi index.
+        # For a bgzip file pyfaidx would write a .gzi index.
         if stream.read(1) != b">":
             return None
         from pyfaidx import Faidx

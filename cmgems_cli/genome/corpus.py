@@ -1,9 +1,9 @@
-"""The corpus artifact: packed bases, the runs they came in, and the training sequences cut from them.
+"""The corpus artifact: packed bases, their runs, and the training sequences cut from them.
 
-`bases.npy`    uint8, shape (ceil(n_bases / 4),): all A, C, G, T runs one after the other, 2 bits a base
-`windows.npy`  `WINDOW`: one row a sequence, all of training first, then validation, each in genome order
-`runs.npy`     `RUN`: one row a run, in genome order
-`contigs.csv`  one row a contig
+`bases.npy`    uint8, shape (ceil(n_bases / 4),): the concatenated A, C, G, T runs, 2 bits per base
+`windows.npy`  `WINDOW`: one row per sequence: all training sequences, then validation, each in genome order
+`runs.npy`     `RUN`: one row per run, in genome order
+`contigs.csv`  one row per contig
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ RUN = np.dtype([("start", "<i8"), ("length_bases", "<i8"), ("contig", "<u2"), ("
 
 @dataclass(frozen=True)
 class Corpus:
-    """A finished corpus, mapped, not read: the cost of a longer genome is disk only.
+    """A finished corpus. Arrays are memory-mapped, so a longer genome costs disk space, not memory.
 
     Attributes
     ----------
     folder : Path
     manifest : Manifest
     k : int
-        Bases per token that the sequences were cut for.
+        Bases per token.
     bases : uint8 memory map, shape (ceil(n_bases / 4),)
         Packed bases.
     windows : memory map of `WINDOW`, shape (n_sequences,)
         Rows 0 … n_train - 1 are for training, the others for validation.
     runs : array of `RUN`
     n_train, n_valid : int
-        Sequences of either kind.
+        Number of training and of validation sequences.
     """
 
     folder: Path
@@ -92,12 +92,12 @@ class Corpus:
         Parameters
         ----------
         sequence_indices : int64, shape (n,)
-            Rows of `windows`, in any order, repeats allowed.
+            Rows of `windows`, in any order; repeats are allowed.
 
         Returns
         -------
         token_ids : int32, shape (offsets[-1],)
-            Ids of all sequences, one after the other.
+            Concatenated ids of all sequences.
         offsets : int64, shape (n + 1,)
             Sequence i is `token_ids[offsets[i]:offsets[i + 1]]`.
 
@@ -114,9 +114,9 @@ class Corpus:
 
 
 class GrowingArray:
-    """A one-dimensional `.npy` file written from front to back, its length known only at the end.
+    """A one-dimensional `.npy` file that grows by appending; its length may be unknown beforehand.
 
-    Use as a context manager; the file is a valid array once the block is left without an exception.
+    Use it as a context manager: the file is a valid array once the block ends without an exception.
     """
 
     def __init__(self, path: Path, dtype: np.dtype) -> None:
@@ -126,7 +126,7 @@ class GrowingArray:
         self._stream.write(self._header())
 
     def append(self, rows: np.ndarray) -> None:
-        """Write `rows` (of the array's dtype) behind those that are there."""
+        """Append `rows` (of the array's dtype, shape (n,))."""
         self._stream.write(np.ascontiguousarray(rows).view(np.uint8).data)
         self.length += rows.size
 

@@ -1,6 +1,6 @@
-"""FASTA files as a stream of bytes: plain, gzip or bgzip, told apart by their first bytes, hashed on the way.
+"""Stream FASTA files as bytes and hash them: plain, gzip or bgzip, recognised by their first bytes.
 
-Nothing is ever read twice, so a named pipe will do, and nothing larger than a few chunks is held.
+Every byte is read once, so a named pipe works. Only a few chunks are in memory at a time.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ import numpy as np
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.contigs import IUPAC
 
-# ours: about the size of a core's second-level cache, so that the scan reads what was just written.
+# ours: about the size of a core's second-level cache, so that the scan finds new chunks there.
 CHUNK_BYTES = 1 << 20
 CHUNKS_AHEAD = 4
 
-# Small enough that few bgzip blocks (18 kB) are copied again and again as "what is left".
+# Small enough that the unconsumed rest, which zlib copies for every bgzip block (18 kB), stays short.
 COMPRESSED_READ_BYTES = 1 << 16
 
 GZIP = b"\x1f\x8b"
-# SAM specification 4.1: a bgzip member says so in an extra field, and an empty one ends the file.
+# SAM specification 4.1: an extra field marks a bgzip member, and an empty member ends the file.
 _BGZIP_EXTRA = slice(12, 16)
 _BGZIP_MARK = b"BC\x02\x00"
 _BGZIP_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
-# What a command line calls it.
+# Its name on the command line.
 STANDARD_INPUT = Path("-")
 
-# Files people give by mistake, by their first bytes.
+# Files often given by mistake, by their first bytes.
 _OTHER_KINDS = {
     b"BZh": "a bzip2 file; decompress it first",
     b"\xfd7zXZ": "an xz file; decompress it first",
@@ -47,15 +47,15 @@ _OTHER_KINDS = {
     b"\x1a\x41\x27\x43": "a 2bit file; convert it with twoBitToFa first",
     b"BAM\x01": "a BAM file",
     b"@": "FASTQ or SAM",
-    b"\xef\xbb\xbf>": "FASTA behind a byte-order mark; save it without one",
+    b"\xef\xbb\xbf>": "FASTA after a byte-order mark; save it without one",
 }
 _HEAD_BYTES = 1 << 16
-# Fewer letters than this say nothing about what a file holds.
+# Too few letters to guess what a file holds.
 _LETTERS_TO_JUDGE = 30
 
 
-class Chunk(NamedTuple):
-    """A piece of a file's text. `text` is only valid until the next piece is asked for."""
+class TextChunk(NamedTuple):
+    """A chunk of a file's text. `text` (uint8, shape (n,)) is only valid until the next chunk is read."""
 
     text: np.ndarray
     bytes_read: int
@@ -67,12 +67,12 @@ class FastaFile:
     Parameters
     ----------
     path : Path
-        Plain, gzip or bgzip, whatever its name; `STANDARD_INPUT` for what is piped in.
+        Plain, gzip or bgzip, whatever its name; `STANDARD_INPUT` for piped input.
 
     Attributes
     ----------
     sha256 : str
-        Of the file's raw bytes; complete once `chunks` is exhausted.
+        Hash of the file's raw bytes; complete once `chunks` is exhausted.
     zipped : bool
         Whether the file is gzip or bgzip; known once `chunks` has yielded.
     """
@@ -86,8 +86,8 @@ class FastaFile:
     def sha256(self) -> str:
         return self._hash.hexdigest()
 
-    def chunks(self) -> Generator[Chunk, None, None]:
-        """Yield the text from first to last, read and inflated in a second thread.
+    def chunks(self) -> Generator[TextChunk, None, None]:
+        """Yield the text from start to end, read and inflated in a second thread.
 
         Raises
         ------
@@ -96,41 +96,41 @@ class FastaFile:
         """
         yield from read_ahead(self._read())
 
-    def _read(self) -> Iterator[Chunk]:
+    def _read(self) -> Iterator[TextChunk]:
         try:
             piped = self.path == STANDARD_INPUT
-            # Descriptor 0 stays open: it is not this file's to close.
-            opened = FileIO(0, closefd=False) if piped else FileIO(self.path)
-            with BufferedReader(opened) as stream:
+            # Descriptor 0 stays open: this object did not open it.
+            raw = FileIO(0, closefd=False) if piped else FileIO(self.path)
+            with BufferedReader(raw) as stream:
                 self.zipped = stream.peek(len(GZIP))[: len(GZIP)] == GZIP
                 yield from self._read_zipped(stream) if self.zipped else self._read_plain(stream)
         except OSError as error:
             raise InputError(f"cannot read {self.path}: {error.strerror or error}") from None
 
-    def _read_plain(self, stream: BufferedReader[FileIO]) -> Iterator[Chunk]:
-        # One buffer is being filled and one scanned while the others wait: each is free when its turn comes.
+    def _read_plain(self, stream: BufferedReader[FileIO]) -> Iterator[TextChunk]:
+        # One buffer is filled and one scanned while the others wait, so each is free when its turn comes.
         for buffer in cycle([bytearray(CHUNK_BYTES) for _ in range(CHUNKS_AHEAD + 2)]):
             n = stream.readinto(buffer)
             if not n:
                 return
             text = memoryview(buffer)[:n]
             self._hash.update(text)
-            yield Chunk(_as_text(text), n)
+            yield TextChunk(_as_text(text), n)
 
-    def _read_zipped(self, stream: BufferedReader[FileIO]) -> Iterator[Chunk]:
-        pieces: list[bytes] = []
-        waiting = bytes_read = 0
-        for piece, n in self._inflate(stream):
-            pieces.append(piece)
-            waiting += len(piece)
+    def _read_zipped(self, stream: BufferedReader[FileIO]) -> Iterator[TextChunk]:
+        blocks: list[bytes] = []
+        n_inflated = bytes_read = 0
+        for block, n in self._inflate(stream):
+            blocks.append(block)
+            n_inflated += len(block)
             bytes_read += n
-            if waiting >= CHUNK_BYTES:
-                yield Chunk(_as_text(b"".join(pieces)), bytes_read)
-                pieces, waiting, bytes_read = [], 0, 0
-        yield Chunk(_as_text(b"".join(pieces)), bytes_read)
+            if n_inflated >= CHUNK_BYTES:
+                yield TextChunk(_as_text(b"".join(blocks)), bytes_read)
+                blocks, n_inflated, bytes_read = [], 0, 0
+        yield TextChunk(_as_text(b"".join(blocks)), bytes_read)
 
     def _inflate(self, stream: BufferedReader[FileIO]) -> Iterator[tuple[bytes, int]]:
-        """Yield (inflated bytes, raw bytes newly read) of all members, checking each one's CRC."""
+        """Yield (inflated bytes, raw bytes newly read) of all members and check each CRC."""
         member = None
         is_bgzip = stream.peek(_BGZIP_EXTRA.stop)[_BGZIP_EXTRA] == _BGZIP_MARK
         last = b""
@@ -141,21 +141,21 @@ class FastaFile:
             full = False
             while raw or full:
                 if member is None:
-                    raw = raw.lstrip(b"\0")  # gzip allows zeros between and behind members
+                    raw = raw.lstrip(b"\0")  # gzip allows zeros between and after members
                     if not raw:
                         break
                     member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
                 try:
-                    piece = member.decompress(raw, CHUNK_BYTES)
+                    block = member.decompress(raw, CHUNK_BYTES)
                 except zlib.error as error:
                     raise InputError(
                         f"{self.path} is a corrupt gzip file ({error}); fetch it again"
                     ) from None
-                full = len(piece) == CHUNK_BYTES
+                full = len(block) == CHUNK_BYTES
                 raw = member.unconsumed_tail
                 if member.eof:
                     raw, full, member = member.unused_data, False, None
-                yield piece, n
+                yield block, n
                 n = 0
             if n:
                 yield b"", n
@@ -169,12 +169,12 @@ def _as_text(data: bytes | memoryview) -> np.ndarray:
     return text
 
 
-def read_ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """Yield what `chunks` yields, produced in a second thread up to CHUNKS_AHEAD in advance.
+def read_ahead(chunks: Iterator[TextChunk]) -> Iterator[TextChunk]:
+    """Yield the items of `chunks`, which a second thread produces up to CHUNKS_AHEAD in advance.
 
-    An exception of the producer is raised here; if the consumer stops early, so does the producer.
+    Exceptions of the producer are raised here. If the consumer stops early, so does the producer.
     """
-    ready: queue.Queue[Chunk | BaseException | None] = queue.Queue(CHUNKS_AHEAD)
+    ready: queue.Queue[TextChunk | BaseException | None] = queue.Queue(CHUNKS_AHEAD)
     stop = threading.Event()
 
     def produce() -> None:
@@ -191,25 +191,26 @@ def read_ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
     thread = threading.Thread(target=produce, name="cmgems-read-ahead", daemon=True)
     thread.start()
     try:
-        while isinstance(item := ready.get(), Chunk):
+        while isinstance(item := ready.get(), TextChunk):
             yield item
         if item is not None:
             raise item
     finally:
         stop.set()
         while thread.is_alive():
-            # Make room: the producer may be waiting to hand over a last chunk.
+            # Empty the queue: the producer may be waiting to put a last chunk.
             while not ready.empty():
                 ready.get_nowait()
             thread.join(timeout=0.01)
 
 
 def check_readable(path: Path) -> None:
-    """Refuse a path that is no readable, non-empty file, before any work is done.
+    """Check before any work that a path is a readable, non-empty file.
 
     Raises
     ------
     InputError
+        If it is not.
     """
     if not path.exists():
         raise InputError(
@@ -221,26 +222,29 @@ def check_readable(path: Path) -> None:
         raise InputError(f"{path} is empty; needed a FASTA file")
     # A named pipe must not be opened twice.
     if not os.access(path, os.R_OK):
-        raise InputError(f"{path} may not be read; change its permissions")
+        raise InputError(f"{path} is not readable; change its permissions")
 
 
 def check_is_fasta(head: bytes, path: Path) -> None:
-    """Refuse text that does not begin like a FASTA file of DNA, saying what it looks like instead.
+    """Check that text begins like a FASTA file of DNA.
 
     Parameters
     ----------
     head : bytes
-        The first bytes behind any blank lines; more than the first 64 KiB are not looked at.
+        The first bytes after any blank lines; only the first 64 KiB are examined.
+    path : Path
+        Used in error messages.
 
     Raises
     ------
     InputError
+        If it does not; the message says what the file looks like.
     """
     head = head[:_HEAD_BYTES]
     needed = "needed FASTA, which begins with '>'"
     check_is_text(head, path, needed)
     if not head.startswith(b">"):
-        raise InputError(f"{path} begins with {_excerpt(head)}; {needed}")
+        raise InputError(f"{path} begins with {_first_line(head)}; {needed}")
     lines = head.replace(b"\r", b"\n").split(b"\n")
     letters = np.frombuffer(b"".join(line for line in lines if not line.startswith(b">")).upper(), np.uint8)
     if letters.size >= _LETTERS_TO_JUDGE:
@@ -248,7 +252,7 @@ def check_is_fasta(head: bytes, path: Path) -> None:
 
 
 def check_is_text(head: bytes, path: Path, needed: str) -> None:
-    """Refuse the beginnings of files that are often given by mistake, and of binary ones.
+    """Check that a file does not begin like a binary file or one often given by mistake.
 
     Parameters
     ----------
@@ -256,11 +260,12 @@ def check_is_text(head: bytes, path: Path, needed: str) -> None:
         As in `check_is_fasta`.
     path : Path
     needed : str
-        The end of the message: what should have been given.
+        The end of the message: the kind of file needed.
 
     Raises
     ------
     InputError
+        If it does.
     """
     for magic, kind in _OTHER_KINDS.items():
         if head.startswith(magic):
@@ -270,16 +275,19 @@ def check_is_text(head: bytes, path: Path, needed: str) -> None:
 
 
 def check_is_dna(letters: np.ndarray, path: Path) -> None:
-    """Refuse RNA, and text most of whose letters are not A, C, G, T or N: a protein, most likely.
+    """Check that letters are DNA, neither RNA nor mostly other letters (a protein, most likely).
 
     Parameters
     ----------
     letters : int64, shape (256,)
-        How often each byte value occurs, letters in upper case.
+        Count of each byte value, letters in upper case.
+    path : Path
+        Used in error messages.
 
     Raises
     ------
     InputError
+        If they are not.
     """
     if letters[ord("U")] > letters[ord("T")]:
         raise InputError(
@@ -288,17 +296,17 @@ def check_is_dna(letters: np.ndarray, path: Path) -> None:
         )
     others = letters.copy()
     others[list(b"ACGTN \t\r\n")] = 0
-    share = others.sum() / max(1, letters.sum())
-    if share <= 0.5:
+    other_fraction = others.sum() / max(1, letters.sum())
+    if other_fraction <= 0.5:
         return
     kinds = bytes(np.flatnonzero(others).astype(np.uint8))
     likely = "ambiguous sequence" if set(kinds) <= set(IUPAC + b"UX-.*") else "protein"
     raise InputError(
-        f"{path}: {100 * share:.0f} % of the letters are not A, C, G, T or N (but"
+        f"{path}: {100 * other_fraction:.0f} % of the letters are not A, C, G, T or N (but"
         f" {kinds[:12].decode('ascii', 'replace')}), so it looks like {likely}; needed DNA"
     )
 
 
-def _excerpt(head: bytes) -> str:
+def _first_line(head: bytes) -> str:
     first = head.splitlines()[0] if head.splitlines() else b""
     return repr(first[:30].decode("ascii", "replace"))

@@ -1,4 +1,4 @@
-"""The records of a FASTA file in pieces, so that a chromosome is never held whole."""
+"""Stream the records of a FASTA file in chunks, so that no whole chromosome is held in memory."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _BLANKS = b" \t\n"
 
 
 class SequenceChunk(NamedTuple):
-    """Some letters of a sequence; its pieces come one after the other, in order.
+    """Consecutive letters of one sequence. The chunks of a sequence follow each other in order.
 
     Attributes
     ----------
     name : str
-        Of the sequence. Names may repeat: where one ends, `last` says.
+        Name of the sequence. Names may repeat; `last` marks where a sequence ends.
     letters : bytes
-        As they are written, blanks left out; may be none.
+        As in the file, without blanks; may be empty.
     last : bool
-        Whether the sequence ends here.
+        Whether this is the last chunk of the sequence.
     """
 
     name: str
@@ -29,15 +29,19 @@ class SequenceChunk(NamedTuple):
     last: bool
 
 
-def fasta_pieces(texts: Iterable[bytes], path: Path) -> Iterator[SequenceChunk]:
-    r"""Cut the text of a FASTA file into pieces of its records.
+def sequence_chunks(texts: Iterable[bytes], path: Path) -> Iterator[SequenceChunk]:
+    r"""Split the text of a FASTA file into chunks of its sequences.
 
     Parameters
     ----------
     texts : iterable of bytes
-        The text from its first `>` on, in parts cut anywhere. Lines end in LF, CR or CRLF.
+        The text from its first `>` on, split at any byte. Lines end in LF, CR or CRLF.
     path : Path
-        For messages.
+        Used in error messages.
+
+    Yields
+    ------
+    SequenceChunk
 
     Raises
     ------
@@ -46,7 +50,7 @@ def fasta_pieces(texts: Iterable[bytes], path: Path) -> Iterator[SequenceChunk]:
 
     Examples
     --------
-    >>> for piece in fasta_pieces([b">a first\nAC\nG", b"T\n>b\nNN\n"], Path("x.fa")): print(*piece)
+    >>> for chunk in sequence_chunks([b">a first\nAC\nG", b"T\n>b\nNN\n"], Path("x.fa")): print(*chunk)
     a b'ACG' False
     a b'T' True
     b b'NN' False
@@ -71,13 +75,13 @@ def fasta_pieces(texts: Iterable[bytes], path: Path) -> Iterator[SequenceChunk]:
                 header, in_header = bytearray(), True
                 at += 1
             else:
-                found = text.find(b"\n>", at)
-                end = found + 1 if found >= 0 else len(text)
+                next_record = text.find(b"\n>", at)
+                end = next_record + 1 if next_record >= 0 else len(text)
                 letters = text[at:end].translate(None, _BLANKS)
                 at_line_start = text[end - 1 : end] == b"\n"
                 at = end
-                if found >= 0:
-                    # The record ends here: said with its last letters, for files of many short ones.
+                if next_record >= 0:
+                    # Its last letters also end the record: one chunk per record in files of short ones.
                     yield SequenceChunk(name or "", letters, True)
                     header, in_header = bytearray(), True
                     at += 1
@@ -92,6 +96,6 @@ def fasta_pieces(texts: Iterable[bytes], path: Path) -> Iterator[SequenceChunk]:
 def _name(header: bytearray, before: str | None, path: Path) -> str:
     words = header.split(maxsplit=1)
     if not words:
-        where = "the first one" if before is None else f"behind {before!r}"
+        where = "the first one" if before is None else f"after {before!r}"
         raise InputError(f"{path} has a record without a name ({where}); every '>' needs one")
     return words[0].decode("utf-8", "replace")

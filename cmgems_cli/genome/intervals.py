@@ -1,4 +1,4 @@
-"""Where training sequences lie in the genome."""
+"""Genomic intervals: where in the FASTA records training sequences come from."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from cmgems_cli.genome.corpus import CONTIGS, Corpus
 
 
-class Place(NamedTuple):
-    """A stretch of a FASTA record: 0-based, half-open, in letters of the record."""
+class GenomicInterval(NamedTuple):
+    """Part of a FASTA record: 0-based, half-open, in letters of the record."""
 
     contig: str
     start: int
@@ -21,14 +21,26 @@ class Place(NamedTuple):
         return f"{self.contig}:{self.start}-{self.end}"
 
 
-def places_of(corpus: Corpus, sequence_indices: np.ndarray) -> list[Place]:
-    """Return where the bases of sequences (rows of `corpus.windows`) come from."""
+def intervals_of(corpus: Corpus, sequence_indices: np.ndarray) -> list[GenomicInterval]:
+    """Return the genomic interval of each training sequence.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    sequence_indices : int64, shape (n,)
+        Rows of `corpus.windows`.
+
+    Returns
+    -------
+    list of GenomicInterval
+        One per sequence, in the order of `sequence_indices`.
+    """
     with (corpus.folder / CONTIGS).open(newline="", encoding="utf-8") as stream:
         names = [row["name"] for row in csv.DictReader(stream)]
-    places = []
+    intervals = []
     for window in corpus.windows[sequence_indices]:
         start, n_bases = int(window["start"]), int(window["n_tokens"]) + corpus.k - 1
         run = corpus.runs[np.searchsorted(corpus.runs["start"], start, side="right") - 1]
         begin = int(run["contig_start"]) + start - int(run["start"])
-        places.append(Place(names[int(window["contig"])], begin, begin + n_bases))
-    return places
+        intervals.append(GenomicInterval(names[int(window["contig"])], begin, begin + n_bases))
+    return intervals

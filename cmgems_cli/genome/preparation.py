@@ -1,4 +1,4 @@
-"""From FASTA to a corpus: the whole `prepare-genome` stage (paper 3.1; method, section 2)."""
+"""The `prepare-genome` stage: from FASTA files to a corpus (paper 3.1; method, section 2)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cmgems_cli.genome.windows import WindowSpec, first_occurrences, tile
 # Rows of windows.npy handled at a time.
 WINDOWS_PER_WRITE = 1 << 20
 
-# A guess for dry runs: letters in a byte of zipped DNA (3.4 in a bgzip of GRCh37's chromosome 20).
+# An estimate for dry runs: letters per byte of gzipped DNA (3.4 in a bgzip of GRCh37's chromosome 20).
 ZIPPED_LETTERS = 3
 
 # n_tokens is stored in 16 bits.
@@ -53,7 +53,7 @@ def prepare_genome(
     Parameters
     ----------
     fasta : sequence of Path
-        Plain, gzip or bgzip files, told apart by content. Read once each, in this order.
+        Plain, gzip or bgzip files, recognised by content. Each is read once, in this order.
     out : Path
         The artifact's folder.
     k : int, default 6
@@ -61,41 +61,41 @@ def prepare_genome(
     contigs : str, default "primary"
         `primary`, `all` or names, as in `ContigSelection`.
     min_tokens, max_tokens : int, default 5 and 510
-        Tokens of the shortest and of a full-length sequence.
+        Tokens per sequence: of the shortest, and of full-length ones.
     full_share : float, default 0.5
-        Chance of a sequence to be full length; the others are uniform over the two bounds.
+        Probability that a sequence has full length; other lengths are uniform between the two bounds.
     valid_share : float, default 0.1
-        Chance of a sequence to be kept for validation.
+        Probability that a sequence is used for validation.
     seed : int, default 42
     overwrite : bool, default False
-        Replace a finished corpus at `out`, once its successor is complete.
+        Replace a finished corpus at `out` once the new one is complete.
     advance : callable, optional
-        Told the number of raw file bytes newly read.
+        Called with the number of raw file bytes newly read.
 
     Returns
     -------
     Manifest
-        Its digest depends on the files' bytes and the options alone.
+        Its digest depends only on the files' bytes and the parameters.
 
     Raises
     ------
     UsageError
-        If an option is out of range.
+        If a parameter is out of range.
     InputError
-        If the input cannot be read, is not FASTA of DNA, has none of the contigs asked for, or no run
-        long enough for one sequence. `out` is then as it was.
+        If the input cannot be read, is not FASTA of DNA, lacks a requested contig, or has no run long
+        enough for one sequence. `out` is then unchanged.
     OverwriteError
         If `out` may not be written.
     """
     started = time.perf_counter()
-    cut = WindowSpec(k, min_tokens, max_tokens, full_share, valid_share, seed)
-    check_cut(cut)
+    spec = WindowSpec(k, min_tokens, max_tokens, full_share, valid_share, seed)
+    check_window_spec(spec)
     selection = ContigSelection(contigs)
     for path in fasta:
         check_readable(path)
     with staged(out, "corpus", overwrite=overwrite) as folder:
-        hashes = _scan(fasta, selection, folder, cut, advance)
-        stats = _write_windows(folder, selection.kept, cut)
+        hashes = _scan(fasta, selection, folder, spec, advance)
+        stats = _write_windows(folder, selection.kept, spec)
         return finish_artifact(
             folder,
             "corpus",
@@ -115,29 +115,30 @@ def prepare_genome(
         )
 
 
-def check_cut(cut: WindowSpec) -> None:
-    """Refuse options that no corpus can be cut with.
+def check_window_spec(spec: WindowSpec) -> None:
+    """Check that the parameters of a corpus are in range.
 
     Raises
     ------
     UsageError
+        If one is not.
     """
-    check_k(cut.k)
-    if not 1 <= cut.min_tokens <= cut.max_tokens <= MAX_MAX_TOKENS:
+    check_k(spec.k)
+    if not 1 <= spec.min_tokens <= spec.max_tokens <= MAX_MAX_TOKENS:
         raise UsageError(
-            f"min tokens {cut.min_tokens} and max tokens {cut.max_tokens}: needed"
-            f" 1 <= min <= max <= {MAX_MAX_TOKENS:,}"
+            f"`min_tokens` is {spec.min_tokens} and `max_tokens` is {spec.max_tokens}; needed"
+            f" 1 <= `min_tokens` <= `max_tokens` <= {MAX_MAX_TOKENS:,}"
         )
-    for name, share in (("full share", cut.full_share), ("valid share", cut.valid_share)):
-        if not 0 <= share <= 1:
-            raise UsageError(f"{name} is {share}; it is a share, from 0 to 1")
+    for name, fraction in (("full_share", spec.full_share), ("valid_share", spec.valid_share)):
+        if not 0 <= fraction <= 1:
+            raise UsageError(f"`{name}` is {fraction}; needed a fraction, from 0 to 1")
 
 
 def _scan(
     fasta: Sequence[Path],
     selection: ContigSelection,
     folder: Path,
-    cut: WindowSpec,
+    spec: WindowSpec,
     advance: Callable[[float], None],
 ) -> list[str]:
     """Write bases.npy and runs.npy; return each file's sha256."""
@@ -150,11 +151,11 @@ def _scan(
         for path in fasta:
             hashes.append(_scan_file(path, scanner, selection, advance))
         scanner.finish()
-    selection.check_found()
-    if scanner.longest_run < cut.shortest_bases:
+    selection.check_complete()
+    if scanner.longest_run < spec.shortest_bases:
         raise InputError(
             f"the longest run of A, C, G, T has {scanner.longest_run:,} bases, too few for a sequence"
-            f" of {cut.min_tokens} tokens ({cut.shortest_bases} bases): give longer ones or lower --min-tokens"
+            f" of {spec.min_tokens} tokens ({spec.shortest_bases} bases); give longer sequences or lower `min_tokens`"
         )
     return hashes
 
@@ -163,17 +164,17 @@ def _scan_file(
     path: Path, scanner: Scanner, selection: ContigSelection, advance: Callable[[float], None]
 ) -> str:
     source = FastaFile(path)
-    parts = _indexed_parts(path, selection)
+    ranges = _indexed_ranges(path, selection)
     n_bases, dropped = scanner.n_bases, scanner.dropped.copy()
     offset = 0
     scanner.begin_file(path)
-    # Where an index tells what is not wanted, that is hashed and not scanned.
+    # With an index, records that are not selected are hashed but not scanned.
     with closing(source.chunks()) as chunks:
         for chunk in chunks:
             end = offset + chunk.text.size
-            for part in parts if parts is not None else [slice(offset, end)]:
-                if part.start < end and part.stop > offset:
-                    scanner.feed(chunk.text[max(0, part.start - offset) : part.stop - offset])
+            for selected in ranges if ranges is not None else [slice(offset, end)]:
+                if selected.start < end and selected.stop > offset:
+                    scanner.feed(chunk.text[max(0, selected.start - offset) : selected.stop - offset])
             offset = end
             advance(chunk.bytes_read)
     scanner.end_file()
@@ -183,8 +184,8 @@ def _scan_file(
     return source.sha256
 
 
-def _indexed_parts(path: Path, selection: ContigSelection) -> list[slice] | None:
-    """Return the byte ranges of the records wanted, where an index tells; None where all must be scanned."""
+def _indexed_ranges(path: Path, selection: ContigSelection) -> list[slice] | None:
+    """Return the byte ranges of the selected records from an index; None if all must be scanned."""
     records = None if selection.everything else indexed_records(path)
     if records is None or not any(selection.wants(record.name) for record in records):
         return None
@@ -194,13 +195,13 @@ def _indexed_parts(path: Path, selection: ContigSelection) -> list[slice] | None
     return [slice(record.begin, record.end) for record in records if selection.wants(record.name)]
 
 
-def _write_windows(folder: Path, contigs: list[Contig], cut: WindowSpec) -> dict[str, int]:
+def _write_windows(folder: Path, contigs: list[Contig], spec: WindowSpec) -> dict[str, int]:
     """Write windows.npy and contigs.csv; return the corpus's stats."""
     runs = np.load(folder / RUNS, allow_pickle=False)
     identities = np.array([contig.identity for contig in contigs], np.uint64)
-    windows = tile(runs, identities, cut)
-    distinct = first_occurrences(folder / BASES, windows, cut.k)
-    # Sequences, full-length ones, tokens; of each contig: training, validation.
+    windows = tile(runs, identities, spec)
+    distinct = first_occurrences(folder / BASES, windows, spec.k)
+    # Sequences per contig: training, validation.
     per_contig = np.zeros((2, len(contigs)), np.int64)
     full_length = tokens = 0
     with GrowingArray(folder / WINDOWS, WINDOW) as written:
@@ -210,7 +211,7 @@ def _write_windows(folder: Path, contigs: list[Contig], cut: WindowSpec) -> dict
                 rows = windows[some][distinct[some] & (windows["valid"][some] == valid)]
                 written.append(rows)
                 per_contig[int(valid)] += np.bincount(rows["contig"], minlength=len(contigs))
-                full_length += int((rows["n_tokens"] == cut.max_tokens).sum())
+                full_length += int((rows["n_tokens"] == spec.max_tokens).sum())
                 tokens += int(rows["n_tokens"].sum(dtype=np.int64))
     _write_contigs(folder / CONTIGS, contigs, per_contig)
     n_train, n_valid = (int(total) for total in per_contig.sum(axis=1))
@@ -238,8 +239,8 @@ def _write_contigs(path: Path, contigs: list[Contig], per_contig: np.ndarray) ->
         rows.writerow(["contig", *names, "sequences", "train_sequences", "valid_sequences"])
         for number, contig in enumerate(contigs):
             n_train, n_valid = (int(count) for count in per_contig[:, number])
-            found = [getattr(contig, name) for name in names]
-            rows.writerow([number, *found, n_train + n_valid, n_train, n_valid])
+            values = [getattr(contig, name) for name in names]
+            rows.writerow([number, *values, n_train + n_valid, n_train, n_valid])
 
 
 @dataclass(frozen=True)
@@ -253,9 +254,9 @@ class PlannedFile:
         plain or gzip.
     size_bytes : int
     contigs : list of str, or None
-        The records that would be kept, where an index tells without reading the file.
+        Records that would be kept; None if unknown because there is no usable index.
     letters : int
-        Letters that would be scanned: exact with an index, otherwise guessed from the size.
+        Letters that would be scanned: exact with an index, otherwise estimated from the size.
     """
 
     path: Path
@@ -266,7 +267,7 @@ class PlannedFile:
 
 
 def plan(fasta: Sequence[Path], *, contigs: str = "primary") -> list[PlannedFile]:
-    """Look at the beginning of each input, and at its index where there is one, and write nothing.
+    """Inspect the beginning and, if present, the index of each input; write nothing.
 
     Parameters
     ----------
@@ -278,8 +279,8 @@ def plan(fasta: Sequence[Path], *, contigs: str = "primary") -> list[PlannedFile
     UsageError
         If `contigs` is empty.
     InputError
-        If a file cannot be read or does not begin like FASTA of DNA, or indexes tell that the contigs are
-        not there, or there twice.
+        If a file cannot be read or does not begin like FASTA of DNA, or if according to the indexes a
+        contig is missing or occurs twice.
     """
     selection = ContigSelection(contigs)
     planned = []
@@ -307,5 +308,5 @@ def plan(fasta: Sequence[Path], *, contigs: str = "primary") -> list[PlannedFile
             )
         )
     if all_known:
-        selection.check_found()
+        selection.check_complete()
     return planned

@@ -1,4 +1,4 @@
-"""The records of a FASTA file, one at a time: for files of many short sequences."""
+"""Read a FASTA file one record at a time, for files of many short sequences."""
 
 from __future__ import annotations
 
@@ -7,27 +7,31 @@ from contextlib import closing
 from typing import NamedTuple
 
 from cmgems_cli.genome.fasta import FastaFile, check_is_fasta
-from cmgems_cli.genome.fasta_stream import fasta_pieces
+from cmgems_cli.genome.fasta_stream import sequence_chunks
 
 _BLANKS = b" \t\n\r"
 
 
 class Record(NamedTuple):
-    """One record: the first word behind its '>', and its letters, upper case, without any blanks."""
+    """One FASTA record: the first word after '>', and its letters in upper case, without blanks."""
 
     name: str
     letters: bytes
 
 
 def fasta_records(source: FastaFile, advance: Callable[[float], None] = lambda n: None) -> Iterator[Record]:
-    """Read a FASTA file (plain, gzip or bgzip) record by record; only one is held.
+    """Read a FASTA file (plain, gzip or bgzip) record by record, holding one record at a time.
 
     Parameters
     ----------
     source : FastaFile
-        Its `sha256` is complete once the last record was taken.
+        Its `sha256` is complete once the last record has been yielded.
     advance : callable, optional
-        Told the number of raw file bytes newly read.
+        Called with the number of raw file bytes newly read.
+
+    Yields
+    ------
+    Record
 
     Raises
     ------
@@ -39,19 +43,19 @@ def fasta_records(source: FastaFile, advance: Callable[[float], None] = lambda n
     Lines end in LF, CR or CRLF. Names may repeat; a record may have no letters.
     """
     letters: list[bytes] = []
-    with closing(source.chunks()) as chunks:
-        texts = ((chunk.text.tobytes(), chunk.bytes_read) for chunk in chunks)
-        for piece in fasta_pieces(_from_the_first(texts, source, advance), source.path):
-            letters.append(piece.letters)
-            if piece.last:
-                yield Record(piece.name, b"".join(letters).upper())
+    with closing(source.chunks()) as text_chunks:
+        texts = ((text_chunk.text.tobytes(), text_chunk.bytes_read) for text_chunk in text_chunks)
+        for chunk in sequence_chunks(_from_first_record(texts, source, advance), source.path):
+            letters.append(chunk.letters)
+            if chunk.last:
+                yield Record(chunk.name, b"".join(letters).upper())
                 letters = []
 
 
-def _from_the_first(
+def _from_first_record(
     texts: Iterator[tuple[bytes, int]], source: FastaFile, advance: Callable[[float], None]
 ) -> Iterator[bytes]:
-    """Pass a file's text on from its first record, once it is known to be FASTA."""
+    """Yield a file's text from its first record on, after checking that it is FASTA."""
     begun = False
     for text, bytes_read in texts:
         advance(bytes_read)

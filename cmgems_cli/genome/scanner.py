@@ -1,8 +1,8 @@
-"""The one state machine that every byte of every FASTA file goes through, compiled.
+"""The compiled state machine that scans every byte of every FASTA file.
 
-Runs are stretches of A, C, G, T in either case. Line ends (LF, CR, CRLF), blank lines, spaces and tabs are
-layout; any other byte ends a run, so that nothing is ever joined across a gap (method, section 2). Text may
-be fed in pieces of any size.
+Runs are maximal sequences of A, C, G, T in either case. Line ends (LF, CR, CRLF), blank lines, spaces and
+tabs are layout. Any other byte ends a run, so that no sequence spans a gap (method, section 2). Text may be
+fed in chunks of any size.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from cmgems_cli.genome.fasta import check_is_fasta
 LINE_FEED, RETURN, SPACE, TAB, HEADER_MARK, N = b"\n\r \t>N"
 BLANKS = b"\n\r \t"
 
-# Longer than any record name in use; a file with no line end must not fill memory.
+# Longer than any header in use; a file without line ends must not fill memory.
 MAX_HEADER_BYTES = 1 << 20
 
-# Room behind the packed bases of a piece of text: what a last, partly filled write may touch.
+# Bytes needed after the packed bases of a chunk: a last, partly filled write may touch them.
 SPARE_BYTES = 4
 
-# Runs that wait to be written.
+# Runs collected before they are written.
 RUNS_BUFFERED = 1 << 14
 
-# Slots of the scanner's state, int64 each, the pending bits aside: they are below 2^8.
+# Slots of the scanner's state, int64 each. PENDING holds less than a byte of packed bases.
 AT_LINE_START, RUN_BASES, LETTERS, TOTAL_BASES, PENDING, PENDING_BITS = range(6)
 
 _LOW_BITS = np.uint64(0x0101010101010101)
@@ -46,11 +46,11 @@ _UPPER_OF_BYTE = np.frombuffer(bytes(range(256)).upper(), np.uint8)
 
 @njit(cache=True, nogil=True, inline="always")
 def _leading_bases(word):  # type: ignore[no-untyped-def]
-    """Return how many of a word's eight letters, from the first on, are bases, and their codes, packed.
+    """Return the number of leading bases among a word's eight letters, and their packed codes.
 
     In ASCII, bits 2 and 1 of A, C, T, G in either case are 00, 01, 10, 11; our codes A T C G = 0 1 2 3 are
-    bits 1 and 2. Rebuild the letters that these bits belong to: the word differs from them where it holds
-    no base.
+    bits 1 and 2. Rebuild letters from these bits: the word differs from them wherever it does not hold a
+    base.
     """
     word &= _UPPER
     bit_1, bit_2 = (word >> uint64(1)) & _LOW_BITS, (word >> uint64(2)) & _LOW_BITS
@@ -63,7 +63,7 @@ def _leading_bases(word):  # type: ignore[no-untyped-def]
     wrong = rebuilt ^ word
     if wrong == 0:
         return 8, codes
-    # The lowest bit that differs lies in the first wrong byte; count the bytes wholly below it.
+    # The lowest bit that differs is in the first wrong byte; count the whole bytes below it.
     below = ((wrong & (~wrong + uint64(1))) - uint64(1)) & _HIGH_BITS
     n = ((below >> uint64(7)) * _LOW_BITS) >> uint64(56)
     return np.int64(n), codes & ((uint64(1) << (uint64(2) * n)) - uint64(1))
@@ -71,32 +71,34 @@ def _leading_bases(word):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def scan_sequence(text, at, contig, state, packed, n_packed, runs, dropped):  # type: ignore[no-untyped-def]
-    """Scan a kept record's text from `at` to the next header, the end, or until `runs` is full.
+    """Scan the text of a kept record from `at` to the next header, to the end, or until `runs` is full.
 
     Parameters
     ----------
     text : uint8, shape (n,)
     at : int
-        First byte to look at.
+        First byte to scan.
     contig : int
         Row of the contig, for `runs`.
     state : int64, shape (6,)
-        Read and updated: see the slots' names.
-    packed : uint8
-        Gets the packed bases, from `n_packed` on; needs a quarter of the text and `SPARE_BYTES` of room.
-    runs : array of `RUN`
-        Gets the runs that ended.
+        Read and updated; the slots are named above.
+    packed : uint8, shape (m,)
+        Output: packed bases, from `n_packed` on. m >= n_packed + n // 4 + `SPARE_BYTES`.
+    n_packed : int
+        Bytes of `packed` already filled.
+    runs : `RUN`, shape (r,)
+        Output: the runs that ended.
     dropped : int64, shape (256,)
-        Letters that are no bases are counted here, by the byte value of their upper case.
+        Output: counts of letters that are not bases, by the byte value of their upper case.
 
     Returns
     -------
     at, n_packed, n_runs : int
-        Next byte to look at (a '>' or the end, unless n_runs == len(runs)) and what was filled.
+        Next byte to scan (a '>' or the end, unless n_runs == len(runs)), and how much was filled.
     """
     n = text.size
     n_runs = 0
-    # Only `at` and `total` move with every word; the other counts are kept as distances from them.
+    # Only `at` and `total` change with every word; the other counts are stored relative to them.
     line_start = at if state[AT_LINE_START] else -1
     total = state[TOTAL_BASES]
     run_start = total - state[RUN_BASES]
@@ -106,7 +108,7 @@ def scan_sequence(text, at, contig, state, packed, n_packed, runs, dropped):  # 
         if at + 8 <= n:
             word = word_at(text, at)
         else:
-            word = uint64(0)  # not a base, so that nothing behind the end counts
+            word = uint64(0)  # not a base, so that nothing after the end counts
             for i in range(n - at):
                 word |= uint64(text[at + i]) << uint64(8 * i)
         n_good, codes = _leading_bases(word)
@@ -120,7 +122,7 @@ def scan_sequence(text, at, contig, state, packed, n_packed, runs, dropped):  # 
                 n_packed += 2
                 pending >>= uint64(16)
                 continue
-            # Of the two bytes written, keep those that are whole.
+            # Keep those of the two written bytes that are full.
             n_bits += uint64(2 * n_good)
             n_packed += np.int64(n_bits >> uint64(3))
             pending >>= n_bits & ~uint64(7)
@@ -156,12 +158,12 @@ def scan_sequence(text, at, contig, state, packed, n_packed, runs, dropped):  # 
 
 @njit(cache=True, nogil=True)
 def skip_sequence(text, at, state):  # type: ignore[no-untyped-def]
-    """Return where the next header begins at or behind `at`, or the end of the text."""
+    """Return where the next header begins at or after `at`, or the end of the text."""
     begin, n = at, text.size
     at_line_start = state[AT_LINE_START] != 0
     while at < n:
         if at + 8 <= n:
-            # A byte is '>' where this is 0; below the first such byte nothing borrows (Mycroft 1987).
+            # A byte is 0 where the text has '>'; bytes below the first such byte never borrow (Mycroft 1987).
             marked = word_at(text, at) ^ _HEADER_MARKS
             if (marked - _LOW_BITS) & ~marked & _HIGH_BITS == 0:
                 at += 8
@@ -178,7 +180,7 @@ def skip_sequence(text, at, state):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def end_of_line(text, at):  # type: ignore[no-untyped-def]
-    """Return where the line that `at` is in ends: the index of its LF or CR, or the end of the text."""
+    """Return the end of the line that contains `at`: the index of its LF or CR, or the end of the text."""
     while at < text.size and text[at] != LINE_FEED and text[at] != RETURN:
         at += 1
     return at
@@ -192,18 +194,18 @@ class Scanner:
     selection : ContigSelection
         Decides which records are kept and collects them.
     write_bases : callable
-        Takes packed bases (uint8), in order.
+        Called with packed bases (uint8, shape (n,)), in order.
     write_runs : callable
-        Takes rows of `RUN`, in order.
+        Called with rows of `RUN` (shape (n,)), in order.
 
     Attributes
     ----------
     n_bases : int
-        Bases kept so far, of all files.
+        Bases kept so far, over all files.
     dropped : int64, shape (256,)
-        Letters of ended records that are no bases, by the byte value of their upper case.
+        Counts of letters of finished records that are not bases, by the byte value of their upper case.
     longest_run : int
-        Bases.
+        Length of the longest run so far, in bases.
     """
 
     def __init__(
@@ -231,18 +233,18 @@ class Scanner:
         return int(self._state[TOTAL_BASES])
 
     def begin_file(self, path: Path) -> None:
-        """Go on with the text of another file; `path` is for messages."""
+        """Continue with the text of another file; `path` is used in error messages."""
         self._path = path
         self._begun = False
         self._state[AT_LINE_START] = True
 
     def feed(self, text: np.ndarray) -> None:
-        """Scan the next piece of a file's text (uint8, shape (n,), not kept).
+        """Scan the next chunk of a file's text (uint8, shape (n,)), which is not retained.
 
         Raises
         ------
         InputError
-            If the text is not FASTA, or a record has no name or one that must not be.
+            If the text is not FASTA, or a record has no name, or one that `ContigSelection` rejects.
         """
         at = 0
         if not self._begun:
@@ -271,7 +273,7 @@ class Scanner:
         Raises
         ------
         InputError
-            If the file held nothing but blanks, or its last record has no name.
+            If the file holds only blanks, or its last record has no name.
         """
         if not self._begun:
             raise InputError(f"{self._path} holds no text; needed a FASTA file")
@@ -302,9 +304,7 @@ class Scanner:
         self._end_record()
         words = self._header[1:].split(maxsplit=1)
         if not words:
-            where = (
-                f"behind {list(self._selection.names)[-1]!r}" if self._selection.names else "the first one"
-            )
+            where = f"after {list(self._selection.names)[-1]!r}" if self._selection.names else "the first one"
             raise InputError(f"{self._path} has a record without a name ({where}); every '>' needs one")
         self._contig = self._selection.add(words[0].decode("utf-8", "replace"), self._path)
         self._header = None

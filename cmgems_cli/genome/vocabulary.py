@@ -31,7 +31,7 @@ def vocabulary_size(k: int) -> int:
 
 
 def kmers(k: int) -> list[str]:
-    """Return all 4^k k-mers in the order of their codes (token id = 5 + k-mer code).
+    """Return all 4^k k-mers in order of their codes (token id = 5 + k-mer code).
 
     >>> kmers(3)[:5]
     ['AAA', 'AAT', 'AAC', 'AAG', 'ATA']
@@ -40,5 +40,5 @@ def kmers(k: int) -> list[str]:
 
 
 def tokens(k: int) -> list[str]:
-    """Return the vocabulary in the order of token ids."""
+    """Return the vocabulary in order of token ids."""
     return [*SPECIAL_TOKENS, *kmers(k)]

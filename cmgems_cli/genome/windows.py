@@ -90,7 +90,7 @@ def _tile(  # type: ignore[no-untyped-def]
     return n
 
 
-def tile(runs: np.ndarray, identities: np.ndarray, cut: WindowSpec) -> np.ndarray:
+def tile(runs: np.ndarray, identities: np.ndarray, spec: WindowSpec) -> np.ndarray:
     """Cut runs into windows in genome order, duplicates still among them.
 
     Parameters
@@ -98,7 +98,7 @@ def tile(runs: np.ndarray, identities: np.ndarray, cut: WindowSpec) -> np.ndarra
     runs : array of `RUN`
     identities : uint64, shape (n_contigs,)
         What names each contig in random draws.
-    cut : WindowSpec
+    spec : WindowSpec
 
     Returns
     -------
@@ -106,7 +106,14 @@ def tile(runs: np.ndarray, identities: np.ndarray, cut: WindowSpec) -> np.ndarra
         Windows of a run follow each other without a gap or an overlap in bases. A window's draws depend
         on the seed, its contig's identity, its run's place in the contig and its number in the run.
     """
-    options = (cut.k, cut.min_tokens, cut.max_tokens, cut.full_share, cut.valid_share, np.uint64(cut.seed))
+    options = (
+        spec.k,
+        spec.min_tokens,
+        spec.max_tokens,
+        spec.full_share,
+        spec.valid_share,
+        np.uint64(spec.seed),
+    )
     windows = np.zeros(_tile(runs, identities, *options, np.zeros(0, WINDOW)), WINDOW)
     if windows.size:
         _tile(runs, identities, *options, windows)

@@ -12,7 +12,7 @@ from pathlib import Path
 from cmgems_cli.datasets.labelled_table import Rows, lines_of, sequence_of, wrong
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.fasta import STANDARD_INPUT, FastaFile, check_is_fasta, check_is_text, check_readable
-from cmgems_cli.genome.fasta_stream import SequenceChunk, fasta_pieces
+from cmgems_cli.genome.fasta_stream import SequenceChunk, sequence_chunks
 
 NEEDED = "needed FASTA, or a CSV or TSV file whose first line names a column 'sequence'"
 
@@ -83,7 +83,7 @@ class Source:
             check_is_text(start, shown, NEEDED)
             if start.startswith(b">"):
                 check_is_fasta(start, shown)
-                yield from fasta_pieces(_chained(start, texts), shown)
+                yield from sequence_chunks(_chained(start, texts), shown)
             else:
                 yield from _table_pieces(_Lines(_chained(head, texts)), shown)
         self.sha256 = file.sha256

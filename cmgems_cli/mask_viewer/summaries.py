@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmgems_cli.genome.intervals import Place, places_of
+from cmgems_cli.genome.intervals import GenomicInterval, intervals_of
 from cmgems_cli.genome.vocabulary import BASES, FIRST_KMER, kmers
 from cmgems_cli.mask_viewer.samples import MaskSample
 from cmgems_cli.mask_viewer.tally import LEAST_SEEN, MaskTally, busiest_window
@@ -31,7 +31,7 @@ class Excerpt:
     ----------
     number : int
         Which of the run's sequences, from 1.
-    place : Place
+    place : GenomicInterval
         Of the whole sequence.
     n_tokens : int
         Of the whole sequence.
@@ -46,7 +46,7 @@ class Excerpt:
     """
 
     number: int
-    place: Place
+    place: GenomicInterval
     n_tokens: int
     first: int
     bases: str
@@ -67,7 +67,7 @@ def excerpts(sample: MaskSample, count: int, width: int | None) -> list[Excerpt]
     """
     tenths_of_token = rank_tenths(sample.rank_of_token)
     token_ids, offsets, masks = sample.masked(0, count)
-    places = places_of(sample.corpus, sample.sequence_indices[:count])
+    places = intervals_of(sample.corpus, sample.sequence_indices[:count])
     letters = np.array(list(BASES))
     found = []
     for s, place in enumerate(places):

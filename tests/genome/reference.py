@@ -91,29 +91,31 @@ class Tiled:
     valid: bool = field(compare=True)
 
 
-def tile_run(start: int, length_bases: int, identity: int, contig_start: int, cut: WindowSpec) -> list[Tiled]:
+def tile_run(
+    start: int, length_bases: int, identity: int, contig_start: int, spec: WindowSpec
+) -> list[Tiled]:
     """WindowSpec one run as method, section 2 says."""
 
     def stream(purpose: int) -> np.uint64:
-        return np.uint64(draws.key(np.uint64(cut.seed), purpose, np.uint64(identity), contig_start))
+        return np.uint64(draws.key(np.uint64(spec.seed), purpose, np.uint64(identity), contig_start))
 
     limit = min(1000, length_bases // 10)
     at = int(draws.below(stream(draws.SEQUENCE_START), 0, limit)) if limit else 0
     tiled: list[Tiled] = []
     while True:
-        left = length_bases - at - (cut.k - 1)
-        if left < cut.min_tokens:
+        left = length_bases - at - (spec.k - 1)
+        if left < spec.min_tokens:
             return tiled
         lengths = stream(draws.SEQUENCE_LENGTH)
-        if draws.uniform(lengths, 2 * len(tiled)) < cut.full_share:
-            n_tokens = cut.max_tokens
+        if draws.uniform(lengths, 2 * len(tiled)) < spec.full_share:
+            n_tokens = spec.max_tokens
         else:
-            choices = cut.max_tokens - cut.min_tokens + 1
-            n_tokens = cut.min_tokens + int(draws.below(lengths, 2 * len(tiled) + 1, choices))
+            choices = spec.max_tokens - spec.min_tokens + 1
+            n_tokens = spec.min_tokens + int(draws.below(lengths, 2 * len(tiled) + 1, choices))
         n_tokens = min(n_tokens, left)
         chance = draws.uniform(stream(draws.SEQUENCE_SPLIT), len(tiled))
-        tiled.append(Tiled(start + at, n_tokens, bool(chance < cut.valid_share)))
-        at += n_tokens + cut.k - 1
+        tiled.append(Tiled(start + at, n_tokens, bool(chance < spec.valid_share)))
+        at += n_tokens + spec.k - 1
 
 
 def sequences(corpus: Corpus) -> list[str]:

@@ -68,5 +68,5 @@ def test_packed_windows_decode_to_the_tokens_of_their_letters(
 
 @pytest.mark.parametrize("k", [2, 9])
 def test_k_out_of_range_is_a_usage_error(k: int) -> None:
-    with pytest.raises(UsageError, match=f"k is {k}; it must be 3 to 8"):
+    with pytest.raises(UsageError, match=f"`k` is {k}; needed 3 to 8"):
         encode_sequence("ACGT", k)

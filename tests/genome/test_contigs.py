@@ -75,15 +75,15 @@ def test_an_unknown_name_is_an_error_with_the_closest_names() -> None:
     with pytest.raises(
         InputError, match=r"no record named 'scafold_12'.*the closest: scaffold_12, scaffold_13"
     ):
-        selection.check_found()
+        selection.check_complete()
 
 
 def test_no_primary_chromosome_is_an_error_that_lists_names() -> None:
     selection = ContigSelection("primary")
     for number in range(20):
         selection.add(f"contig{number}", FASTA)
-    with pytest.raises(InputError, match=r"contig0, contig1, .* and 12 more; use --contigs all"):
-        selection.check_found()
+    with pytest.raises(InputError, match=r"contig0, contig1, .* and 12 more; use `contigs=all`"):
+        selection.check_complete()
 
 
 def test_a_repeated_name_is_an_error_even_where_it_is_not_kept() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome import fasta
-from cmgems_cli.genome.fasta import Chunk, FastaFile, check_is_fasta, check_readable, read_ahead
+from cmgems_cli.genome.fasta import FastaFile, TextChunk, check_is_fasta, check_readable, read_ahead
 
 TEXT = b">a\n" + b"ACGTTGCA\n" * 5000
 
@@ -186,11 +186,11 @@ def test_paths_that_cannot_be_read_are_errors(make, words: str, tmp_path: Path) 
         check_readable(path)
 
 
-def chunks(n: int, fail_at: int | None = None) -> Iterator[Chunk]:
+def chunks(n: int, fail_at: int | None = None) -> Iterator[TextChunk]:
     for i in range(n):
         if i == fail_at:
             raise InputError("broken here")
-        yield Chunk(np.zeros(0, np.uint8), i)
+        yield TextChunk(np.zeros(0, np.uint8), i)
 
 
 def reading_threads() -> list[threading.Thread]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmgems_cli.errors import InputError
-from cmgems_cli.genome.fasta_stream import fasta_pieces
+from cmgems_cli.genome.fasta_stream import sequence_chunks
 
 NAMES = st.sampled_from(["a", "b", "chr1 a comment > here", "c\tx"])
 LINES = st.lists(st.text("ACGTNacgt ", max_size=6), max_size=4)
@@ -18,7 +18,7 @@ def records(texts: list[bytes]) -> list[tuple[str, bytes]]:
     """Join the pieces, checking that each record ends once and none is mixed with another."""
     found: list[tuple[str, bytes]] = []
     ended = True
-    for piece in fasta_pieces(texts, Path("x.fa")):
+    for piece in sequence_chunks(texts, Path("x.fa")):
         if ended:
             found.append((piece.name, b""))
         assert piece.name == found[-1][0]
@@ -46,16 +46,16 @@ def test_text_cut_anywhere_gives_the_same_records(
 
 
 def test_a_long_record_comes_in_pieces() -> None:
-    pieces = list(fasta_pieces([b">a\n" + b"AC" * 10, b"GT" * 10, b"\n"], Path("x.fa")))
+    pieces = list(sequence_chunks([b">a\n" + b"AC" * 10, b"GT" * 10, b"\n"], Path("x.fa")))
     assert [piece.letters for piece in pieces] == [b"AC" * 10, b"GT" * 10, b""]
     assert [piece.last for piece in pieces] == [False, False, True]
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [(b">\nACGT", "the first one"), (b">a\nAC\n> \nGT", "behind 'a'"), (b">a\nAC\n>", "'a'")],
+    [(b">\nACGT", "the first one"), (b">a\nAC\n> \nGT", "after 'a'"), (b">a\nAC\n>", "'a'")],
 )
 def test_a_record_without_a_name_is_refused(text: bytes, words: str) -> None:
     with pytest.raises(InputError, match="without a name") as caught:
-        list(fasta_pieces([text], Path("x.fa")))
+        list(sequence_chunks([text], Path("x.fa")))
     assert words in str(caught.value)

@@ -250,7 +250,7 @@ BAD = {
     "truncated gzip": (gzip.compress(b">chr1\n" + os.urandom(9999).hex().encode())[:-100], "truncated gzip"),
     "corrupt gzip": (gzip.compress(b">chr1\nACGT\n")[:-8] + b"12345678", "corrupt gzip"),
     "fastq in gzip": (gzip.compress(b"@r\nACGT\n+\nIIII\n"), "looks like FASTQ"),
-    "no name": (b">chr1\nACGTACGTACGT\n>\nACGT\n", "record without a name (behind 'chr1')"),
+    "no name": (b">chr1\nACGTACGTACGT\n>\nACGT\n", "record without a name (after 'chr1')"),
     "no primary": (
         b">scaffold1\nACGT\n>scaffold2\nACGT\n",
         "there are: scaffold1, scaffold2; use --contigs all",

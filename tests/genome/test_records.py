@@ -71,7 +71,7 @@ def test_the_hash_is_the_file_s(tmp_path: Path) -> None:
         (b"", "begins with ''"),
         (b"\n\n", "begins with ''"),
         (b"ACGT\n", "begins with 'ACGT'; needed FASTA"),
-        (b">a\nAC\n>\nGT\n", "has a record without a name .behind 'a'."),
+        (b">a\nAC\n>\nGT\n", "has a record without a name .after 'a'."),
         (b">p\n" + b"MKVLAADTGLAV" * 5, "looks like protein"),
     ],
 )

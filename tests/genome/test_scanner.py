@@ -166,7 +166,7 @@ def test_a_header_without_an_end_does_not_fill_memory() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "where"), [(b">\nACGT", "the first one"), (b">a\nAC\n> \t\nACGT", "behind 'a'")]
+    ("text", "where"), [(b">\nACGT", "the first one"), (b">a\nAC\n> \t\nACGT", "after 'a'")]
 )
 def test_a_record_without_a_name_is_an_error(text: bytes, where: str) -> None:
     with pytest.raises(InputError, match=f"record without a name \\({where}\\)"):

@@ -42,35 +42,35 @@ cuts = st.builds(
     st.lists(st.integers(0, 2**64 - 1), min_size=4, max_size=4),
 )
 def test_runs_are_tiled_as_the_reference_tiles_them(
-    lengths: list[int], cut: WindowSpec, identities: list[int]
+    lengths: list[int], spec: WindowSpec, identities: list[int]
 ) -> None:
     runs = runs_of(lengths, list(range(len(lengths))))
     expected = [
         (tiled.start, tiled.n_tokens, row, tiled.valid)
         for row, run in enumerate(runs)
         for tiled in reference.tile_run(
-            int(run["start"]), int(run["length_bases"]), identities[row], int(run["contig_start"]), cut
+            int(run["start"]), int(run["length_bases"]), identities[row], int(run["contig_start"]), spec
         )
     ]
-    assert tile(runs, np.array(identities, np.uint64), cut).tolist() == expected
+    assert tile(runs, np.array(identities, np.uint64), spec).tolist() == expected
 
 
 @given(st.integers(1, 20000), cuts)
 def test_windows_follow_each_other_without_overlap_up_to_the_end_of_their_run(
-    length: int, cut: WindowSpec
+    length: int, spec: WindowSpec
 ) -> None:
-    rows = tile(runs_of([length], [0]), np.zeros(1, np.uint64), cut)
+    rows = tile(runs_of([length], [0]), np.zeros(1, np.uint64), spec)
     begins = rows["start"]
-    ends = begins + rows["n_tokens"] + cut.k - 1
+    ends = begins + rows["n_tokens"] + spec.k - 1
     assert (begins[1:] == ends[:-1]).all()
     limit = min(1000, length // 10)
     if rows.size:
         assert 0 <= begins[0] <= max(0, limit - 1)
-        assert length - cut.shortest_bases < ends[-1] <= length
-        assert rows["n_tokens"].min() >= cut.min_tokens
-        assert rows["n_tokens"].max() <= cut.max_tokens
+        assert length - spec.shortest_bases < ends[-1] <= length
+        assert rows["n_tokens"].min() >= spec.min_tokens
+        assert rows["n_tokens"].max() <= spec.max_tokens
     else:
-        assert length - max(0, limit - 1) < cut.shortest_bases
+        assert length - max(0, limit - 1) < spec.shortest_bases
 
 
 def test_a_run_of_exactly_one_shortest_sequence() -> None:

@@ -13,7 +13,7 @@ from cmgems_cli.artifacts import read_manifest
 from cmgems_cli.cli import app
 from cmgems_cli.errors import UsageError
 from cmgems_cli.genome.corpus import Corpus
-from cmgems_cli.genome.intervals import places_of
+from cmgems_cli.genome.intervals import intervals_of
 from cmgems_cli.genome.scanner import BLANKS
 from cmgems_cli.genome.vocabulary import kmers
 from cmgems_cli.mask_viewer.samples import MaskSample, mask_variants_of
@@ -102,7 +102,9 @@ def test_places_and_bases_are_those_of_the_fasta_file(inputs: tuple[Path, Path])
         corpus, ranking.rank_of_token, mask_variants_of("global", "content"), n_sequences=30
     )
     names = kmers(6)
-    for place, one in zip(places_of(corpus, sample.sequence_indices), excerpts(sample, 30, 25), strict=True):
+    for place, one in zip(
+        intervals_of(corpus, sample.sequence_indices), excerpts(sample, 30, 25), strict=True
+    ):
         assert place == one.place
         assert place.contig == header[1:].split()[0].decode()
         assert place.end - place.start == one.n_tokens + 5
