@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cmgems_cli.comparing.metrics import score
@@ -147,13 +147,7 @@ class Finetuner:
             {**rows.sha256, **self.model_inputs},
         )
 
-    def open(
-        self,
-        found: FoundTask,
-        out: Path,
-        seed: int,
-        write_scores: Callable[[Path, dict[str, Any]], list[str]] | None = None,
-    ) -> FinetuningRun:
+    def open(self, found: FoundTask, out: Path, seed: int, kind: str = "classifier") -> FinetuningRun:
         """Open a run: everything checked and loaded.
 
         Parameters
@@ -163,7 +157,7 @@ class Finetuner:
         out : Path
             The run's folder.
         seed : int
-        write_scores : callable, optional
+        kind : str
             As in `FinetuningRun`.
 
         Raises
@@ -188,7 +182,7 @@ class Finetuner:
             out=out,
             processes=self.processes,
             precision=self.precision,
-            write_scores=write_scores,
+            kind=kind,
         )
 
 
@@ -219,11 +213,18 @@ def _task(rows: TaskRows, k: int) -> Task:
     )
     assert train is not None
     assert test is not None
-    return Task(train, dev, test, rows.train.label_names, k, _judge, rows.notes)
+    return Task(train, dev, test, rows.train.label_names, k, rows.notes)
 
 
-def _judge(labels: NDArray[Any], predictions: NDArray[Any]) -> dict[str, Any]:
-    return asdict(score(labels, predictions))
+def score_probabilities(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, Any]:
+    """Score a test split.
+
+    Parameters
+    ----------
+    labels : int64, shape (n_rows,)
+    probabilities : float64, shape (n_rows, n_classes)
+    """
+    return asdict(score(labels, probabilities.argmax(1)))
 
 
 def _params(

@@ -19,12 +19,13 @@ from cmgems_cli.artifacts import (
     read_manifest,
     remove_artifact,
 )
-from cmgems_cli.bench.build import OF_RECIPE, Finetuner
+from cmgems_cli.bench.build import OF_RECIPE, Finetuner, score_probabilities
 from cmgems_cli.bench.grids import Cell, Grid
 from cmgems_cli.comparing.scores import METRICS, Score, read_scores, write_scores
 from cmgems_cli.comparing.tables import Report, make_report, markdown
 from cmgems_cli.errors import InputError, UsageError
-from cmgems_cli.training.finetune_run import FinetuningRun
+from cmgems_cli.training.finetune_run import PREDICTIONS, FinetuneOutcome, FinetuningRun, write_predictions
+from cmgems_cli.training.metrics_log import METRICS as CURVES
 from cmgems_cli.training.processes import Processes
 from cmgems_cli.training.run import MAY_CHANGE_ON_RESUME, Observer, check_run_folder, device_name
 
@@ -170,11 +171,13 @@ class Evaluation:
             self.reopen()
         for number, cell in enumerate(cells, start=1):
             self.run_folder(cell).parent.mkdir(parents=True, exist_ok=True)
-            run = self.finetuner.open(
-                cell.found, self.run_folder(cell), cell.seed, write_scores=self._writer(cell)
-            )
-            with watch(cell, number, run) as observer:
-                run.train(resume=resume, overwrite=True, observer=observer)
+            run = self.finetuner.open(cell.found, self.run_folder(cell), cell.seed, kind="scores")
+            with (
+                watch(cell, number, run) as observer,
+                run.training(resume=resume, overwrite=True, observer=observer) as outcome,
+            ):
+                if self.processes.is_main:
+                    self._write_run(cell, run, outcome)
 
     def reopen(self) -> None:
         """Remove scores merged before, which runs to come are not among or will replace; the runs stay."""
@@ -211,15 +214,22 @@ class Evaluation:
             )
         return self._differences[manifest.digest]
 
-    def _writer(self, cell: Cell) -> Callable[[Path, dict[str, Any]], list[str]]:
-        def write(out: Path, stats: dict[str, Any]) -> list[str]:
-            scores = scores_of(cell, self.grid.bench, self.name, stats)
-            write_scores(out / SCORES, scores)
-            report = make_report(self.grid.bench, self.name, scores)
-            (out / REPORT).write_text(markdown(report), encoding="utf-8")
-            return [SCORES, REPORT]
-
-        return write
+    def _write_run(self, cell: Cell, run: FinetuningRun, outcome: FinetuneOutcome) -> None:
+        stats = {**outcome.stats, **score_probabilities(outcome.labels, outcome.probabilities)}
+        scores = scores_of(cell, self.grid.bench, self.name, stats)
+        write_scores(run.out / SCORES, scores)
+        report = make_report(self.grid.bench, self.name, scores)
+        (run.out / REPORT).write_text(markdown(report), encoding="utf-8")
+        write_predictions(run.out / PREDICTIONS, outcome.label_names, outcome.labels, outcome.probabilities)
+        finish_artifact(
+            run.out,
+            run.kind,
+            params=run.params,
+            inputs=run.inputs,
+            stats=stats,
+            files=[SCORES, REPORT, CURVES, PREDICTIONS],
+            environment=run.environment(),
+        )
 
     # ------------------------------------------------------------------ all runs together
 

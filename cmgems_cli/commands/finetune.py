@@ -93,7 +93,8 @@ def finetune(
     named = model if init is None else f"{Path(model).name}-{init}"
     target = out or workspace.finetuned_folder(named, found.label)
 
-    from cmgems_cli.bench.build import Finetuner, Settings
+    from cmgems_cli.bench.build import Finetuner, Settings, score_probabilities
+    from cmgems_cli.training.finetune_run import finetune as finetune_stage
     from cmgems_cli.training.processes import start_processes, stop_processes
     from cmgems_cli.training.run import check_run_folder
 
@@ -121,7 +122,9 @@ def finetune(
             _plan(console, run)
             return
         with console.progress(f"{Path(named).name} on {found.name}", run.recipe.steps, "steps") as bar:
-            manifest = run.train(resume=resume, overwrite=overwrite, observer=follow(console, bar))
+            manifest = finetune_stage(
+                run, score_probabilities, resume=resume, overwrite=overwrite, observer=follow(console, bar)
+            )
     finally:
         stop_processes()
     if processes.is_main:

@@ -149,6 +149,7 @@ def pretrain(
 
     from cmgems_cli.training.build import build_pretraining_run
     from cmgems_cli.training.pretrain_options import pretraining_options
+    from cmgems_cli.training.pretrain_run import pretrain as train
     from cmgems_cli.training.processes import start_processes, stop_processes
     from cmgems_cli.training.run import check_run_folder
 
@@ -182,7 +183,7 @@ def pretrain(
             return
         _announce(console, run)
         with console.progress(f"{model} by {strategy}", steps, "steps") as bar:
-            manifest = run.train(resume=resume, overwrite=overwrite, observer=follow(console, bar))
+            manifest = train(run, resume=resume, overwrite=overwrite, observer=follow(console, bar))
     finally:
         stop_processes()
     if processes.is_main:

@@ -174,6 +174,7 @@ class Miniature:
             return there
         from cmgems_cli.training.build import build_pretraining_run
         from cmgems_cli.training.pretrain_options import pretraining_options
+        from cmgems_cli.training.pretrain_run import pretrain
         from cmgems_cli.training.processes import start_processes
 
         processes = start_processes("cpu")
@@ -185,7 +186,7 @@ class Miniature:
             **chosen,
         )
         run = build_pretraining_run(self.out / "corpus", self.out / "pmi", out, options, processes)
-        return run.train(resume=not self.overwrite, overwrite=self.overwrite, observer=observer)
+        return pretrain(run, resume=not self.overwrite, overwrite=self.overwrite, observer=observer)
 
     # ------------------------------------------------------------------ judging
 

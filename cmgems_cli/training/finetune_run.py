@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from transformers import BertForSequenceClassification
 
-from cmgems_cli.artifacts import environment, finish_artifact
+from cmgems_cli.artifacts import Manifest, finish_artifact, read_manifest
 from cmgems_cli.errors import CmgemsError, UsageError
 from cmgems_cli.modeling.card import classifier_card, write_card
 from cmgems_cli.modeling.classifier import SequenceClassifier, save_classifier
@@ -31,7 +31,7 @@ from cmgems_cli.training.finetune_batches import (
 )
 from cmgems_cli.training.metrics_log import METRICS
 from cmgems_cli.training.processes import Processes
-from cmgems_cli.training.run import Observer, Run, device_name
+from cmgems_cli.training.run import Observer, Run
 
 PREDICTIONS = "predictions.csv"
 BEST = "best"
@@ -46,7 +46,8 @@ SECONDS_BETWEEN_CHECKPOINTS = 60.0
 # Decimals of a probability in predictions.csv.
 DECIMALS = 6
 
-Score = Callable[[NDArray[np.int64], NDArray[np.int64]], Mapping[str, Any]]
+# `score(labels, probabilities)`: int64, shape (n_rows,), and float64, shape (n_rows, n_classes).
+Score = Callable[[NDArray[np.int64], NDArray[np.float64]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,6 @@ class Task:
         The classes by number.
     k : int, bases
         Of the encoding.
-    score : callable
-        `score(labels, predictions)` judges the test split; both int64, shape (n_test,). What it returns
-        goes to the artifact's stats.
     notes : tuple of str
         What a reader of the scores should know about the data; to the stats too.
     """
@@ -112,7 +110,6 @@ class Task:
     test: Labelled
     label_names: tuple[str, ...]
     k: int
-    score: Score
     notes: tuple[str, ...] = ()
 
 
@@ -126,7 +123,32 @@ def _logits(module: torch.nn.Module, batch: LabelledBatch) -> torch.Tensor:
     return module.logits(batch.input_ids, batch.attention_mask)
 
 
-class FinetuningRun(Run[LabelledStep]):
+@dataclass(frozen=True, eq=False)
+class FinetuneOutcome:
+    """The result of a fine-tuning run: the selected model, tested once.
+
+    Attributes
+    ----------
+    labels : int64, shape (n_test,)
+        True classes of the test rows.
+    probabilities : float64, shape (n_test, n_classes)
+        Predicted for each test row.
+    label_names : tuple of str
+        The classes by number.
+    module : SequenceClassifier
+        With the weights that were tested.
+    stats : dict
+        For the manifest, scores not included.
+    """
+
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    label_names: tuple[str, ...]
+    module: SequenceClassifier
+    stats: dict[str, Any]
+
+
+class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
     """One run, checked and loaded, ready to be planned or trained.
 
     Parameters
@@ -136,14 +158,13 @@ class FinetuningRun(Run[LabelledStep]):
     task : Task
     recipe : FinetuningRecipe
     params, inputs : dict
-        For the manifest; with them stands and falls what may be resumed.
+        Recorded in the manifest. A checkpoint is resumed only if both are unchanged.
     out : Path
     processes : Processes
     precision : str
         fp32 or bf16, resolved.
-    write_scores : callable, optional
-        `write_scores(out, stats)` writes what is to be left of the run in place of the classifier, and
-        returns the files' names: the artifact is then one of scores.
+    kind : str
+        Of the artifact that the caller will write: classifier or scores.
     """
 
     def __init__(
@@ -157,7 +178,7 @@ class FinetuningRun(Run[LabelledStep]):
         out: Path,
         processes: Processes,
         precision: str,
-        write_scores: Callable[[Path, dict[str, Any]], list[str]] | None = None,
+        kind: str = "classifier",
     ) -> None:
         self.task, self.recipe, self.module = task, recipe, SequenceClassifier(model)
         splits = (task.train, task.dev, task.test)
@@ -174,9 +195,7 @@ class FinetuningRun(Run[LabelledStep]):
             precision=precision,
             seed=recipe.seed,
         )
-        kind = "scores" if write_scores else "classifier"
         super().__init__(engine, kind=kind, params=params, inputs=inputs, out=out)
-        self._write_scores = write_scores
         self.maker = FinetuneBatches(
             task.train,
             recipe.global_batch,
@@ -257,50 +276,24 @@ class FinetuningRun(Run[LabelledStep]):
 
     # ------------------------------------------------------------------ test
 
-    def finish(self, started: float) -> None:
-        """Test the model that is kept, once, and write the artifact."""
+    def outcome(self) -> FinetuneOutcome:
+        """Test the selected model, once."""
         if self.recipe.keeps == "best":
             self.engine.load_state(self.recipe.steps, self._best_weights, {})
         test = self.task.test
         batches = self._batches(test)
         logits = self._gathered(batches, len(test))
         self._check_finite(logits, "the test split")
-        if not self.processes.is_main:
-            return
-        predicted = logits.argmax(1).numpy()
-        write_predictions(self.out / PREDICTIONS, self.task.label_names, test.labels, logits)
-        stats = self._stats(predicted)
-        if self._write_scores:
-            files = self._write_scores(self.out, stats)
-        else:
-            names = self.task.label_names
-            files = save_classifier(self.out, self.module.bert_classifier, self.task.k, names)
-            params = {"k": self.task.k, **asdict(self.recipe), **self.params}
-            files.append(write_card(self.out, classifier_card(params, self.inputs, stats, names)))
-        finish_artifact(
-            self.out,
-            self.kind,
-            params=self.params,
-            inputs=self.inputs,
-            stats=stats,
-            files=[*files, METRICS, PREDICTIONS],
-            environment=environment(
-                started,
-                device=device_name(self.processes.device),
-                processes=self.processes.world_size,
-                precision=self.precision,
-                threads=torch.get_num_threads(),
-            ),
-        )
+        probabilities = logits.double().softmax(1).numpy()
+        return FinetuneOutcome(test.labels, probabilities, self.task.label_names, self.module, self._stats())
 
-    def _stats(self, predicted: NDArray[np.int64]) -> dict[str, Any]:
+    def _stats(self) -> dict[str, Any]:
         task = self.task
         return {
             "steps": self.recipe.steps,
             "parameters": self.parameters,
             "best_step": self.best[0] if self.best else None,
             "best_dev_loss": self.best[1] if self.best else None,
-            **task.score(task.test.labels, predicted),
             "n_train": len(task.train),
             "n_dev": len(task.dev) if task.dev is not None else 0,
             "n_test": len(task.test),
@@ -329,10 +322,42 @@ class FinetuningRun(Run[LabelledStep]):
         return self.processes.all_reduce_sum(logits).cpu()
 
 
+def finetune(
+    run: FinetuningRun,
+    score: Score,
+    *,
+    resume: bool,
+    overwrite: bool,
+    observer: Observer | None = None,
+) -> Manifest:
+    """Train, test and write the classifier artifact (errors as `Run.training`)."""
+    with run.training(resume=resume, overwrite=overwrite, observer=observer) as outcome:
+        if run.processes.is_main:
+            names, k = outcome.label_names, run.task.k
+            stats = {**outcome.stats, **score(outcome.labels, outcome.probabilities)}
+            files = save_classifier(run.out, outcome.module.bert_classifier, k, names)
+            params = {"k": k, **asdict(run.recipe), **run.params}
+            files.append(write_card(run.out, classifier_card(params, run.inputs, stats, names)))
+            write_predictions(run.out / PREDICTIONS, names, outcome.labels, outcome.probabilities)
+            finish_artifact(
+                run.out,
+                run.kind,
+                params=run.params,
+                inputs=run.inputs,
+                stats=stats,
+                files=[*files, METRICS, PREDICTIONS],
+                environment=run.environment(),
+            )
+    return read_manifest(run.out, run.kind)
+
+
 def write_predictions(
-    path: Path, label_names: Sequence[str], labels: NDArray[np.int64], logits: torch.Tensor
+    path: Path,
+    label_names: Sequence[str],
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
 ) -> None:
-    """Write a CSV of what was predicted: `row,label,predicted` and `p_LABEL` for each class.
+    """Write a CSV of predictions: `row,label,predicted` and `p_LABEL` for each class.
 
     Parameters
     ----------
@@ -340,15 +365,14 @@ def write_predictions(
     label_names : sequence of str
         The classes by number.
     labels : int64, shape (n_rows,)
-        The right classes.
-    logits : float32, shape (n_rows, n_labels)
-        Rows count from 0; probabilities are written with `DECIMALS` decimals.
+        True classes.
+    probabilities : float64, shape (n_rows, n_labels)
+        Written with `DECIMALS` decimals; rows count from 0.
     """
-    probabilities = logits.double().softmax(1).numpy()
-    predicted = logits.argmax(1).numpy()
+    predicted = probabilities.argmax(1)
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["row", "label", "predicted", *(f"p_{name}" for name in label_names)])
-        for row, (label, found) in enumerate(zip(labels.tolist(), predicted.tolist(), strict=True)):
-            shares = (f"{share:.{DECIMALS}f}" for share in probabilities[row].tolist())
-            writer.writerow([row, label_names[label], label_names[found], *shares])
+        for row, (label, best) in enumerate(zip(labels.tolist(), predicted.tolist(), strict=True)):
+            written = (f"{probability:.{DECIMALS}f}" for probability in probabilities[row].tolist())
+            writer.writerow([row, label_names[label], label_names[best], *written])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cmgems_cli.artifacts import environment, finish_artifact
+from cmgems_cli.artifacts import Manifest, finish_artifact, read_manifest
 from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.masking import Strategy
 from cmgems_cli.masking.curriculum import Curriculum, is_unlearnt, parse_threshold
@@ -22,7 +22,7 @@ from cmgems_cli.training.metrics_log import METRICS
 from cmgems_cli.training.pretrain_batches import PretrainBatches, Step
 from cmgems_cli.training.pretrain_options import PretrainingOptions
 from cmgems_cli.training.processes import Processes
-from cmgems_cli.training.run import Observer, Run, device_name
+from cmgems_cli.training.run import Observer, Run
 from cmgems_cli.training.validation import (
     perplexity,
     unigram_perplexity,
@@ -38,7 +38,26 @@ def _forward(module: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
     return loss
 
 
-class PretrainingRun(Run[Step]):
+@dataclass(frozen=True)
+class PretrainOutcome:
+    """The result of a pretraining run.
+
+    Attributes
+    ----------
+    module : MaskedPositionsLM
+        Trained.
+    stats : dict
+        For the manifest.
+    perplexities : (float, float) or None
+        At the last evaluation: under the fixed validation masks, and under the active strategy's.
+    """
+
+    module: MaskedPositionsLM
+    stats: dict[str, Any]
+    perplexities: tuple[float, float] | None
+
+
+class PretrainingRun(Run[Step, PretrainOutcome]):
     """One run, checked and loaded, ready to be planned, timed or trained.
 
     Parameters
@@ -189,10 +208,8 @@ class PretrainingRun(Run[Step]):
             and self.options.rank_by == "content"
         )
 
-    def finish(self, started: float) -> None:
-        """Write the model's files and its manifest."""
-        if not self.processes.is_main:
-            return
+    def outcome(self) -> PretrainOutcome:
+        """Return the trained model and what was counted."""
         stats = {
             "steps": self.options.steps,
             "parameters": self.parameters,
@@ -200,25 +217,29 @@ class PretrainingRun(Run[Step]):
             "unigram_perplexity": self.unigram,
             "sequences": self.options.steps * self.options.global_batch,
         }
-        files = save_model(self.out, self.module.bert_lm, self.corpus.k)
-        corpus = self.corpus.manifest.stats
-        card = masked_lm_card(self.params, self.inputs, stats, corpus, self.perplexities)
-        finish_artifact(
-            self.out,
-            "model",
-            params=self.params,
-            inputs=self.inputs,
-            stats=stats,
-            files=[*files, write_card(self.out, card), METRICS],
-            environment=environment(
-                started,
-                device=device_name(self.processes.device),
-                processes=self.processes.world_size,
-                precision=self.precision,
-                compiled=self.options.compile,
-                threads=torch.get_num_threads(),
-            ),
-        )
+        return PretrainOutcome(self.module, stats, self.perplexities)
+
+
+def pretrain(
+    run: PretrainingRun, *, resume: bool, overwrite: bool, observer: Observer | None = None
+) -> Manifest:
+    """Train and write the model artifact (errors as `Run.training`)."""
+    with run.training(resume=resume, overwrite=overwrite, observer=observer) as outcome:
+        if run.processes.is_main:
+            files = save_model(run.out, outcome.module.bert_lm, run.corpus.k)
+            card = masked_lm_card(
+                run.params, run.inputs, outcome.stats, run.corpus.manifest.stats, outcome.perplexities
+            )
+            finish_artifact(
+                run.out,
+                run.kind,
+                params=run.params,
+                inputs=run.inputs,
+                stats=outcome.stats,
+                files=[*files, write_card(run.out, card), METRICS],
+                environment=run.environment(compiled=run.options.compile),
+            )
+    return read_manifest(run.out, run.kind)
 
 
 def _without_path(source: str | None) -> str | None:

@@ -6,13 +6,14 @@ import math
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
-from cmgems_cli.artifacts import Manifest, is_finished, kind_at, read_manifest, remove_artifact
+from cmgems_cli.artifacts import environment, is_finished, kind_at, remove_artifact
 from cmgems_cli.errors import CmgemsError, InputError, Interrupted, OverwriteError, UsageError
 from cmgems_cli.files import exclusive_lock
 from cmgems_cli.training.checkpoints import (
@@ -71,19 +72,20 @@ class StepData(Protocol):
 
 
 AnyStep = TypeVar("AnyStep", bound=StepData)
+AnyOutcome = TypeVar("AnyOutcome")
 
 
-class Run(ABC, Generic[AnyStep]):
+class Run(ABC, Generic[AnyStep, AnyOutcome]):
     """One run of the engine in a folder, checked and loaded: resumable at any step, byte for byte.
 
-    A kind of run says what its steps are made of, what it evaluates and what it leaves behind, by the
-    methods under "of each kind".
+    A kind of run defines its steps, its evaluations and its outcome by the methods under "of each kind".
+    A run returns its outcome and writes no artifact: the caller of `training` does.
 
     Parameters
     ----------
     engine : Engine
     kind : str
-        Of the artifact: model or classifier.
+        Of the artifact that the caller will write: model, classifier or scores.
     params : dict
         Everything that was chosen; with `inputs` what makes this run this run.
     inputs : dict, name -> digest
@@ -95,6 +97,7 @@ class Run(ABC, Generic[AnyStep]):
     ) -> None:
         self.engine, self.kind, self.params, self.inputs, self.out = engine, kind, params, inputs, out
         self.parameters = sum(parameter.numel() for parameter in engine.module.parameters())
+        self.started = time.perf_counter()
 
     @property
     def processes(self) -> Processes:
@@ -140,13 +143,19 @@ class Run(ABC, Generic[AnyStep]):
         """Take up what `state` and `extra_tensors` gave."""
 
     @abstractmethod
-    def finish(self, started: float) -> None:
-        """Write the artifact after the last step; called on all processes, of which rank 0 writes."""
+    def outcome(self) -> AnyOutcome:
+        """Return the result of the run after its last step; called on all processes."""
 
     # ------------------------------------------------------------------ of all
 
-    def train(self, *, resume: bool, overwrite: bool, observer: Observer | None = None) -> Manifest:
-        """Train to the last step and write the artifact.
+    @contextmanager
+    def training(
+        self, *, resume: bool, overwrite: bool, observer: Observer | None = None
+    ) -> Iterator[AnyOutcome]:
+        """Train to the last step and yield the outcome while the folder is still locked.
+
+        The main process writes the artifact within the block, up to its manifest. On a normal exit the
+        checkpoints are removed, and the processes wait for each other: all may then read the artifact.
 
         Raises
         ------
@@ -157,14 +166,31 @@ class Run(ABC, Generic[AnyStep]):
             another command is writing to it.
         """
         check_run_folder(self.out, self.kind, overwrite=overwrite)
-        if not self.processes.is_main:
-            return self._train(resume=resume, overwrite=overwrite, observer=Observer())
-        self.out.mkdir(parents=True, exist_ok=True)
-        with exclusive_lock(self.out, self.out):
-            return self._train(resume=resume, overwrite=overwrite, observer=observer or Observer())
+        is_main = self.processes.is_main
+        if is_main:
+            self.out.mkdir(parents=True, exist_ok=True)
+        with exclusive_lock(self.out, self.out) if is_main else nullcontext():
+            self.started = time.perf_counter()
+            self._train(
+                resume=resume, overwrite=overwrite, observer=observer if is_main and observer else Observer()
+            )
+            yield self.outcome()
+            if is_main:
+                shutil.rmtree(self.out / FOLDER, ignore_errors=True)
+            self.processes.barrier()
 
-    def _train(self, *, resume: bool, overwrite: bool, observer: Observer) -> Manifest:
-        started = time.perf_counter()
+    def environment(self, **more: Any) -> dict[str, Any]:
+        """Return the manifest's `environment` of this run."""
+        return environment(
+            self.started,
+            device=device_name(self.processes.device),
+            processes=self.processes.world_size,
+            precision=self.precision,
+            threads=torch.get_num_threads(),
+            **more,
+        )
+
+    def _train(self, *, resume: bool, overwrite: bool, observer: Observer) -> None:
         done = self._begin(resume=resume, overwrite=overwrite, observer=observer)
         metrics = MetricsFile(self.out / METRICS, done) if self.processes.is_main else None
         try:
@@ -173,11 +199,6 @@ class Run(ABC, Generic[AnyStep]):
         finally:
             if metrics is not None:
                 metrics.close()
-        self.finish(started)
-        if self.processes.is_main:
-            shutil.rmtree(self.out / FOLDER, ignore_errors=True)
-        self.processes.barrier()
-        return read_manifest(self.out, self.kind)
 
     def _begin(self, *, resume: bool, overwrite: bool, observer: Observer) -> int:
         """Make `out` ready and return the step to go on after (0: from the start)."""

@@ -9,6 +9,7 @@ import pytest
 from cmgems_cli.artifacts import read_manifest
 from cmgems_cli.masking.curriculum import STRATEGIES
 from cmgems_cli.modeling.card import MASKS, classifier_card
+from cmgems_cli.training.pretrain_run import PretrainingRun, pretrain
 
 PARAMS = {
     "task": "tf/0",
@@ -57,8 +58,8 @@ def test_a_classifiers_card_has_its_scores_rows_and_notes() -> None:
 
 
 @pytest.fixture
-def trained(make_run: Callable[..., object], tmp_path: Path) -> Path:
-    make_run(steps=4, eval_every=2).train(resume=True, overwrite=False)  # type: ignore[attr-defined]
+def trained(make_run: Callable[..., PretrainingRun], tmp_path: Path) -> Path:
+    pretrain(make_run(steps=4, eval_every=2), resume=True, overwrite=False)
     return tmp_path / "model"
 
 

@@ -27,7 +27,13 @@ from cmgems_cli.modeling.classifier import load_classifier, new_classifier
 from cmgems_cli.training import finetune_run as finetuning
 from cmgems_cli.training.engine import parameter_groups
 from cmgems_cli.training.finetune_batches import FinetuneBatches, Labelled, evaluation_batches
-from cmgems_cli.training.finetune_run import FinetuningRecipe, FinetuningRun, Task, write_predictions
+from cmgems_cli.training.finetune_run import (
+    FinetuningRecipe,
+    FinetuningRun,
+    Task,
+    finetune,
+    write_predictions,
+)
 from cmgems_cli.training.metrics_log import read_metrics
 from cmgems_cli.training.processes import Processes, start_processes
 from cmgems_cli.training.run import Observer
@@ -60,8 +66,8 @@ def rows(count: int, seed: int) -> Labelled:
     return Labelled(np.where(marked, np.int32(7), token_ids), offsets, labels.astype(np.int64))
 
 
-def share_right(labels: NDArray[np.int64], predictions: NDArray[np.int64]) -> Mapping[str, Any]:
-    return {"accuracy": float((labels == predictions).mean())}
+def accuracy(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Mapping[str, Any]:
+    return {"accuracy": float((labels == probabilities.argmax(1)).mean())}
 
 
 TRAIN, DEV, TEST = rows(43, 1), rows(30, 2), rows(30, 3)
@@ -93,7 +99,7 @@ def make_run(small: Path, tmp_path: Path) -> MakeRun:
     ) -> FinetuningRun:
         recipe = replace(RECIPE, **changed)
         model, k = new_classifier(small, 2, init="random", dropout=dropout, seed=recipe.seed)
-        task = Task(TRAIN, dev, TEST, LABELS, k, share_right, ("made up",))
+        task = Task(TRAIN, dev, TEST, LABELS, k, ("made up",))
         return FinetuningRun(
             model,
             task,
@@ -120,7 +126,7 @@ class StopAfter(Observer):
 
 
 def train(run: FinetuningRun, **options: Any) -> Path:
-    run.train(**{"resume": True, "overwrite": False, **options})
+    finetune(run, accuracy, **{"resume": True, "overwrite": False, **options})
     return run.out
 
 
@@ -171,8 +177,8 @@ def test_predictions_are_those_of_the_model_on_disk_as_stock_transformers_has_it
 
 
 def test_predictions_name_labels_that_need_quoting(tmp_path: Path) -> None:
-    logits = torch.tensor([[0.0, 0.0], [-1.0, 30.0]])
-    write_predictions(tmp_path / "p.csv", ["a,b", "c"], np.array([1, 1]), logits)
+    probabilities = np.array([[0.5, 0.5], [1e-13, 1 - 1e-13]])
+    write_predictions(tmp_path / "p.csv", ["a,b", "c"], np.array([1, 1]), probabilities)
     assert (tmp_path / "p.csv").read_text() == (
         'row,label,predicted,"p_a,b",p_c\n0,c,"a,b",0.500000,0.500000\n1,c,c,0.000000,1.000000\n'
     )

@@ -23,7 +23,7 @@ from cmgems_cli.errors import CmgemsError, InputError, OverwriteError, UsageErro
 from cmgems_cli.masking import Strategy
 from cmgems_cli.modeling.encoder import compiled as compiled_part
 from cmgems_cli.training.metrics_log import read_metrics
-from cmgems_cli.training.pretrain_run import PretrainingRun
+from cmgems_cli.training.pretrain_run import PretrainingRun, pretrain
 from cmgems_cli.training.run import Observer
 from cmgems_cli.training.validation import perplexity, unigram_perplexity, validation_sample
 
@@ -49,7 +49,7 @@ class StopAfter(Observer):
 
 
 def train(run: PretrainingRun, **options: Any) -> Path:
-    run.train(**{"resume": True, "overwrite": False, **options})
+    pretrain(run, **{"resume": True, "overwrite": False, **options})
     return run.out
 
 
@@ -299,13 +299,13 @@ def test_a_second_command_in_the_same_folder_is_refused_and_spoils_nothing(make_
         def stepped(self, record: dict[str, Any], n_tokens: int) -> None:
             if record["step"] == 3:
                 with pytest.raises(OverwriteError, match="another command is writing to") as caught:
-                    second.train(resume=True, overwrite=False)
+                    pretrain(second, resume=True, overwrite=False)
                 refused.append(str(caught.value))
 
-    first.train(resume=True, overwrite=False, observer=Meanwhile())
+    pretrain(first, resume=True, overwrite=False, observer=Meanwhile())
     assert len(refused) == 1
     assert [record["step"] for record in read_metrics(first.out / "metrics.jsonl")] == list(range(1, 9))
-    make_run("straight").train(resume=True, overwrite=False)
+    pretrain(make_run("straight"), resume=True, overwrite=False)
     for name in ("model.safetensors", "metrics.jsonl"):
         assert (first.out / name).read_bytes() == (first.out.parent / "straight" / name).read_bytes()
 
@@ -314,15 +314,15 @@ def test_another_kind_of_unfinished_run_is_not_removed(make_run: MakeRun) -> Non
     run = make_run("model")
     stopped = StopAfter(4)
     with pytest.raises(CmgemsError):
-        run.train(resume=True, overwrite=False, observer=stopped)
+        pretrain(run, resume=True, overwrite=False, observer=stopped)
     state = run.out / "checkpoints" / "step_000004" / "state.json"
     text = state.read_text()
     state.write_text(text.replace('"kind": "model"', '"kind": "classifier"'))
     for resume in (True, False):
         with pytest.raises(OverwriteError, match="holds an unfinished classifier artifact, not a model"):
-            make_run("model").train(resume=resume, overwrite=True)
+            pretrain(make_run("model"), resume=resume, overwrite=True)
     state.write_text("{")
-    make_run("model").train(resume=False, overwrite=False)
+    pretrain(make_run("model"), resume=False, overwrite=False)
 
 
 def test_two_torchrun_processes_equal_one(inputs: tuple[Path, Path], tmp_path: Path) -> None:
@@ -361,9 +361,9 @@ def test_compiling_is_no_choice_of_the_run_but_is_recorded(
 
     monkeypatch.setattr(torch, "compile", compile_nothing)
     compiled_part.cache_clear()
-    plain = make_run("plain", steps=4).train(resume=True, overwrite=False)
+    plain = pretrain(make_run("plain", steps=4), resume=True, overwrite=False)
     assert not compiled
-    made = make_run("compiled", steps=4, compile=True).train(resume=True, overwrite=False)
+    made = pretrain(make_run("compiled", steps=4, compile=True), resume=True, overwrite=False)
     compiled_part.cache_clear()
     # The entrance, the layers, the last layer and the head.
     assert compiled == 4 * [{"dynamic": True}]
