@@ -191,7 +191,7 @@ def test_the_reference_of_files_has_every_column_of_scores() -> None:
 
 
 def templates() -> list[str]:
-    """Return every text of the package, with … where something is put in."""
+    """Return every text of the package as the command line shows it, with … where something is put in."""
     found = []
     for path in (REPOSITORY / "cmgems_cli").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -200,7 +200,7 @@ def templates() -> list[str]:
             elif isinstance(node, ast.JoinedStr):
                 parts = (part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
                 found.append("".join(map(str, parts)))
-    return found
+    return [GROUP._with_flags(text) for text in found]
 
 
 TEMPLATES = templates()

@@ -17,11 +17,11 @@ from cmgems_cli.pmi.scoring import shorter_orders
 BASES_PER_BYTE = 4
 BASES_PER_WORD = 32
 
-# Bases a thread takes at a time (16 MiB packed, 15 ms): uint32 counts cannot overflow within one, and
-# few enough of the mapped pages are resident at once. A multiple of BASES_PER_WORD.
+# Bases per chunk, which one thread counts at a time (16 MiB packed, 15 ms): its uint32 counts cannot
+# overflow, and few mapped pages are resident at once. A multiple of BASES_PER_WORD.
 CHUNK_BASES = 1 << 26
 
-# One thread counts 4 Gbp/s; beyond these, memory would be the limit.
+# One thread counts 4 Gbp/s; with more threads than this, memory bandwidth is the limit.
 MAX_THREADS = 8
 
 
@@ -35,27 +35,27 @@ def count_orders(
     chunk_bases: int = CHUNK_BASES,
     advance: Callable[[float], None] | None = None,
 ) -> dict[int, np.ndarray]:
-    """Count the 1-, 2-, … k-mers of all runs; no n-gram reaches from one run into another.
+    """Count the 1-, 2-, … k-mers of all runs; no n-gram spans two runs.
 
-    Rather than every k-mer, the kernel counts the longer words of k + s - 1 bases that begin at every
-    s-th base (s = 4, for k > 6 s = 2): one of them stands for s consecutive k-mers. The k-mer counts are
-    marginals of these, and shorter orders are prefix marginals plus the last bases of each run.
+    The kernel counts longer words of k + s - 1 bases that begin at every s-th base (s = 4; s = 2 for k > 6),
+    each of which covers s consecutive k-mers. The k-mer counts are marginals of these, and shorter orders
+    are prefix marginals plus the last bases of each run.
 
     Parameters
     ----------
     bases : uint8, shape (n_bytes,)
-        Packed bases, base i in bits 2 * (i % 4) of byte i // 4. Pages of a memory map opened for reading
-        are given back once counted, so that memory in use does not grow with the genome.
+        Packed bases, base i in bits 2 * (i % 4) and up of byte i // 4. Pages of a read-only memory map are
+        released once counted, so that memory use does not grow with the genome.
     starts, lengths : int64, shape (n_runs,), bases
-        The runs, in order and without overlap. Any length, 0 included.
+        The runs, in order and without overlap. Length 0 is allowed.
     k : int
         The longest order, 3 … 8.
     threads : int, optional
-        Default: the processors this process may use, at most 8. The counts do not depend on it.
+        Default: the processors this process may use, at most 8. Does not change the counts.
     chunk_bases : int, default 2^26
-        Bases per piece of work, a multiple of 32.
+        Bases that one thread counts at a time, a multiple of 32.
     advance : callable, optional
-        Told the number of bases just counted, from any thread but never from two at once.
+        Called with the number of bases just counted; from any thread, never from two at once.
 
     Returns
     -------
@@ -65,16 +65,16 @@ def count_orders(
     Raises
     ------
     InputError
-        If the runs are out of order, overlap or reach beyond `bases`: the corpus is damaged.
+        If the runs are out of order, overlap or extend beyond `bases`: the corpus is damaged.
     """
     starts = np.ascontiguousarray(starts, dtype=np.int64)
     ends = starts + np.ascontiguousarray(lengths, dtype=np.int64)
     _check_runs(starts, ends, BASES_PER_BYTE * len(bases))
     plain = np.asarray(bases).view()
-    plain.flags.writeable = False  # one compiled version, for arrays and read-only maps alike
+    plain.flags.writeable = False  # one compiled version for arrays and read-only maps
     words = plain[: len(plain) // 8 * 8].view(np.uint64)
     stride = 4 if k <= 6 else 2
-    todo = _chunks(int(ends[-1]) if len(ends) else 0, chunk_bases)
+    chunks = _chunks(int(ends[-1]) if len(ends) else 0, chunk_bases)
     lock = threading.Lock()
 
     def work() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -84,7 +84,7 @@ def count_orders(
         in_chunk = np.zeros(len(blocks), dtype=np.uint32)
         while True:
             with lock:
-                lo, hi = next(todo, (0, 0))
+                lo, hi = next(chunks, (0, 0))
             if lo == hi:
                 return blocks, singles, last
             first_run = int(np.searchsorted(ends, lo, side="right"))
@@ -98,33 +98,33 @@ def count_orders(
 
     n_threads = threads or available_threads()
     with ThreadPoolExecutor(n_threads) as pool:
-        parts = [future.result() for future in [pool.submit(work) for _ in range(n_threads)]]
-    blocks, singles, last = (np.sum(tables, axis=0) for tables in zip(*parts, strict=True))
+        tables_per_thread = [future.result() for future in [pool.submit(work) for _ in range(n_threads)]]
+    blocks, singles, last = (np.sum(tables, axis=0) for tables in zip(*tables_per_thread, strict=True))
     counts = _first_base_first(_inner_kmers(blocks, k, stride) + singles, k)
     last_ngrams = np.split(last, [_ngrams_up_to(order) for order in range(1, k - 1)])
     return shorter_orders(counts, k, dict(enumerate(last_ngrams, start=1)))
 
 
 def available_threads() -> int:
-    """Return how many threads to count with: the processors this process may use, at most 8."""
+    """Return the number of threads to count with: the processors this process may use, at most 8."""
     if hasattr(os, "sched_getaffinity"):
         return min(len(os.sched_getaffinity(0)), MAX_THREADS)
     return min(os.cpu_count() or 1, MAX_THREADS)
 
 
 def _check_runs(starts: np.ndarray, ends: np.ndarray, n_bases: int) -> None:
-    sound = len(starts) == 0 or (
+    valid = len(starts) == 0 or (
         starts[0] >= 0 and ends[-1] <= n_bases and (ends >= starts).all() and (starts[1:] >= ends[:-1]).all()
     )
-    if not sound:
+    if not valid:
         raise InputError(
-            f"the corpus' runs overlap or reach beyond its {n_bases:,} packed bases:"
+            f"the runs of the corpus overlap or extend beyond its {n_bases:,} packed bases:"
             " it is damaged; make it again with `cmgems prepare-genome`"
         )
 
 
 def _ngrams_up_to(order: int) -> int:
-    """Return how many n-grams of 1 to `order` bases there are."""
+    """Return the number of possible n-grams of 1 to `order` bases."""
     return (4 ** (order + 1) - 4) // 3
 
 
@@ -137,18 +137,18 @@ def _chunks(n_bases: int, chunk_bases: int) -> Iterator[tuple[int, int]]:
 def _count_chunk(  # type: ignore[no-untyped-def]
     bases, words, starts, ends, run, lo, hi, k, stride, blocks, singles, last
 ):
-    """Count the k-mers that start in [lo, hi), from run number `run` on, and how runs end there.
+    """Count the k-mers that start in [lo, hi), from run number `run` on, and the n-grams that end runs there.
 
-    Whole 32-base words of starts go to `blocks` (uint32, 4^(k + stride - 1)), the starts before and after
-    them in a run to `singles` (int64, 4^k). Their codes have the first base *least* significant, as the
-    packing has. `last` (int64) takes the runs' last n-grams of 1, 2, … k - 1 bases, order after order: those
-    that no longer one starts with. Their codes have the first base most significant.
+    Starts in whole 32-base words are counted in `blocks` (uint32, 4^(k + stride - 1)), the starts before and
+    after them in `singles` (int64, 4^k). Both use codes with the first base *least* significant, like the
+    packing. `last` (int64) counts the last n-grams of each run, orders 1, 2, … k - 1 concatenated: those
+    with which no longer n-gram starts. Their codes have the first base most significant.
     """
     while run < len(starts) and starts[run] < hi:
         first = max(lo, starts[run])
         beyond = min(hi, ends[run] - k + 1)
         word = (first + BASES_PER_WORD - 1) // BASES_PER_WORD
-        # The last word of all has no next one to complete its k-mers.
+        # The last word of the array has no next word to complete its k-mers.
         stop = min(beyond // BASES_PER_WORD, len(words) - 1)
         if word < stop:
             _count_singles(bases, first, word * BASES_PER_WORD, k, singles)
@@ -164,7 +164,7 @@ def _count_chunk(  # type: ignore[no-untyped-def]
 def _count_blocks(words, word, stop, k, stride, blocks):  # type: ignore[no-untyped-def]
     """Count the words of k + stride - 1 bases that begin at every stride-th base of 64-bit words.
 
-    The inner loops have constant bounds so that they are unrolled: 3 times as fast as one loop for both.
+    Constant bounds let the compiler unroll the inner loops: 3 times as fast as one loop for both strides.
     """
     mask = (uint64(1) << uint64(2 * (k + stride - 1))) - uint64(1)
     here = words[word]
@@ -192,7 +192,7 @@ def _count_singles(bases, first, beyond, k, singles):  # type: ignore[no-untyped
 
 @njit(cache=True, nogil=True)
 def _count_last(bases, end, longest, last):  # type: ignore[no-untyped-def]
-    """Count the n-grams of 1 to `longest` bases that stop at `end`."""
+    """Count the n-grams of 1 to `longest` bases that end at `end`."""
     code = 0
     offset = 0
     for order in range(1, longest + 1):
@@ -203,7 +203,7 @@ def _count_last(bases, end, longest, last):  # type: ignore[no-untyped-def]
 
 
 def _release(bases: np.ndarray, lo: int, hi: int) -> None:
-    """Let go of the resident pages of bytes [lo, hi) of a memory map; nothing for other arrays."""
+    """Release the resident pages of bytes [lo, hi) of a memory map; do nothing for other arrays."""
     mapped = bases.base
     if not (isinstance(bases, np.memmap) and bases.mode == "r" and isinstance(mapped, mmap.mmap)):
         return
@@ -215,12 +215,12 @@ def _release(bases: np.ndarray, lo: int, hi: int) -> None:
 
 
 def _inner_kmers(blocks: np.ndarray, k: int, stride: int) -> np.ndarray:
-    """Sum counts of (k + stride - 1)-mers over where a k-mer may stand in them."""
+    """Sum counts of (k + stride - 1)-mers over the positions of a k-mer in them."""
     return np.sum(
         [blocks.reshape(4 ** (stride - 1 - at), 4**k, 4**at).sum(axis=(0, 2)) for at in range(stride)], axis=0
     )
 
 
 def _first_base_first(counts: np.ndarray, k: int) -> np.ndarray:
-    """Reorder counts by codes with the first base least significant to codes with it most significant."""
+    """Reorder counts from codes with the first base least significant to codes with it most significant."""
     return np.ascontiguousarray(counts.reshape((4,) * k).transpose(range(k)[::-1])).ravel()

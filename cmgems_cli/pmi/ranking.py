@@ -1,4 +1,4 @@
-"""The ranking of all k-mers by normalised PMI: `kmers.csv`, its only writer and its only reader."""
+"""The ranking of all k-mers by normalised PMI: the only writer and the only reader of `kmers.csv`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cmgems_cli.artifacts import Manifest, read_manifest
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.vocabulary import FIRST_KMER, MAX_K, MIN_K, kmers, vocabulary_size
 
-# The rank of what has none: after every ranked k-mer.
+# The rank of tokens without one: higher than every rank.
 UNRANKED = np.int32(2**31 - 1)
 
 KMERS_CSV = "kmers.csv"
@@ -22,7 +22,7 @@ COLUMNS = ("rank", "kmer", "count", "pmi_nats", "npmi_nats")
 
 @dataclass(frozen=True)
 class Ranking:
-    """What a `pmi` artifact holds.
+    """The content of a `pmi` artifact.
 
     Attributes
     ----------
@@ -51,12 +51,12 @@ class Ranking:
         return int((self.rank_of_token != UNRANKED).sum())
 
     def codes_by_rank(self) -> np.ndarray:
-        """Return the k-mer codes (int64) of the ranked k-mers, best first."""
+        """Return the codes of the ranked k-mers, best first (int64, shape (n_ranked,))."""
         return best_first(self.npmi_nats)[: self.n_ranked]
 
 
 def best_first(npmi: np.ndarray) -> np.ndarray:
-    """Return all k-mer codes in the order of `kmers.csv`.
+    """Return all k-mer codes in order of `kmers.csv`.
 
     Parameters
     ----------
@@ -66,9 +66,9 @@ def best_first(npmi: np.ndarray) -> np.ndarray:
     Returns
     -------
     int64, shape (4^k,)
-        Highest NPMI first, equal ones by token id; then the unranked ones by token id.
+        Highest NPMI first, ties by token id; then the unranked ones by token id.
     """
-    return np.argsort(-npmi, kind="stable")  # NaN sorts last, and stable keeps ties in the order of codes
+    return np.argsort(-npmi, kind="stable")  # NaN sorts last; stable keeps ties in order of codes
 
 
 def write_kmers(path: Path, k: int, counts: np.ndarray, pmi: np.ndarray, npmi: np.ndarray) -> None:
@@ -83,8 +83,8 @@ def write_kmers(path: Path, k: int, counts: np.ndarray, pmi: np.ndarray, npmi: n
     counts : int64, shape (4^k,), occurrences
         By k-mer code.
     pmi, npmi : float64, shape (4^k,), nats
-        By k-mer code, NaN (written as an empty field, like the rank) where unranked. Every digit is
-        written: reading gives the same numbers back.
+        By k-mer code, NaN where unranked (written as empty fields, like the rank). All digits are written,
+        so reading restores the exact numbers.
     """
     names = kmers(k)
     order = best_first(npmi)
@@ -110,27 +110,27 @@ def read_ranking(folder: Path) -> Ranking:
     Parameters
     ----------
     folder : Path
-        What `cmgems build-pmi` wrote.
+        Output of `cmgems build-pmi`.
 
     Returns
     -------
     Ranking
-        With arrays by token id and by k-mer code, not by row of the file.
+        Its arrays are indexed by token id or k-mer code, not by row of the file.
 
     Raises
     ------
     InputError
-        If `folder` is no finished pmi artifact, or `kmers.csv` is not exactly as specified: other columns,
-        not all 4^k k-mers once, ranks that do not go 1, 2, 3, … down the NPMIs, a field that is no number.
+        If `folder` is not a finished pmi artifact, or `kmers.csv` violates its specification: other columns,
+        not every k-mer exactly once, ranks other than 1, 2, 3, … by falling NPMI, a field that is not a number.
     """
     manifest = read_manifest(folder, "pmi")
     path = folder / KMERS_CSV
     k = manifest.params.get("k")
     if not isinstance(k, int) or not MIN_K <= k <= MAX_K:
-        raise _damaged(folder, f"its manifest says k = {k!r}, not {MIN_K} to {MAX_K}")
+        raise _damaged(folder, f"its manifest gives k = {k!r}, not {MIN_K} to {MAX_K}")
     try:
         header, *lines = path.read_text(encoding="ascii").splitlines()
-    except (OSError, ValueError) as error:  # not there, not ASCII, or empty
+    except (OSError, ValueError) as error:  # missing, not ASCII, or empty
         raise _damaged(path, str(error)) from None
     if header != ",".join(COLUMNS):
         raise _damaged(path, f"its columns are {header[:60]!r}, not {','.join(COLUMNS)}")
@@ -141,10 +141,10 @@ def read_ranking(folder: Path) -> Ranking:
     code_of = {kmer: code for code, kmer in enumerate(kmers(k))}
     codes = np.array([code_of.get(kmer, -1) for kmer in names], dtype=np.int64)
     if not np.array_equal(np.sort(codes), np.arange(4**k)):
-        raise _damaged(path, f"it does not hold every {k}-mer once")
+        raise _damaged(path, f"it does not hold every {k}-mer exactly once")
     n_ranked = len(rows) - ranks.count("")
     if ranks != (*map(str, range(1, n_ranked + 1)), *[""] * (len(rows) - n_ranked)):
-        raise _damaged(path, "its ranks do not go 1, 2, 3, … and then stay empty")
+        raise _damaged(path, "its ranks are not 1, 2, 3, … followed by empty fields")
     ranking = Ranking(
         k=k,
         rank_of_token=np.full(vocabulary_size(k), UNRANKED, dtype=np.int32),
@@ -177,5 +177,5 @@ def _numbers(
     return numbers
 
 
-def _damaged(path: Path, found: str) -> InputError:
-    return InputError(f"{path} is damaged: {found}; make it again with `cmgems build-pmi`")
+def _damaged(path: Path, problem: str) -> InputError:
+    return InputError(f"{path} is damaged: {problem}; make it again with `cmgems build-pmi`")

@@ -15,11 +15,11 @@ RELEASED_LONGEST_SEGMENT = 2
 # … and divides every count by twice the number of bases.
 RELEASED_BASES_FACTOR = 2
 
-# Scores are rounded to this many decimals: far finer than counts can tell k-mers apart, coarse enough that
-# scores that are equal on paper are equal here, whatever order their logarithms were added in.
+# ours: decimals of the scores. Far finer than any difference between counts, yet coarse enough that scores
+# that are mathematically equal stay equal, whatever the order in which their logarithms were added.
 DECIMALS = 12
 
-# Fewer terms would not reach double precision for |t| <= (sqrt 2 - 1) / (sqrt 2 + 1): t^26 / 27 < 10^-21.
+# The fewest terms that reach double precision for |t| <= (sqrt 2 - 1) / (sqrt 2 + 1): t^26 / 27 < 10^-21.
 _LOG_TERMS = 13
 _LOG_2 = 0.6931471805599453
 
@@ -36,8 +36,8 @@ def shorter_orders(
     k : int
         Order of `counts`.
     last_ngrams : mapping, order -> int64, shape (4^order,), optional
-        How often each n-gram ends a sequence, where no longer n-gram starts with it. Without them shorter
-        orders are plain marginals (sums over the last base), which all have the total of `counts`.
+        Counts of the n-grams at the end of a sequence, with which no longer n-gram starts. Without them
+        shorter orders are plain marginals (sums over the last base), with the same total as `counts`.
 
     Returns
     -------
@@ -53,10 +53,10 @@ def shorter_orders(
 
 
 def natural_log(values: np.ndarray) -> np.ndarray:
-    """Return natural logarithms that have the same bits on every machine.
+    """Return natural logarithms that are identical to the bit on every machine.
 
-    `np.log` and the C library's `log` differ in the last bit between processors, and with them the digest
-    of an artifact would. This one uses nothing but additions, multiplications and divisions, which IEEE 754
+    `np.log` and the C library's `log` differ in the last bit between processors, so an artifact's digest
+    would differ too. This function uses only additions, multiplications and divisions, which IEEE 754
     defines to the bit: log(m 2^e) = e log 2 + 2 atanh((m - 1) / (m + 1)).
 
     Parameters
@@ -67,7 +67,7 @@ def natural_log(values: np.ndarray) -> np.ndarray:
     Returns
     -------
     float64, the shape of `values`, nats
-        Within 2 units in the last place or 2e-16, whichever is more.
+        Accurate to 2 units in the last place or 2e-16, whichever is larger.
     """
     mantissa, exponent = np.frexp(np.asarray(values, dtype=np.float64))
     small = mantissa < 0.7071067811865476  # bring the mantissa from [1/2, 1) to [sqrt 1/2, sqrt 2)
@@ -82,7 +82,7 @@ def natural_log(values: np.ndarray) -> np.ndarray:
 
 
 def pmi_nats(orders: Mapping[int, np.ndarray], definition: Definition) -> np.ndarray:
-    """Return the pointwise mutual information of every k-mer against its likeliest segmentation.
+    """Return the pointwise mutual information of every k-mer with respect to its likeliest segmentation.
 
     Parameters
     ----------
@@ -95,8 +95,8 @@ def pmi_nats(orders: Mapping[int, np.ndarray], definition: Definition) -> np.nda
     Returns
     -------
     float64, shape (4^k,), nats
-        By k-mer code. k-mers that do not occur have -inf or NaN; +inf where every segmentation holds an
-        n-gram of count 0, which only counts that are no sequence's can have.
+        By k-mer code. k-mers that do not occur have -inf or NaN. A value is +inf if every segmentation holds
+        an n-gram of count 0, which is impossible for counts of real sequences.
     """
     k = max(orders)
     if definition == "paper":
@@ -107,8 +107,8 @@ def pmi_nats(orders: Mapping[int, np.ndarray], definition: Definition) -> np.nda
         totals = dict.fromkeys(orders, RELEASED_BASES_FACTOR * orders[1].sum())
     with np.errstate(invalid="ignore"):  # -inf - -inf, for n-grams and orders that do not occur
         log_p = {order: natural_log(counts) - natural_log(totals[order]) for order, counts in orders.items()}
-        # likeliest[j]: of all j-mers, the largest sum of log p over their segmentations. The last segment
-        # runs over all allowed lengths; what is before it is a shorter word whose answer is known.
+        # likeliest[j]: for all j-mers, the largest sum of log p over their segmentations. The last segment
+        # takes all allowed lengths; the prefix before it is a shorter word, solved already.
         likeliest = {0: np.zeros(1)}
         for length in range(1, k + 1):
             likeliest[length] = np.max(
@@ -127,11 +127,11 @@ def normalise(pmi: np.ndarray, counts: np.ndarray, *, min_count: int = 101) -> n
     Parameters
     ----------
     pmi : float64, shape (n_kmers,), nats
-        PMI of each k-mer against its likeliest segmentation.
+        PMI of each k-mer with respect to its likeliest segmentation.
     counts : int64, shape (n_kmers,), occurrences
-        How often each k-mer occurs, in the order of `pmi`; at least `min_count`.
+        Count of each k-mer, in the order of `pmi`; at least `min_count`.
     min_count : int, default 101, occurrences
-        The discount constant c, at least 2; also the rarest count the formula is used for.
+        The discount constant c, at least 2; also the smallest count the formula is used for.
 
     Returns
     -------
@@ -157,7 +157,7 @@ def score(
     orders, definition
         As for `pmi_nats`.
     min_count : int, default 101, occurrences
-        The constant c of the paper.
+        The discount constant c of the paper.
 
     Returns
     -------

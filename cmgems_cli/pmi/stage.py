@@ -1,4 +1,4 @@
-"""The PMI stage: from a corpus, or from counts made elsewhere, to a `pmi` artifact."""
+"""The PMI stage: from a corpus, or from the k-mer counts of another program, to a `pmi` artifact."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # paper, Eq. 1, after GeneMask: the constant c.
 MIN_COUNT = 101
 
-# One k-mer is no ranking.
+# A single k-mer cannot be ranked.
 _FEWEST_RANKED = 2
 
 
@@ -41,20 +41,20 @@ def build_pmi(
     Parameters
     ----------
     source : Corpus or KmerTable
-        What to count, or the counts. All runs of a corpus count, whole: its windows do not matter here. For a
-        table shorter n-grams are sums over the last base.
+        What to count, or the counts. All runs of a corpus are counted in full, whatever its windows. For a
+        table, counts of shorter n-grams are sums over the last base.
     out : Path
         The folder to write.
     k : int, optional
-        Bases per k-mer. Default: the corpus' or the table's. A table has no other.
+        Bases per k-mer. Default: that of the source; a table supports no other.
     definition : "paper" or "released", default "paper"
-        Of p(s) and the segmentations; see `scoring.pmi_nats`.
+        Definition of p(s) and of the segmentations; see `scoring.pmi_nats`.
     min_count : int, default 101, occurrences
         k-mers seen fewer times are unranked; the constant c of the normalisation. At least 2.
     overwrite : bool, default False
         Replace a finished pmi artifact at `out`.
     advance : callable, optional
-        Told the number of bases just counted, from any thread; a table calls it never.
+        Called with the number of bases just counted, from any thread; never called for a table.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def build_pmi(
     Raises
     ------
     UsageError
-        For a k, a definition or a minimum count out of range.
+        If `k`, `definition` or `min_count` is out of range.
     InputError
         If the source is damaged, of another k, or holds fewer than two k-mers that can be ranked.
     OverwriteError
@@ -86,9 +86,9 @@ def build_pmi(
     pmi, npmi = score(orders, definition, min_count=min_count)
     ranked = counts >= min_count
     if not np.isfinite(npmi[ranked]).all():
-        odd = kmers(k)[int(np.flatnonzero(ranked & ~np.isfinite(npmi))[0])]
+        impossible = kmers(k)[int(np.flatnonzero(ranked & ~np.isfinite(npmi))[0])]
         raise InputError(
-            f"{odd} holds n-grams that no {k}-mer of the table starts with, so these are no counts of"
+            f"{impossible} holds n-grams with which no {k}-mer of the table starts, so the counts are not of"
             " sequences; give a table of all k-mers"
         )
     stats = {
@@ -118,19 +118,24 @@ def check_plan(
     min_count: int,
     overwrite: bool,
 ) -> int:
-    """Refuse what `build_pmi` would, as far as it can be told without counting; return the k it would use."""
+    """Run the checks of `build_pmi` that need no counting; return the `k` it would use.
+
+    Raises
+    ------
+    UsageError, InputError, OverwriteError
+        As `build_pmi`.
+    """
     check_out(out, "pmi", overwrite=overwrite)
     if definition not in DEFINITIONS:
-        raise UsageError(f"definition {definition!r} is unknown; choose {' or '.join(DEFINITIONS)}")
+        raise UsageError(f"`definition` {definition!r} is unknown; choose {' or '.join(DEFINITIONS)}")
     if min_count < 2:
-        raise UsageError(f"--min-count {min_count} is below 2, where log c is not positive; choose 2 or more")
+        raise UsageError(f"`min_count` is {min_count}; needed 2 or more, since log c must be positive")
     if k is not None and not MIN_K <= k <= MAX_K:
-        raise UsageError(f"--k {k} is out of range; choose {MIN_K} to {MAX_K}")
+        raise UsageError(f"`k` is {k}; needed {MIN_K} to {MAX_K}")
     if isinstance(source, KmerTable):
         if k not in (None, source.k):
             raise InputError(
-                f"{source.path} holds {source.k}-mers, but --k {k} was asked for; leave --k out or give a"
-                f" table of {k}-mers"
+                f"{source.path} holds {source.k}-mers, but `k` is {k}; leave `k` out or give a table of {k}-mers"
             )
         _check_counts(source.counts, source.k, min_count)
         return source.k
@@ -138,15 +143,15 @@ def check_plan(
 
 
 def _check_counts(counts: np.ndarray, k: int, min_count: int) -> None:
-    """Refuse counts that leave nothing to rank."""
+    """Check that at least two k-mers are frequent enough to be ranked."""
     if int((counts >= min_count).sum()) >= _FEWEST_RANKED:
         return
     second, largest = (int(count) for count in np.sort(counts)[-_FEWEST_RANKED:])
     if second >= 2:
-        remedy = f"use --min-count {second} or less, or a larger corpus"
+        remedy = f"use `min_count={second}` or less, or a larger corpus"
     else:
         remedy = "use a larger corpus"
     raise InputError(
-        f"fewer than {_FEWEST_RANKED} {k}-mers occur {min_count} times or more (--min-count); the largest"
+        f"fewer than {_FEWEST_RANKED} {k}-mers occur {min_count} times or more (`min_count`); the largest"
         f" count is {largest:,}: {remedy}"
     )

@@ -1,4 +1,4 @@
-"""Read a table of k-mer counts that another program made: KMC, Jellyfish, or anything that writes rows."""
+"""Read a table of k-mer counts written by another program: KMC, Jellyfish, or any that writes rows."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from cmgems_cli.artifacts import sha256_of_file
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.vocabulary import BASES, MAX_K, MIN_K, kmers
 
-# Counts of k-mers of up to 8 bases are below this in any genome known; the sum of 4**8 of more would overflow int64.
+# Above any count of a k-mer of up to 8 bases in any known genome; the sum of 4**8 larger counts could overflow int64.
 _LARGEST_COUNT = 2**46
 
-# KMC keeps one byte per k-mer unless told otherwise: -cs<value>, default 255.
+# KMC stores one byte per k-mer by default: -cs<value>, default 255.
 KMC_LARGEST_COUNT = 255
 
-# By chance a table of one strand holds only the smaller of each reverse-complement pair with a probability of
-# 2^-pairs; this many make it certain. A table that is this dense cannot lack every second strand either.
+# ours: a single-strand table holds only the smaller k-mer of each reverse-complement pair with probability
+# 2^-pairs, so with this many pairs both strands were merged. So they were if one k-mer alone is present in
+# more than this fraction of the possible pairs.
 _PAIRS_FOR_CERTAINTY = 20
-_DENSE_SHARE = 0.5
+_DENSE_FRACTION = 0.5
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,13 @@ class KmerTable:
     Attributes
     ----------
     path : Path
-        Where they came from.
+        The file they were read from.
     k : int
         Bases per k-mer.
     counts : int64, shape (4^k,), occurrences
-        By k-mer code; 0 for k-mers the file does not name.
+        By k-mer code; 0 for k-mers missing from the file.
     sha256 : str
-        Of the file's bytes.
+        Hash of the file's bytes.
     """
 
     path: Path
@@ -47,25 +48,25 @@ class KmerTable:
 
 
 def read_kmer_table(path: Path) -> KmerTable:
-    """Read rows of `kmer,count`, also separated by tabs or spaces, in either case, with or without a header.
+    """Read rows of `kmer,count`, separated by commas, tabs or spaces, in either case, with or without a header.
 
     Parameters
     ----------
     path : Path
-        A CSV file, or what `kmc_tools transform DB dump FILE` or `jellyfish dump -c DB` wrote after
-        `kmc -b -ci1 -cs4294967295` or `jellyfish count` without -C.
+        A CSV file, or the output of `kmc_tools transform DB dump FILE` after `kmc -b -ci1 -cs4294967295`,
+        or of `jellyfish dump -c DB` after `jellyfish count` without -C.
 
     Returns
     -------
     KmerTable
-        k is the length of the first k-mer. k-mers that are not named count 0.
+        k is the length of the first k-mer. k-mers missing from the file count 0.
 
     Raises
     ------
     InputError
         For a missing, empty or binary file, another layout, k-mers of several lengths or outside 3 … 8
-        bases, letters other than ACGT, a k-mer named twice, a count that is not a whole number from 0 on;
-        and for tables that look right but are not: both strands merged, counts cut off at 255.
+        bases, letters other than ACGT, a repeated k-mer, a count that is not a whole number from 0 on; and
+        for well-formed tables with wrong counts: both strands merged, counts capped at 255.
     """
     if not path.is_file():
         _refuse(path, "is not a file", "give a table with `kmer,count` rows")
@@ -107,9 +108,9 @@ def _is_header(fields: list[str]) -> bool:
 
 def _row(path: Path, number: int, line: str, fields: list[str]) -> tuple[str, int]:
     if line.startswith(">"):
-        _refuse(path, "is in FASTA layout", "dump one row a k-mer: `jellyfish dump -c`")
+        _refuse(path, "is in FASTA layout", "dump one row per k-mer: `jellyfish dump -c`")
     if len(fields) != 2:
-        _refuse(path, f"has {line[:40].strip()!r} in line {number}", "give two fields a row, `kmer,count`")
+        _refuse(path, f"has {line[:40].strip()!r} in line {number}", "give two fields per row, `kmer,count`")
     kmer, count = fields[0].upper(), fields[1]
     if not count.isascii() or not count.isdigit() or int(count[:20]) > _LARGEST_COUNT:
         _refuse(path, f"has the count {count[:40]!r} in line {number}", "give whole numbers from 0 on")
@@ -134,7 +135,7 @@ def _refuse_kmer(path: Path, number: int, kmer: str, k: int | None) -> NoReturn:
 
 
 def _check_strands(path: Path, counts: np.ndarray, k: int) -> None:
-    """Refuse a table in which a k-mer and its reverse complement never both occur."""
+    """Refuse a table in which no k-mer occurs together with its reverse complement."""
     codes = np.arange(4**k)
     complement = np.zeros_like(codes)
     for at in range(k):  # A T C G = 0 1 2 3: the complement flips the low bit
@@ -148,24 +149,24 @@ def _check_strands(path: Path, counts: np.ndarray, k: int) -> None:
     all_smaller = bool((alphabetical[single] < alphabetical[complement[single]]).all())
     n_pairs = int((codes < complement).sum())
     if (all_smaller and pairs >= _PAIRS_FOR_CERTAINTY) or pairs > max(
-        _DENSE_SHARE * n_pairs, _PAIRS_FOR_CERTAINTY
+        _DENSE_FRACTION * n_pairs, _PAIRS_FOR_CERTAINTY
     ):
         _refuse(
             path,
-            "counts each k-mer together with its reverse complement, which hides what one strand holds",
+            "counts each k-mer together with its reverse complement, which hides the counts of one strand",
             "count one strand: `kmc -b`, or `jellyfish count` without -C",
         )
 
 
 def _check_saturation(path: Path, counts: np.ndarray) -> None:
-    """Refuse a table whose largest count is KMC's default limit, more than once."""
+    """Refuse a table that holds KMC's default limit as its largest count, more than once."""
     if counts.max() == KMC_LARGEST_COUNT and int((counts == KMC_LARGEST_COUNT).sum()) > 1:
         _refuse(
             path,
-            f"has counts cut off at {KMC_LARGEST_COUNT}, KMC's default limit",
+            f"has counts capped at {KMC_LARGEST_COUNT}, KMC's default limit",
             "count with `kmc -b -ci1 -cs4294967295`",
         )
 
 
-def _refuse(path: Path, found: str, remedy: str) -> NoReturn:
-    raise InputError(f"{path} {found}; {remedy}")
+def _refuse(path: Path, problem: str, remedy: str) -> NoReturn:
+    raise InputError(f"{path} {problem}; {remedy}")

@@ -78,13 +78,13 @@ def test_rows_are_in_the_specified_order(artifact: Path) -> None:
         (lambda lines: lines[:-1], "64 rows"),
         (lambda lines: [*lines, lines[-1]], "64 rows"),
         (lambda lines: [*lines[:5], lines[5] + ",", *lines[6:]], "5 fields"),
-        (lambda lines: [*lines[:-1], lines[-2]], "every 3-mer once"),
+        (lambda lines: [*lines[:-1], lines[-2]], "every 3-mer exactly once"),
         (
             lambda lines: [lines[0], lines[1].replace(lines[1].split(",")[1], "NNN"), *lines[2:]],
-            "every 3-mer once",
+            "every 3-mer exactly once",
         ),
-        (lambda lines: [lines[0], lines[2], lines[1], *lines[3:]], "ranks do not go"),
-        (lambda lines: [*lines[:-1], "52" + lines[-1]], "ranks do not go"),
+        (lambda lines: [lines[0], lines[2], lines[1], *lines[3:]], "ranks are not 1, 2, 3"),
+        (lambda lines: [*lines[:-1], "52" + lines[-1]], "ranks are not 1, 2, 3"),
         (lambda lines: [lines[0], "1,AAT,many,10.0,5.0", *lines[2:]], "damaged"),
         (lambda lines: [lines[0], "1,AAT,-5,10.0,5.0", *lines[2:]], "negative count"),
         (lambda lines: [lines[0], "1,AAT,5,10.0,nan", *lines[2:]], "not finite"),
@@ -114,7 +114,7 @@ def test_a_manifest_without_a_usable_k_is_refused(artifact: Path, k: object) -> 
     manifest["params"]["k"] = k
     manifest["digest"] = digest_of(manifest)
     (artifact / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(InputError, match="its manifest says k"):
+    with pytest.raises(InputError, match="its manifest gives k"):
         read_ranking(artifact)
 
 
