@@ -1,8 +1,8 @@
-"""Random draws as pure functions of (seed, purpose, indices): no state, nothing to replay on resume.
+"""Random draws as pure functions of (seed, purpose, indices): no state, so resuming replays nothing.
 
-A stream is named by a 64-bit key; its n-th draw is `mix(key + n * STEP)`, the SplitMix64 generator
+A 64-bit key identifies a stream; its n-th draw is `mix(key + n * STEP)`, the SplitMix64 generator
 (Steele, Lea and Flood, OOPSLA 2014). All functions are compiled and callable from compiled code.
-From Python a key comes back as an int: hand it on as `np.uint64(key)`, since numba takes ints for int64.
+In Python `key` returns an int: pass it on as `np.uint64(key)`, since numba treats ints as int64.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ STEP = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIER_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MULTIPLIER_2 = np.uint64(0x94D049BB133111EB)
 
-# Purposes: two draws made for different reasons never share a stream.
+# Purposes: draws for different purposes never share a stream.
 (
     SEQUENCE_START,
     SEQUENCE_LENGTH,
@@ -50,7 +50,7 @@ def key(seed, purpose, a=0, b=0):  # type: ignore[no-untyped-def]
 @njit(cache=True, inline="always")
 def bits(stream, n):  # type: ignore[no-untyped-def]
     """Return the n-th 64 bits of a stream. uint64, int -> uint64."""
-    # The casts matter: numba turns int64 + uint64 into float64.
+    # The casts are needed: numba turns int64 + uint64 into float64.
     return mix(uint64(stream) + (uint64(n) + uint64(1)) * STEP)
 
 
@@ -64,17 +64,17 @@ def uniform(stream, n):  # type: ignore[no-untyped-def]
 def below(stream, n, limit):  # type: ignore[no-untyped-def]
     """Return the n-th draw of a stream as int64, uniform over 0 … limit - 1 (0 < limit < 2^31).
 
-    The bias of scaling 32 bits is below limit / 2^32, under 10^-4 of one outcome's chance for any k here.
+    Scaling 32 bits causes a bias below limit / 2^32: under 10^-4 of an outcome's probability for any k here.
     """
     return np.int64(((bits(stream, n) >> uint64(32)) * uint64(limit)) >> uint64(32))
 
 
 @njit(cache=True)
 def permuted(index, n, stream):  # type: ignore[no-untyped-def]
-    """Return where a keyed random permutation of 0 … n - 1 sends `index` (int64), without building it.
+    """Return the image (int64) of `index` under a keyed random permutation of 0 … n - 1, without building it.
 
-    A four-round Feistel network over the smallest even number of bits that holds n, walked until the
-    value falls below n (at most four walks on average). Seeking to any index costs the same.
+    A four-round Feistel network over the smallest even number of bits that can represent n, iterated until
+    the value is below n (at most four iterations on average). Every index costs the same.
     """
     half = 1
     while (uint64(1) << uint64(2 * half)) < uint64(n):

@@ -1,4 +1,4 @@
-"""Where each stage reads and writes when no path is given."""
+"""The default folders of each stage."""
 
 import os
 from pathlib import Path
@@ -10,50 +10,50 @@ def workspace() -> Path:
 
 
 def corpus_folder() -> Path:
-    """Return where `prepare-genome` writes and later stages read."""
+    """Return the folder that `prepare-genome` writes and later stages read."""
     return workspace() / "corpus"
 
 
 def pmi_folder() -> Path:
-    """Return where `build-pmi` writes and `pretrain` reads."""
+    """Return the folder that `build-pmi` writes and `pretrain` reads."""
     return workspace() / "pmi"
 
 
 def model_folder(model: str, strategy: str) -> Path:
-    """Return where `pretrain` writes: one folder per model and strategy."""
+    """Return the folder that `pretrain` writes, one per model and strategy."""
     return workspace() / "models" / f"{Path(model).name}-{strategy}"
 
 
 def finetuned_folder(model: str, task: str) -> Path:
-    """Return where `finetune` writes: one folder per model and task."""
+    """Return the folder that `finetune` writes, one per model and task."""
     return workspace() / "finetuned" / f"{Path(model).name}-{task}"
 
 
 def downloads_folder() -> Path:
-    """Return where `fetch` puts what is only read once: the genome's FASTA."""
+    """Return the folder for downloads that one stage reads: the genome's FASTA."""
     return workspace() / "downloads"
 
 
 def pretrained_folder(name: str) -> Path:
-    """Return where `fetch` puts a published model: beside our own."""
+    """Return the folder for a published model, next to the user's own models."""
     return workspace() / "models" / name
 
 
 def fewshot_folder(name: str) -> Path:
-    """Return where `build-fewshot` writes: one folder per data set."""
+    """Return the folder that `build-fewshot` writes, one per data set."""
     return benchmark_folder("fewshot") / name
 
 
 def scores_folder(model: str, bench: str) -> Path:
-    """Return where `evaluate` writes: one folder per model and benchmark."""
+    """Return the folder that `evaluate` writes, one per model and benchmark."""
     return workspace() / "scores" / f"{Path(model).name}-{bench}"
 
 
 def report_folder() -> Path:
-    """Return where `report` writes."""
+    """Return the folder that `report` writes."""
     return workspace() / "report"
 
 
 def benchmark_folder(bench: str) -> Path:
-    """Return where `evaluate` looks for a benchmark's data."""
+    """Return the folder of a benchmark's data."""
     return workspace() / "benchmarks" / bench

@@ -116,14 +116,12 @@ def test_a_full_memory_is_said_to_be() -> None:
     for take in (lambda: np.empty(1 << 60, np.int8), lambda: torch.empty(1 << 60, dtype=torch.int8)):
         with pytest.raises((MemoryError, RuntimeError)) as caught:
             take()
-        assert str(as_user_error(caught.value)).startswith(
-            "the memory is full; give fewer --max-batch-tokens"
-        )
+        assert str(as_user_error(caught.value)).startswith("the memory is full; lower `max_batch_tokens`")
     # What torch 2.13 says of a card, which cannot be had here.
     full = torch.OutOfMemoryError(
         "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8.00 GiB"
     )
-    said = "CUDA out of memory. Tried to allocate 20.00 GiB; give fewer --max-batch-tokens"
+    said = "CUDA out of memory. Tried to allocate 20.00 GiB; lower `max_batch_tokens`"
     assert str(as_user_error(full)).startswith(said)
 
 

@@ -66,7 +66,7 @@ def mask_variants_of(strategies: str, rank_by: str) -> list[MaskVariant]:
         if name in _MADE_OF:
             raise UsageError(f"--strategies: {name} is {_MADE_OF[name]}; name those")
         if name not in named:
-            raise UsageError(f"--strategies: {name!r} is none of {', '.join(named)}")
+            raise UsageError(f"--strategies: {name!r} is unknown; choose {', '.join(named)}")
         # Without ranks there is but one way.
         ways += [
             MaskVariant(named[name], lookup)

@@ -1,23 +1,22 @@
-"""Which positions a model has to predict: strategies, curricula, corruption (method, section 4).
+"""The paper's method: masking strategies, curricula and corruption (method, section 4).
 
-The names and codes live here, free of heavy imports, so that a command can offer them as choices.
+This module defines their names and codes without heavy imports, so that commands can offer them as choices.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
 
-# What `--strategy` accepts. The first three and random-mask mask one way throughout (but for
-# random-mask's spans, which grow); cm-step and cm-gems go from an easy strategy to `global`.
+# Values of the parameter `strategy`. The first three and random-mask stay the same throughout a run (except
+# that random-mask's spans grow); cm-step and cm-gems move from an easy strategy to `global`.
 STRATEGIES = ("random", "genemask", "global", "cm-step", "cm-gems", "random-mask")
 
-
-# Those that never look at a rank.
+# Strategies that ignore ranks.
 WITHOUT_RANKS = ("random", "random-mask")
 
 
 class Strategy(IntEnum):
-    """How one sequence is masked in one step: what `mask_batch` takes for each sequence, as uint8."""
+    """How one sequence is masked in one step: one code (uint8) per sequence for `mask_batch`."""
 
     RANDOM = 0
     GENEMASK = 1
@@ -26,5 +25,5 @@ class Strategy(IntEnum):
 
     @property
     def label(self) -> str:
-        """Its name as `--strategy` has it: `random-mask`."""
+        """Its name as in `STRATEGIES`, for example `random-mask`."""
         return self.name.lower().replace("_", "-")

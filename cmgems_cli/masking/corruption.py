@@ -1,4 +1,4 @@
-"""What the model sees of the masked positions: BERT's 80/10/10 corruption, and the labels."""
+"""BERT's 80/10/10 corruption of masked positions, and the labels to predict there."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from cmgems_cli import draws
 from cmgems_cli.genome.vocabulary import FIRST_KMER, MASK
 from cmgems_cli.masking.strategies import check_batch
 
-# BERT (Devlin et al. 2019), kept by DNABERT and the paper; the remaining tenth stays as it is.
-MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
+# BERT (Devlin et al. 2019), adopted by DNABERT and the paper; the remaining tenth stays unchanged.
+MASK_FRACTION, RANDOM_FRACTION = 0.8, 0.1
 
 
 def corrupt_batch(
@@ -24,10 +24,10 @@ def corrupt_batch(
     epochs: NDArray[np.int64],
     sequence_indices: NDArray[np.int64],
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]:
-    """Replace masked tokens: 80 % by `[MASK]`, 10 % by a random k-mer, 10 % not (method, section 4).
+    """Replace masked tokens: 80 % by `[MASK]`, 10 % by a random k-mer, 10 % unchanged (method, section 4).
 
-    The random k-mer is uniform over all 4^k, the original included, never a special token. What a
-    position becomes depends on the seed, the epoch, the sequence's index and the position alone.
+    The random k-mer is uniform over all 4^k, including the original, and never a special token. The result
+    depends only on the seed, the epoch, the sequence's index and the position.
 
     Parameters
     ----------
@@ -39,20 +39,20 @@ def corrupt_batch(
     Returns
     -------
     input_ids : int32, shape (total,)
-        What the model is to see; a new array.
+        Input of the model; a new array.
     masked_index : int64, shape (m,), ascending
-        Where the masked positions lie in the concatenation.
+        Indices of the masked positions in the concatenation.
     labels : int32, shape (m,)
-        The original token ids there. Elsewhere there is no label (-100 in a padded layout).
+        The original token ids there. Other positions have no label (-100 in a padded layout).
 
     Raises
     ------
     ValueError
-        If the arrays do not fit each other.
+        If the shapes of the arrays do not match.
     """
     check_batch(token_ids, offsets, k=k, epochs=epochs, sequence_indices=sequence_indices)
     if masked.shape != token_ids.shape:
-        raise ValueError(f"masked has shape {masked.shape}, the tokens {token_ids.shape}")
+        raise ValueError(f"`masked` has shape {masked.shape}; needed that of `token_ids`, {token_ids.shape}")
     masked_index = np.flatnonzero(masked)
     labels = token_ids[masked_index]
     input_ids = token_ids.copy()
@@ -76,9 +76,9 @@ def _corrupt(
         while done < len(masked_index) and masked_index[done] < offsets[s + 1]:
             index = masked_index[done]
             position = index - offsets[s]
-            share = draws.uniform(stream, 2 * position)
-            if share < MASK_SHARE:
+            drawn = draws.uniform(stream, 2 * position)
+            if drawn < MASK_FRACTION:
                 input_ids[index] = MASK
-            elif share < MASK_SHARE + RANDOM_SHARE:
+            elif drawn < MASK_FRACTION + RANDOM_FRACTION:
                 input_ids[index] = FIRST_KMER + draws.below(stream, 2 * position + 1, n_kmers)
             done += 1

@@ -1,9 +1,9 @@
 """The masking strategies as one compiled kernel over a ragged batch (method, section 4).
 
 A batch is a concatenation of sequences: sequence s holds the tokens offsets[s] … offsets[s + 1] - 1.
-Positions are 0-based within a sequence, special tokens not counted. What is masked in a sequence
-follows from its tokens, the ranks, the seed, the epoch and its index alone: how sequences are batched,
-and on how many processes, changes nothing.
+Positions are 0-based within a sequence and do not count special tokens. The masks of a sequence depend
+only on its tokens, the ranks, the seed, the epoch and its index, so neither batching nor the number of
+processes changes them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cmgems_cli.genome.vocabulary import FIRST_KMER, MAX_K, MIN_K, vocabulary_si
 from cmgems_cli.masking import Strategy
 from cmgems_cli.pmi.ranking import UNRANKED
 
-# GeneMask's released code: with fewer centres than this, all of them get the wide mask. Part of
+# GeneMask's released code: with fewer centres than this, all of them get the wide mask. Used with
 # rank_by="position" only; the paper halves any number of centres.
 _RELEASED_FEW_CENTRES = 9
 
@@ -43,25 +43,25 @@ def mask_batch(
 ) -> NDArray[np.bool_]:
     """Choose the masked positions of every sequence of a batch (method, section 4).
 
-    Spans are clipped to the sequence. Ties between equal ranks go to the leftmost position, ties between
-    GENEMASK centres to the leftmost centre. RANDOM, GENEMASK and RANDOM_MASK may leave a sequence
+    Spans are clipped to the sequence. Equal ranks are resolved in favour of the leftmost position, GENEMASK
+    centres in favour of the leftmost centre. RANDOM, GENEMASK and RANDOM_MASK may leave a sequence
     without any masked position; GLOBAL by content masks at least one.
 
     Parameters
     ----------
     token_ids : int32, shape (total,)
-        The sequences one after the other, without special tokens; `[UNK]` may occur.
+        The concatenated sequences, without special tokens; `[UNK]` may occur.
     offsets : int64, shape (n + 1,)
         Where each sequence begins; the last entry is `total`. Empty sequences are allowed.
     strategy_codes : uint8, shape (n,)
-        A `Strategy` for each sequence.
+        The `Strategy` of each sequence.
     rank_of_token : int32, shape (5 + 4^k,)
         Rank of each token, 1 = highest NPMI; UNRANKED for special tokens and for k-mers too rare to rank.
     k : int
-        Bases of a token.
+        Bases per token.
     mask_rate : float, default 0.15
-        r, the share of positions to mask in expectation, before spans overlap and are clipped. In (0, 1].
-        Centres come with probability r/k (RANDOM, RANDOM_MASK) or r over the mean of k and 2k - 1
+        r, the expected fraction of masked positions before spans overlap or are clipped. In (0, 1].
+        Each position is a centre with probability r/k (RANDOM, RANDOM_MASK) or r over the mean of k and 2k - 1
         (GENEMASK); GLOBAL takes m = max(1, r/(2k - 1) · n rounded, halves up) positions.
     rank_by : {"content", "position"}, default "content"
         "position" is the released GeneMask and CM-GEMS code, an ablation: the token at position p is
@@ -71,11 +71,11 @@ def mask_batch(
     seed : int
         Seed of the run, 0 … 2^63 - 1.
     epochs, sequence_indices : int64, shape (n,)
-        Which pass over the corpus, and which sequence of the corpus: with the seed, the key of the draws.
+        Pass over the corpus, and index of the sequence in it. Together with `seed` they key the draws.
     span_limit : int, default 0
-        The most positions a RANDOM_MASK centre masks (`curriculum.span_limit`); less than k counts as k.
-        Each sequence draws its span from k, k + 2, k + 4 … up to the limit, all alike (ours: the sources
-        at hand give limits, not how a span is drawn). Other strategies do not look at it.
+        Most positions that a RANDOM_MASK centre masks (`curriculum.span_limit`); values below k count as k.
+        Each sequence draws its span uniformly from k, k + 2, k + 4 … up to the limit (ours: the sources
+        give limits, not how a span is drawn). Other strategies ignore it.
 
     Returns
     -------
@@ -87,14 +87,16 @@ def mask_batch(
     UsageError
         If `mask_rate` is outside (0, 1].
     ValueError
-        If the arrays do not fit each other, or hold a token, strategy or rank that cannot be.
+        If the shapes of the arrays do not match, or a token, strategy or rank is out of range.
     """
     if not 0.0 < mask_rate <= 1.0:
-        raise UsageError(f"--mask-rate {mask_rate} is not in (0, 1]; the paper's is 0.15, or 0.30 doubled")
+        raise UsageError(
+            f"`mask_rate` is {mask_rate}; needed a number in (0, 1], such as 0.15 (the paper's) or 0.30"
+        )
     if rank_by not in ("content", "position"):
-        raise ValueError(f"rank_by is {rank_by!r}, neither 'content' nor 'position'")
+        raise ValueError(f"`rank_by` is {rank_by!r}; needed 'content' or 'position'")
     if not MIN_K <= k <= MAX_K:
-        raise ValueError(f"k is {k}, outside {MIN_K} … {MAX_K}")
+        raise ValueError(f"`k` is {k}; needed {MIN_K} to {MAX_K}")
     check_batch(
         token_ids,
         offsets,
@@ -107,7 +109,7 @@ def mask_batch(
         raise ValueError(f"strategy code {strategy_codes.max()} is not one of the {len(Strategy)} there are")
     n_tokens = vocabulary_size(k)
     if rank_of_token.shape != (n_tokens,) or np.any(rank_of_token[:FIRST_KMER] != UNRANKED):
-        raise ValueError(f"rank_of_token must hold {n_tokens} ranks, UNRANKED for the special tokens")
+        raise ValueError(f"`rank_of_token` must hold {n_tokens} ranks, UNRANKED for the special tokens")
     masked = np.zeros(len(token_ids), dtype=np.bool_)
     _mask_sequences(
         token_ids,
@@ -129,31 +131,33 @@ def mask_batch(
 def check_batch(
     token_ids: NDArray[Any], offsets: NDArray[Any], *, k: int, **per_sequence: NDArray[Any]
 ) -> None:
-    """Check that a ragged batch can be handed to compiled code, which would not notice itself.
+    """Check a ragged batch before it is passed to compiled code, which checks nothing itself.
 
     Parameters
     ----------
     token_ids, offsets, k
         As in `mask_batch`.
     per_sequence : arrays, shape (n,)
-        What there is one of for each sequence, by name.
+        Arrays with one entry per sequence, by name.
 
     Raises
     ------
     ValueError
-        If offsets do not partition the tokens, a token id is outside the vocabulary, or an array has
-        another length than there are sequences.
+        If the offsets do not partition the tokens, a token id is outside the vocabulary, or an array does
+        not have one entry per sequence.
     """
     if offsets.ndim != 1 or len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(token_ids):
-        raise ValueError(f"offsets must lead from 0 to the {len(token_ids)} tokens of the batch")
+        raise ValueError(f"`offsets` must start at 0 and end at {len(token_ids)}, the length of `token_ids`")
     if np.any(offsets[1:] < offsets[:-1]):
-        raise ValueError("offsets must not decrease")
+        raise ValueError("`offsets` must not decrease")
     if token_ids.size and (token_ids.min() < 0 or token_ids.max() >= vocabulary_size(k)):
-        found = f"{token_ids.min()} to {token_ids.max()}"
-        raise ValueError(f"token ids reach from {found}; k = {k} has {vocabulary_size(k)} tokens")
+        ids = f"{token_ids.min()} to {token_ids.max()}"
+        raise ValueError(f"`token_ids` holds {ids}; needed 0 to {vocabulary_size(k) - 1} for k = {k}")
     for name, values in per_sequence.items():
         if values.shape != (len(offsets) - 1,):
-            raise ValueError(f"{name} has shape {values.shape}; there are {len(offsets) - 1} sequences")
+            raise ValueError(
+                f"`{name}` has shape {values.shape}; needed ({len(offsets) - 1},), one entry per sequence"
+            )
 
 
 @njit(cache=True, nogil=True)
@@ -202,7 +206,7 @@ def _mask_sequences(
         else:
             span = k
             if code == _RANDOM_MASK:
-                # Positions take the draws 0 … n - 1, so the n-th is free.
+                # Positions use draws 0 … n - 1, so draw n is free.
                 span += 2 * draws.below(stream, n, max(0, span_limit - k) // 2 + 1)
             count = _draw_centres(stream, n, mask_rate / k, centres)
             for centre in centres[:count]:
@@ -211,9 +215,9 @@ def _mask_sequences(
 
 @njit(cache=True, nogil=True)
 def _draw_centres(stream: int, n: int, probability: float, centres: NDArray[np.int64]) -> int:
-    """Write the positions that draw themselves as centres into `centres`; return how many there are."""
-    # Position p takes the p-th draw whatever the strategy, so runs that differ in strategy or rate alone
-    # share their randomness. probability <= 1/k, so the product is below 2^64.
+    """Draw centres, write their positions into `centres` and return their number."""
+    # Position p uses draw p under every strategy, so runs that differ only in strategy or rate share their
+    # randomness. probability <= 1/k, so the product is below 2^64.
     threshold = uint64(probability * 18446744073709551616.0)
     count = 0
     for position in range(n):
@@ -225,7 +229,7 @@ def _draw_centres(stream: int, n: int, probability: float, centres: NDArray[np.i
 
 @njit(cache=True, nogil=True)
 def _mask_span(centre: int, span: int, masked: NDArray[np.bool_]) -> None:
-    """Mask `span` positions about a centre, the longer half right (paper, section 3.2: T[i-2…i+3])."""
+    """Mask `span` positions around a centre, the longer half to its right (paper, section 3.2: T[i-2…i+3])."""
     first = max(0, centre - (span - 1) // 2)
     for position in range(first, min(len(masked), centre + span // 2 + 1)):
         masked[position] = True
@@ -233,7 +237,7 @@ def _mask_span(centre: int, span: int, masked: NDArray[np.bool_]) -> None:
 
 @njit(cache=True, nogil=True)
 def _mask_kmer(position: int, k: int, masked: NDArray[np.bool_]) -> None:
-    """Mask every token that holds a base of the k-mer at `position`: 2k - 1 of them."""
+    """Mask the 2k - 1 tokens that share a base with the k-mer at `position`."""
     for other in range(max(0, position - k + 1), min(len(masked), position + k)):
         masked[other] = True
 
@@ -247,7 +251,7 @@ def _keep(
     best_ranks: NDArray[np.int32],
     best_positions: NDArray[np.int64],
 ) -> int:
-    """Insert into the list of the `limit` best seen so far, after its equals; return its new length."""
+    """Insert into the list of the `limit` best so far, after equal ranks; return the new length of the list."""
     if kept == limit:
         if limit == 0 or rank >= best_ranks[kept - 1]:
             return kept
@@ -303,23 +307,24 @@ def _mask_genes(
 
 
 @njit(cache=True, nogil=True)
-def choose(
-    share: float,
+def draw_strategies(
+    fraction: float,
     chosen: int,
     other: int,
     seed: int,
     epochs: NDArray[np.int64],
     sequence_indices: NDArray[np.int64],
 ) -> NDArray[np.uint8]:
-    """Give each sequence the code `chosen` with probability `share`, else `other`.
+    """Draw a strategy for each sequence: `chosen` with probability `fraction`, else `other`.
 
     Parameters
     ----------
-    share : float, in [0, 1]
+    fraction : float, in [0, 1]
     chosen, other : int
-        Strategies.
-    seed, epochs, sequence_indices
-        As in `mask_batch`; the choice has a stream of its own.
+        Codes of `Strategy`.
+    seed : int
+    epochs, sequence_indices : int64, shape (n,)
+        As in `mask_batch`; these draws have their own stream.
 
     Returns
     -------
@@ -328,6 +333,6 @@ def choose(
     codes = np.full(len(sequence_indices), other, np.uint8)
     for s in range(len(sequence_indices)):
         stream = draws.key(seed, draws.STRATEGY_CHOICE, epochs[s], sequence_indices[s])
-        if draws.uniform(stream, 0) < share:
+        if draws.uniform(stream, 0) < fraction:
             codes[s] = chosen
     return codes

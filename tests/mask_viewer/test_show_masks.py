@@ -51,7 +51,7 @@ def test_ways_of_masking() -> None:
     for names, words in [
         ("cm-gems", "cm-gems is genemask, then global; name those"),
         ("cm-step", "cm-step is random and global"),
-        ("all", "'all' is none of random, genemask, global, random-mask"),
+        ("all", "'all' is unknown; choose random, genemask, global, random-mask"),
         (" , ", "names none"),
     ]:
         with pytest.raises(UsageError, match=words):

@@ -99,7 +99,7 @@ def test_masked_may_be_bytes():
 
 def test_what_does_not_fit_is_refused():
     batch = batch_of([10, 10], 6)
-    with pytest.raises(ValueError, match="masked has shape"):
+    with pytest.raises(ValueError, match="`masked` has shape"):
         batch.corrupted(np.ones(19, dtype=bool))
     with pytest.raises(ValueError, match="epochs"):
         replace(batch, epochs=np.zeros(1, np.int64)).corrupted(np.ones(20, dtype=bool))

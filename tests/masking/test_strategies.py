@@ -358,23 +358,23 @@ def test_released_variant_masks_10_percent_at_the_same_places(shared_data):
 
 @pytest.mark.parametrize("mask_rate", [0.0, -0.1, 1.01, math.nan])
 def test_mask_rate_is_refused(mask_rate):
-    with pytest.raises(UsageError, match="--mask-rate"):
+    with pytest.raises(UsageError, match="`mask_rate` is"):
         replace(batch_of([10], 6), mask_rate=mask_rate).masked()
 
 
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        ({"token_ids": np.full(20, 4101, np.int32)}, "4101 tokens"),
-        ({"token_ids": np.full(20, -1, np.int32)}, "4101 tokens"),
-        ({"offsets": np.array([0, 10, 21])}, "offsets"),
+        ({"token_ids": np.full(20, 4101, np.int32)}, "needed 0 to 4100 for k = 6"),
+        ({"token_ids": np.full(20, -1, np.int32)}, "needed 0 to 4100 for k = 6"),
+        ({"offsets": np.array([0, 10, 21])}, "`offsets`"),
         ({"offsets": np.array([0, 30, 20])}, "decrease"),
         ({"epochs": np.zeros(3, np.int64)}, "epochs"),
         ({"codes": np.full(2, 4, np.uint8)}, "strategy code 4"),
         ({"rank_of_token": np.ones(4101, np.int32)}, "UNRANKED for the special"),
         ({"rank_of_token": np.full(69, UNRANKED, np.int32)}, "4101 ranks"),
-        ({"rank_by": "token"}, "rank_by"),
-        ({"k": 2}, "k is 2"),
+        ({"rank_by": "token"}, "`rank_by` is"),
+        ({"k": 2}, "`k` is 2"),
     ],
 )
 def test_what_does_not_fit_is_refused(broken, message):
