@@ -38,7 +38,9 @@ class Interrupted(CmgemsError):
         self.exit_code = exit_code
 
 
-_FREE_SPACE = "free some space or choose another `out` or workspace ($CMGEMS_WORKSPACE), then run the command again"
+_FREE_SPACE = (
+    "free some space or choose another `out` or workspace ($CMGEMS_WORKSPACE), then run the command again"
+)
 _ANOTHER_PATH = "choose another path"
 
 # What to do about the most frequent system errors.
