@@ -1,0 +1,282 @@
+"""Benchmarks by name, from a TOML file, or from a folder of task folders; `docs` has the format."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cmgems_cli.datasets.benchmark import (
+    FULL_DATASET,
+    TABLE_ENDINGS,
+    Benchmark,
+    Published,
+    TaskDefinition,
+    alike,
+)
+from cmgems_cli.datasets.recipe import Recipe
+from cmgems_cli.errors import InputError, UsageError
+
+SHIPPED_FOLDER = Path(__file__).resolve().parents[1] / "data" / "benchmarks"
+
+SPLITS = ("train", "dev", "test")
+
+# ours, for benchmarks that say nothing: GUE's.
+DEFAULT_METRIC, DEFAULT_SEED = "mcc", 42
+
+
+def shipped_names() -> tuple[str, ...]:
+    """Return the names of the benchmarks of this package."""
+    return tuple(sorted(path.stem for path in SHIPPED_FOLDER.glob("*.toml")))
+
+
+@cache
+def shipped(name: str) -> Benchmark:
+    """Return a benchmark of this package.
+
+    >>> shipped("gue").task("prom_core_tata").recipe["epochs"]
+    10
+    """
+    return replace(_read(SHIPPED_FOLDER / f"{name}.toml"), root=None, shipped=True)
+
+
+@cache
+def no_benchmark() -> Benchmark:
+    """Return what applies to data that belong to no benchmark: our recipe, and the few-shot recipes."""
+    by_shots = shipped("fewshot").recipe_by_shots
+    return Benchmark("", "", DEFAULT_METRIC, (), (DEFAULT_SEED,), (None,), Recipe(), by_shots)
+
+
+def find_benchmark(text: str) -> Benchmark:
+    """Return the benchmark that a user names.
+
+    Parameters
+    ----------
+    text : str
+        A shipped name in any case of letters, a TOML file, or a folder whose subfolders are tasks.
+
+    Raises
+    ------
+    UsageError
+        If it is none of these; the message suggests a name.
+    InputError
+        If the file or folder is not what is needed.
+    """
+    names = shipped_names()
+    if text.casefold() in names:
+        return shipped(text.casefold())
+    path = Path(text)
+    if path.suffix.casefold() == ".toml":
+        benchmark = _read(path)
+    elif path.is_dir():
+        benchmark = _of_folder(path)
+    else:
+        guess = difflib.get_close_matches(text.casefold(), names, n=1)
+        meant = f"; did you mean {guess[0]}?" if guess else ";"
+        raise UsageError(
+            f"no benchmark is called {text!r}{meant} needed {' or '.join(names)}, a TOML file, or a folder whose"
+            " subfolders are tasks"
+        )
+    if benchmark.name.casefold() in names:
+        raise InputError(
+            f"{text}: {benchmark.name!r} is the name of a benchmark of this package; choose another name, or give"
+            f" its data with --bench {benchmark.name.casefold()} --data FOLDER"
+        )
+    return benchmark
+
+
+def _of_folder(folder: Path) -> Benchmark:
+    root = folder.absolute()
+    tasks = tuple(TaskDefinition(name, name) for name in task_folders(root))
+    if not tasks:
+        raise InputError(
+            f"{folder} has no task folders; needed subfolders with {', '.join(f'{s}.csv' for s in SPLITS)} each"
+        )
+    name = root.name
+    return replace(no_benchmark(), name=name, title=name, tasks=tasks, root=root)
+
+
+def task_folders(root: Path) -> list[str]:
+    """Return the folders below `root` that hold the data of a task, as names with `/` between the parts.
+
+    A folder is a task if it has a file of a split, or the folder `full-dataset`; of one that is not, its
+    subfolders are looked at: `tf/0`.
+    """
+    names = []
+    for folder in _subfolders(root):
+        if _holds_a_task(folder):
+            names.append(folder.name)
+        else:
+            names += [f"{folder.name}/{below.name}" for below in _subfolders(folder) if _holds_a_task(below)]
+    return names
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _holds_a_task(folder: Path) -> bool:
+    names = [entry.name.casefold() for entry in folder.iterdir()]
+    return FULL_DATASET in names or any(
+        name.startswith(SPLITS) and name.endswith(TABLE_ENDINGS) for name in names
+    )
+
+
+# ------------------------------------------------------------------ the file
+
+
+Check = Callable[[Any], bool]
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _whole(least: int) -> tuple[str, Check]:
+    return f"a whole number from {least} up", lambda value: type(value) is int and value >= least
+
+
+def _listed(what: str, one: Check) -> tuple[str, Check]:
+    return f"a list of {what}", lambda value: type(value) is list and bool(value) and all(map(one, value))
+
+
+def _is_name(value: Any) -> bool:
+    return type(value) is str and value.isprintable() and bool(value.strip())
+
+
+_NAME = ("a text of printable characters", _is_name)
+_NAMES = _listed("texts", _is_name)
+_FRACTION = ("a number from 0 to below 1", lambda value: _is_number(value) and 0 <= value < 1)
+_POSITIVE = ("a number above 0", lambda value: _is_number(value) and 0 < value < float("inf"))
+_TABLE = ("a table", lambda value: type(value) is dict)
+_TABLES = _listed("tables", lambda value: type(value) is dict)
+_SEEDS = _listed("whole numbers from 0 up", _whole(0)[1])
+_COUNTS = _listed("whole numbers from 1 up", _whole(1)[1])
+
+RECIPE_KEYS = {
+    "epochs": _whole(1),
+    "max_steps": _whole(1),
+    "warmup_steps": _whole(0),
+    "warmup_fraction": _FRACTION,
+    "eval_every": _whole(1),
+    "lr": _POSITIVE,
+    "weight_decay": ("a number from 0 up", lambda value: _is_number(value) and 0 <= value < float("inf")),
+    "global_batch": _whole(1),
+    "dropout": _FRACTION,
+    "max_tokens": _whole(1),
+}
+_BENCHMARK_KEYS = {
+    "name": _NAME,
+    "title": _NAME,
+    "metric": _NAME,
+    "seeds": _SEEDS,
+    "shots": _COUNTS,
+    "data_from": _NAME,
+    "task": _TABLES,
+    "recipe": _TABLE,
+    "recipe_by_shots": _TABLES,
+    "published": _TABLE,
+}
+_TASK_KEYS = {
+    "name": ("a text of printable characters without a comma", lambda v: _is_name(v) and "," not in v),
+    "path": _NAME,
+    "group": _NAME,
+    "classes": _whole(2),
+    "rows": _TABLE,
+    "recipe": _TABLE,
+    "default": ("true or false", lambda value: type(value) is bool),
+}
+_SHOTS_KEYS = {"up_to": _whole(1), "recipe": _TABLE}
+_PUBLISHED_KEYS = {"tables": _COUNTS, "columns": _NAMES, "best_of": _NAMES}
+_ROWS_KEYS = {split: _whole(1) for split in SPLITS}
+
+
+def _read(path: Path) -> Benchmark:
+    """Return the benchmark that a TOML file declares (InputError: one line that names the file and the key)."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; needed a benchmark's TOML file") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; needed a benchmark's TOML file") from None
+    except ValueError as error:  # not TOML, or not UTF-8
+        said = " ".join(str(error).split())
+        raise InputError(f"{path} is not readable TOML ({said}); correct it") from None
+    _check(raw, _BENCHMARK_KEYS, str(path), needed=("name", "task"))
+    recipe = Recipe().changed(_recipe(raw, str(path)))
+    by_shots = tuple(
+        _by_shots(table, f"{path}: recipe_by_shots {number}")
+        for number, table in enumerate(raw.get("recipe_by_shots", []), start=1)
+    )
+    if by_shots and by_shots[-1][0] is not None:
+        raise InputError(
+            f"{path}: the last recipe_by_shots has an up_to; leave it out, so that it has no limit"
+        )
+    published = raw.get("published", {})
+    _check(published, _PUBLISHED_KEYS, f"{path}: published")
+    return Benchmark(
+        name=raw["name"],
+        title=raw.get("title", raw["name"]),
+        metric=raw.get("metric", DEFAULT_METRIC),
+        tasks=_tasks(raw["task"], str(path)),
+        seeds=tuple(dict.fromkeys(raw.get("seeds", [DEFAULT_SEED]))),
+        shots=tuple(dict.fromkeys(raw.get("shots", [None]))),
+        recipe=recipe,
+        recipe_by_shots=by_shots or shipped("fewshot").recipe_by_shots,
+        published=Published(**{name: tuple(value) for name, value in published.items()}),
+        data_from=raw.get("data_from", ""),
+        root=path.absolute().parent,
+    )
+
+
+def _tasks(tables: list[dict[str, Any]], where: str) -> tuple[TaskDefinition, ...]:
+    tasks: dict[str, TaskDefinition] = {}
+    for number, table in enumerate(tables, start=1):
+        named = f"{where}: task {number}" + (f" ({table['name']})" if _is_name(table.get("name")) else "")
+        _check(table, _TASK_KEYS, named, needed=("name",))
+        _check(table.get("rows", {}), _ROWS_KEYS, f"{named}: rows")
+        _recipe(table, named)
+        task = TaskDefinition(**{"path": table["name"], **table})
+        # Runs are kept in folders of these names, in which `/` becomes `-`.
+        other = tasks.setdefault(alike(task.name).replace("/", "-"), task)
+        if other is not task:
+            raise InputError(f"{named} is named like the task {other.name}; give it a name of its own")
+    return tuple(tasks.values())
+
+
+def _recipe(table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    recipe: dict[str, Any] = table.get("recipe", {})
+    _check(recipe, RECIPE_KEYS, f"{where}: recipe")
+    return recipe
+
+
+def _by_shots(table: dict[str, Any], where: str) -> tuple[int | None, Recipe]:
+    _check(table, _SHOTS_KEYS, where, needed=("recipe",))
+    # A run on drawn rows has no dev split to evaluate.
+    return table.get("up_to"), replace(Recipe().changed(_recipe(table, where)), eval_every=None)
+
+
+def _check(
+    table: Mapping[str, Any],
+    keys: Mapping[str, tuple[str, Check]],
+    where: str,
+    needed: tuple[str, ...] = (),
+) -> None:
+    """Refuse unknown keys, missing keys and values of another kind."""
+    for name, value in table.items():
+        if name not in keys:
+            close = difflib.get_close_matches(name, keys, n=1)
+            guess = f"; did you mean {close[0]}?" if close else ";"
+            raise InputError(f"{where}: unknown key {name!r}{guess} known are {', '.join(keys)}")
+        what, fits = keys[name]
+        if not fits(value):
+            raise InputError(f"{where}: {name} is {value!r}; needed {what}")
+    for name in needed:
+        if name not in table:
+            raise InputError(f"{where}: has no {name}; needed {keys[name][0]}")

@@ -1,0 +1,69 @@
+"""How a classifier is fine-tuned: the hyper-parameters that a benchmark publishes and an option may replace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is fine-tuned on a task. Field names are those of the options of `finetune`.
+
+    The defaults are ours, for tasks without a published recipe: those of GUE's EMP tasks, its most general ones
+    (method, section 7).
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the training rows.
+    max_steps : int or None
+        Upper limit of the number of steps, whatever the epochs.
+    warmup_steps : int or None
+        Steps of linear warm-up; None: `warmup_fraction` of all steps.
+    warmup_fraction : float, in [0, 1)
+        Used where `warmup_steps` is None.
+    eval_every : int or None, steps
+        Interval of evaluations on the dev split; None: there is none, and the last model is tested.
+    lr, weight_decay : float
+        Of AdamW; the rate then falls linearly to 0.
+    global_batch : int, sequences
+        Rows per step, over all micro-batches and processes.
+    dropout : float or None, in [0, 1)
+        Of hidden layers; None: the model's own.
+    max_tokens : int, tokens
+        Longest sequence, special tokens not counted.
+    """
+
+    epochs: int = 3
+    max_steps: int | None = None
+    warmup_steps: int | None = 50
+    warmup_fraction: float = 0.0
+    eval_every: int | None = 200
+    lr: float = 3e-5
+    weight_decay: float = 0.01
+    global_batch: int = 32
+    dropout: float | None = None
+    max_tokens: int = 510
+
+    def changed(self, changes: Mapping[str, Any]) -> Recipe:
+        """Return the recipe with these fields replaced; None leaves a field as it is."""
+        given = {name: value for name, value in changes.items() if value is not None}
+        if "warmup_fraction" in given:
+            given = {"warmup_steps": None, **given}
+        return replace(self, **given)
+
+    @property
+    def selects(self) -> Literal["best", "last"]:
+        """Which model is tested: the best by dev loss, or the last if there are no evaluations."""
+        return "last" if self.eval_every is None else "best"
+
+    def total_steps(self, train_rows: int) -> int:
+        """Return the number of steps over `train_rows` rows; an epoch's last step may be smaller."""
+        steps = self.epochs * -(-train_rows // self.global_batch)
+        return steps if self.max_steps is None else min(steps, self.max_steps)
+
+    def warmup(self, total_steps: int) -> int:
+        """Return the number of warm-up steps of a run of `total_steps` (a fraction is rounded down)."""
+        return int(total_steps * self.warmup_fraction) if self.warmup_steps is None else self.warmup_steps
