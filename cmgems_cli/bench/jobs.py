@@ -114,7 +114,7 @@ def run_in_jobs(
     )
     evaluation.reopen()
     waiting = deque(cells)
-    with stop_on_signals(alone=True) as request, _workers(job, n_jobs) as workers:
+    with stop_on_signals(single_process=True) as request, _workers(job, n_jobs) as workers:
         for worker in workers:
             worker.take(waiting.popleft())
         failure: CmgemsError | None = None

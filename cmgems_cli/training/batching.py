@@ -1,8 +1,8 @@
-"""From a step's ragged sequences to micro-batches: length-sorted and padded, or packed where the device can.
+"""Make micro-batches from a step's ragged sequences: length-sorted and padded, or packed if the device can.
 
-Half the sequences are 512 tokens long and half anything from 7: taken as they come, a quarter of every
-batch is padding. Sorted by length within one optimizer step, 1 to 2.5 % is (docs/method.md). The loss is
-normalised over the whole step, so the cutting changes no gradient.
+Half the sequences have 512 tokens and the others any number from 7: in random order a quarter of every batch
+would be padding. Sorting by length within one optimizer step reduces it to 1 to 2.5 % (docs/method.md). The
+loss is normalised over the whole step, so the choice of micro-batches does not change the gradient.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What one forward pass takes.
+    """The input of one forward pass.
 
     Attributes
     ----------
     input_ids : int64 tensor, shape (sequences, longest)
         [CLS] tokens [SEP], padded with [PAD].
     attention_mask : int64 tensor of the same shape, Packing or None
-        1 on real tokens; None where nothing is padded, so that attention takes its fastest kernel. Where the
-        sequences of a packed batch, of shape (1, tokens), lie.
+        1 on real tokens; None without padding, so that attention uses its fastest kernel. A packed batch, of
+        shape (1, tokens), has the `Packing` of its sequences.
     masked_index : int64 tensor, shape (masked,)
-        Where in the flattened `input_ids` the masked tokens are.
+        Indices of the masked tokens in the flattened `input_ids`.
     labels : int64 tensor, shape (masked,)
-        The token ids that belong there.
+        The original token ids there.
     index : int
-        Which micro-batch of the step this is, over all processes.
+        Number of this micro-batch within the step, over all processes.
     """
 
     input_ids: torch.Tensor
@@ -50,7 +50,7 @@ class MicroBatch:
     index: int
 
     def to(self, device: torch.device) -> MicroBatch:
-        """Return the batch on `device`; to CUDA through pinned memory, without waiting for the copy."""
+        """Return a copy of the batch on `device`, as `on_device` does."""
         return on_device(self, device)
 
 
@@ -58,9 +58,9 @@ AnyBatch = TypeVar("AnyBatch", bound="DataclassInstance")
 
 
 def on_device(batch: AnyBatch, device: torch.device) -> AnyBatch:
-    """Return a batch, a dataclass some of whose fields are tensors, on `device`.
+    """Return a copy of a batch (a dataclass with tensor fields) on `device`.
 
-    To CUDA through pinned memory, without waiting for the copy.
+    Copies to CUDA go through pinned memory and are asynchronous.
     """
     if device.type == "cpu":
         return batch
@@ -72,55 +72,61 @@ def _moved(value: object, device: torch.device) -> object:
     if isinstance(value, torch.Tensor):
         return value.pin_memory().to(device, non_blocking=True)
     if isinstance(value, Packing):
-        bounds, positions = (part.pin_memory().to(device, non_blocking=True) for part in value[:2])
+        bounds, positions = (tensor.pin_memory().to(device, non_blocking=True) for tensor in value[:2])
         return Packing(bounds, positions, value.longest)
     return value
 
 
 def n_real_tokens(attention_mask: torch.Tensor | Packing | None, input_ids: torch.Tensor) -> int:
-    """Return the tokens of a micro-batch, special tokens included, padding and filler not."""
+    """Count the tokens of a micro-batch, including special tokens, excluding padding and filler.
+
+    Parameters
+    ----------
+    attention_mask : int64 tensor of the shape of `input_ids`, Packing or None
+    input_ids : int64 tensor, shape (sequences, longest)
+    """
     if isinstance(attention_mask, Packing):
         return int(attention_mask.bounds[-2])
     return input_ids.numel() if attention_mask is None else int(attention_mask.sum())
 
 
-# ours: what starting a micro-batch costs, in tokens: padding is saved until one more batch costs as much.
+# ours: the fixed cost of a micro-batch, in tokens. Batches are split while that saves more padding than this.
 BATCH_OVERHEAD_TOKENS = 256
 
 
 def length_bucketed_batches(
     lengths: np.ndarray, max_batch_tokens: int, *, multiple_of: int = 1
 ) -> list[np.ndarray]:
-    """Cut sequences, longest first, into the micro-batches of least padding and least number.
+    """Divide sequences, sorted by length, into micro-batches with little padding.
 
-    The cuts minimise the sum of padded tokens plus `BATCH_OVERHEAD_TOKENS` a batch.
+    Minimises the total of padded tokens plus `BATCH_OVERHEAD_TOKENS` per batch.
 
     Parameters
     ----------
     lengths : int64, shape (sequences,), tokens
         With [CLS] and [SEP].
     max_batch_tokens : int, tokens
-        Bound on sequences x longest of one micro-batch.
+        Maximum of sequences x longest in one micro-batch.
     multiple_of : int, default 1
-        Number of processes: batches are halved until every process gets the same number, or no batch
-        has two sequences; each gets at least one.
+        Number of processes: batches are halved until every process gets the same number of them, or every
+        batch holds one sequence. Each process gets at least one batch.
 
     Returns
     -------
-    list of int64 arrays
-        Indices into `lengths`. Ties keep their order, so the cut depends on nothing but its arguments.
+    list of int64 arrays, shape (b,)
+        Indices into `lengths`. Equal lengths keep their order, so the result depends only on the arguments.
 
     Raises
     ------
     UsageError
-        If one sequence alone is above the bound, or there are fewer sequences than processes.
+        If a single sequence exceeds `max_batch_tokens`, or there are fewer sequences than processes.
     """
     order = np.argsort(-lengths, kind="stable")
     _check_shareable(lengths, max_batch_tokens, multiple_of)
-    bounds = _cheapest_cuts(lengths[order], max_batch_tokens, BATCH_OVERHEAD_TOKENS)
+    bounds = _cheapest_bounds(lengths[order], max_batch_tokens, BATCH_OVERHEAD_TOKENS)
     batches = [order[start:stop] for start, stop in pairwise(bounds)]
     while len(batches) % multiple_of:
-        # Halve the batch of most padded tokens that has something to halve.
+        # Halve the batch with the most padded tokens among those with two or more sequences.
         sizes = [len(batch) * int(lengths[batch[0]]) if len(batch) > 1 else 0 for batch in batches]
         largest = int(np.argmax(sizes))
         if not sizes[largest]:
@@ -130,46 +136,46 @@ def length_bucketed_batches(
     return batches
 
 
-# ours: packed batches end in filler up to a multiple of this, and name a longest sequence of a multiple of
-# `LENGTH_STEP`: matrix kernels are chosen anew for every size, which takes longer than to run them.
+# ours: packed batches are filled up to a multiple of this, and their longest sequence is rounded up to a
+# multiple of `LENGTH_STEP`: kernels are selected anew for every size, which takes longer than running them.
 SIZE_STEP = 512
 LENGTH_STEP = 128
 
 
 def pack_batches(lengths: np.ndarray, max_batch_tokens: int, *, multiple_of: int = 1) -> list[np.ndarray]:
-    """Share sequences among the fewest packed micro-batches, about equal in tokens, in their order.
+    """Divide sequences, in their order, into as few packed micro-batches as possible, with about equal tokens.
 
     Parameters
     ----------
     lengths : int64, shape (sequences,), tokens
         With [CLS] and [SEP].
     max_batch_tokens : int, tokens
-        Bound on the sum of lengths of one micro-batch.
+        Maximum of the total length of one micro-batch.
     multiple_of : int, default 1
-        Number of processes: every one gets the same number of micro-batches.
+        Number of processes: each gets the same number of micro-batches.
 
     Returns
     -------
-    list of int64 arrays
-        Indices into `lengths`; none is empty.
+    list of int64 arrays, shape (b,)
+        Indices into `lengths`; no batch is empty.
 
     Raises
     ------
     UsageError
-        As `length_bucketed_batches`.
+        As for `length_bucketed_batches`.
     """
     _check_shareable(lengths, max_batch_tokens, multiple_of)
     ends = np.cumsum(lengths)
     n_batches = multiple_of * -(-int(ends[-1]) // (max_batch_tokens * multiple_of))
     while True:
         n_batches = min(n_batches, len(lengths))
-        # Each begins with the first sequence that starts at or after its share of the tokens.
-        wanted = ends[-1] * np.arange(n_batches + 1) / n_batches
-        bounds = np.searchsorted(np.append(0, ends), wanted)
-        # No two begin with the same one.
-        places = np.arange(n_batches + 1)
-        bounds = np.maximum.accumulate(bounds - places) + places
-        bounds = np.minimum(bounds, len(lengths) - n_batches + places)
+        # Each batch begins with the first sequence that starts at or after its equal part of the tokens.
+        targets = ends[-1] * np.arange(n_batches + 1) / n_batches
+        bounds = np.searchsorted(np.append(0, ends), targets)
+        # No two batches begin with the same sequence.
+        numbers = np.arange(n_batches + 1)
+        bounds = np.maximum.accumulate(bounds - numbers) + numbers
+        bounds = np.minimum(bounds, len(lengths) - n_batches + numbers)
         batches = [np.arange(start, stop) for start, stop in pairwise(bounds)]
         if max(int(lengths[batch].sum()) for batch in batches) <= max_batch_tokens:
             return batches
@@ -179,21 +185,23 @@ def pack_batches(lengths: np.ndarray, max_batch_tokens: int, *, multiple_of: int
 def _check_shareable(lengths: np.ndarray, max_batch_tokens: int, processes: int) -> None:
     if lengths.max() > max_batch_tokens:
         raise UsageError(
-            f"--max-batch-tokens {max_batch_tokens} is below the longest sequence ({lengths.max()} tokens)"
+            f"`max_batch_tokens={max_batch_tokens}` is below the longest sequence ({lengths.max()} tokens)"
         )
     if len(lengths) < processes:
-        raise UsageError(f"{len(lengths)} sequences a step cannot be shared by {processes} processes")
+        raise UsageError(
+            f"{len(lengths)} sequences per step are too few for {processes} processes; raise `global_batch`"
+        )
 
 
 @njit(cache=True, nogil=True)
-def _cheapest_cuts(lengths: np.ndarray, max_batch_tokens: int, overhead: int) -> np.ndarray:
-    """Return where to cut descending `lengths`, 0 and the end included, by dynamic programming."""
+def _cheapest_bounds(lengths: np.ndarray, max_batch_tokens: int, overhead: int) -> np.ndarray:
+    """Return the bounds of the cheapest batches of descending `lengths` by dynamic programming."""
     n = len(lengths)
     cost = np.zeros(n + 1, np.int64)
     first = np.zeros(n + 1, np.int64)
     for stop in range(1, n + 1):
         cost[stop] = np.iinfo(np.int64).max
-        # A longer batch starts at a longer sequence: once one is too large, so are all further ones.
+        # A longer batch starts with a longer sequence: once one is too large, so are all longer ones.
         for start in range(stop - 1, -1, -1):
             padded = (stop - start) * lengths[start]
             if padded > max_batch_tokens:
@@ -201,10 +209,10 @@ def _cheapest_cuts(lengths: np.ndarray, max_batch_tokens: int, overhead: int) ->
             if cost[start] + padded + overhead < cost[stop]:
                 cost[stop], first[stop] = cost[start] + padded + overhead, start
     bounds = np.empty(n + 1, np.int64)
-    count, place = 0, n
-    while place > 0:
-        bounds[count] = place
-        count, place = count + 1, first[place]
+    count, stop = 0, n
+    while stop > 0:
+        bounds[count] = stop
+        count, stop = count + 1, first[stop]
     bounds[count] = 0
     return bounds[: count + 1][::-1].copy()
 
@@ -241,7 +249,7 @@ def _fill_masked(
 def pad(
     token_ids: np.ndarray, offsets: np.ndarray, rows: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Lay chosen sequences out as one padded batch.
+    """Collate selected sequences into one padded batch.
 
     Parameters
     ----------
@@ -250,14 +258,14 @@ def pad(
     offsets : int64, shape (sequences + 1,)
         Where each sequence starts.
     rows : int64, shape (b,)
-        The sequences wanted.
+        The selected sequences.
 
     Returns
     -------
     input_ids : int64 tensor, shape (b, longest)
         [CLS] tokens [SEP], padded with [PAD].
     attention_mask : int64 tensor of the same shape, or None
-        1 on real tokens; None where nothing is padded.
+        1 on real tokens; None without padding.
     """
     return pad_spans(token_ids, offsets[rows], offsets[rows + 1] - offsets[rows])
 
@@ -265,7 +273,7 @@ def pad(
 def pad_spans(
     token_ids: np.ndarray, starts: np.ndarray, n_tokens: np.ndarray, *, width: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Lay spans of `token_ids`, which may overlap, out as one padded batch.
+    """Collate spans of `token_ids`, which may overlap, into one padded batch.
 
     Parameters
     ----------
@@ -274,12 +282,12 @@ def pad_spans(
     starts, n_tokens : int64, shape (b,)
         Where each span begins, and its length.
     width : int, default 0, tokens
-        Pad to this at least.
+        Smallest width to pad to.
 
     Returns
     -------
     input_ids, attention_mask
-        As from `pad`.
+        As returned by `pad`: int64 tensors, shape (b, longest).
     """
     sizes = n_tokens + 2
     input_ids = np.full((len(starts), max(width, int(sizes.max()))), PAD, np.int64)
@@ -291,7 +299,7 @@ def pad_spans(
 
 
 def pack(token_ids: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> tuple[torch.Tensor, Packing]:
-    """Lay chosen sequences out as one packed batch.
+    """Collate selected sequences into one packed batch.
 
     Parameters
     ----------
@@ -301,7 +309,7 @@ def pack(token_ids: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> tuple[
     Returns
     -------
     input_ids : int64 tensor, shape (1, tokens)
-        [CLS] tokens [SEP] of each sequence one after the other, then at least one [PAD].
+        Concatenated [CLS] tokens [SEP] of all sequences, then at least one [PAD].
     packing : Packing
     """
     n_tokens = offsets[rows + 1] - offsets[rows]
@@ -329,13 +337,13 @@ def _fill_packed(
     n_tokens: np.ndarray,
 ) -> None:
     for row in range(len(sources)):
-        place, n = starts[row], n_tokens[row]
-        input_ids[place] = CLS
+        start, n = starts[row], n_tokens[row]
+        input_ids[start] = CLS
         for i in range(n):
-            input_ids[place + 1 + i] = token_ids[sources[row] + i]
-        input_ids[place + 1 + n] = SEP
+            input_ids[start + 1 + i] = token_ids[sources[row] + i]
+        input_ids[start + 1 + n] = SEP
         for i in range(n + 2):
-            positions[place + i] = i
+            positions[start + i] = i
 
 
 def collate_masked(
@@ -347,9 +355,9 @@ def collate_masked(
     *,
     packed: bool = False,
     rank: int = 0,
-    world: int = 1,
+    world_size: int = 1,
 ) -> list[MicroBatch]:
-    """Lay this process's share of the step's micro-batches out as tensors.
+    """Collate this process's micro-batches of a step into tensors.
 
     Parameters
     ----------
@@ -358,15 +366,19 @@ def collate_masked(
     offsets : int64, shape (sequences + 1,)
         Where each sequence starts.
     masked_index : int64, shape (masked,), ascending
-        Flat positions in `token_ids` that are predicted.
+        Indices into `token_ids` of the tokens to predict.
     labels : int32, shape (masked,)
         Original token ids there.
     batches : list of int64 arrays
-        From `length_bucketed_batches` or `pack_batches`. Micro-batch i goes to process i mod `world`.
+        From `length_bucketed_batches` or `pack_batches`. Micro-batch i is for process i mod `world_size`.
+    packed : bool, default False
+        Pack the micro-batches instead of padding them.
+    rank, world_size : int, default 0 and 1
+        Number of this process, and of all processes.
     """
     masked_bounds = np.searchsorted(masked_index, offsets)
-    laid_out = []
-    for index in range(rank, len(batches), world):
+    collated = []
+    for index in range(rank, len(batches), world_size):
         rows = batches[index]
         attention_mask: torch.Tensor | Packing | None
         if packed:
@@ -378,7 +390,7 @@ def collate_masked(
         n_masked = int((masked_bounds[rows + 1] - masked_bounds[rows]).sum())
         flat_masked, source = np.empty(n_masked, np.int64), np.empty(n_masked, np.int64)
         _fill_masked(flat_masked, source, row_starts, offsets, masked_bounds, masked_index, rows)
-        laid_out.append(
+        collated.append(
             MicroBatch(
                 input_ids,
                 attention_mask,
@@ -387,4 +399,4 @@ def collate_masked(
                 index,
             )
         )
-    return laid_out
+    return collated

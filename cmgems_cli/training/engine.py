@@ -1,7 +1,7 @@
-"""The one training engine: a step of micro-batches over any number of processes, in plain torch.
+"""The training engine: steps of micro-batches over any number of processes, in plain torch.
 
-Nothing the result depends on changes with micro-batching or with the number of processes: the loss is the
-sum over the whole step divided by the number of targets of the whole step (method, section 6).
+Results depend neither on micro-batching nor on the number of processes: the loss is the sum over the whole
+step divided by the number of targets of the whole step (method, section 6).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cmgems_cli import draws
 from cmgems_cli.training.heap import HeapTrimmer
 from cmgems_cli.training.processes import Processes
 
-# torch 2.13 renamed the option. BERT's buffers never change: there is nothing to exchange.
+# torch 2.13 renamed the option. BERT's buffers never change, so they need no synchronisation.
 _DDP_OPTIONS = inspect.signature(DistributedDataParallel).parameters
 _RENAMED = "forward_sync_buffers" in _DDP_OPTIONS
 _NO_SYNC: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
@@ -27,16 +27,16 @@ _NO_SYNC: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_b
 
 @dataclass(frozen=True)
 class Recipe:
-    """How weights are updated.
+    """Hyper-parameters of the optimizer and its schedule.
 
     Attributes
     ----------
     learning_rate : float
         Peak of the schedule.
     steps, warmup_steps : int
-        Length of the run and of its linear warm-up; then linear decay towards 0.
+        Length of the run and of its linear warm-up, after which the rate decays linearly towards 0.
     betas, eps, weight_decay, clip_norm
-        Of AdamW and of gradient clipping; decay spares biases and LayerNorm.
+        Of AdamW and of gradient clipping. Biases and LayerNorm have no weight decay.
     """
 
     learning_rate: float
@@ -48,7 +48,7 @@ class Recipe:
     clip_norm: float
 
     def learning_rate_at(self, step: int) -> float:
-        """Return the learning rate of a step (1 … steps): no step is spent at rate 0.
+        """Return the learning rate of a step (1 … steps); it is never 0.
 
         >>> recipe = Recipe(1.0, 10, 2, (0.9, 0.98), 1e-6, 0.01, 1.0)
         >>> [round(recipe.learning_rate_at(step), 2) for step in (1, 2, 3, 10)]
@@ -56,12 +56,12 @@ class Recipe:
         """
         if step <= self.warmup_steps:
             return self.learning_rate * step / self.warmup_steps
-        # Counted from the step at the peak: the last one of the warm-up, or the first step without one.
+        # Counted from the step with the peak rate: the last of the warm-up, or step 1 without a warm-up.
         return self.learning_rate * (self.steps + 1 - step) / (self.steps + 1 - max(1, self.warmup_steps))
 
 
 class Batch(Protocol):
-    """A micro-batch: knows its place in the step and can move to a device."""
+    """A micro-batch: has an index within the step and can move to a device."""
 
     @property
     def index(self) -> int: ...
@@ -75,13 +75,13 @@ class Engine:
     Parameters
     ----------
     module : torch.nn.Module
-        Called with a micro-batch's fields; returns the *sum* of its losses as a float32 scalar.
+        Called with the fields of a micro-batch; returns the *sum* of its losses as a float32 scalar.
     forward : callable
-        `forward(module, batch)` makes that call.
+        `forward(module, batch)` makes this call.
     recipe : Recipe
     processes : Processes
     precision : str
-        fp32, or bf16: forward passes under autocast, weights and optimizer stay float32.
+        fp32, or bf16: forward passes use autocast; weights and optimizer stay float32.
     seed : int
         Dropout of micro-batch i of step s is a pure function of (seed, s, i).
     """
@@ -104,7 +104,7 @@ class Engine:
         self._memory = HeapTrimmer()
         self.module = module.to(processes.device)
         self._draws_dropout = any(
-            isinstance(part, torch.nn.Dropout) and part.p > 0 for part in module.modules()
+            isinstance(layer, torch.nn.Dropout) and layer.p > 0 for layer in module.modules()
         )
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.module, recipe.weight_decay),
@@ -115,7 +115,7 @@ class Engine:
         )
         self._parallel: torch.nn.Module = self.module
         if processes.world_size > 1:
-            # Gradients are all that is ever exchanged: every process starts from the same weights.
+            # Only gradients are exchanged, since every process starts from the same weights.
             self._parallel = DistributedDataParallel(
                 self.module,
                 device_ids=[processes.device.index] if processes.device.type == "cuda" else None,
@@ -131,14 +131,14 @@ class Engine:
         step : int
             1 … `recipe.steps`.
         batches : list of micro-batches
-            This process's share of the step, at least one.
+            Those of this process, at least one.
         n_targets : int
-            Number of targets of the whole step, over all processes.
+            Number of targets of the whole step, summed over all processes.
 
         Returns
         -------
         float32 tensor, shape ()
-            Sum of this process's losses, on its device: reading it is the step's only wait.
+            Sum of this process's losses, on its device. Reading it waits for the step to end.
         """
         self.module.train()
         self._parallel.train()
@@ -165,7 +165,7 @@ class Engine:
 
     @torch.no_grad()
     def loss_sum(self, batches: Sequence[Batch]) -> torch.Tensor:
-        """Return the float64 sum of the losses of this process's `batches`, without training."""
+        """Return the sum of the losses of this process's `batches` without training (float64 tensor, shape ())."""
         self.module.eval()
         total = torch.zeros((), dtype=torch.float64, device=self.processes.device)
         for batch in batches:
@@ -178,18 +178,30 @@ class Engine:
     def outputs(
         self, forward: Callable[[torch.nn.Module, Any], torch.Tensor], batches: Sequence[Batch]
     ) -> list[torch.Tensor]:
-        """Return `forward(module, batch)` of each of this process's `batches`, without training."""
+        """Return `forward(module, batch)` for each of this process's `batches` without training.
+
+        Parameters
+        ----------
+        forward : callable
+            Returns a tensor of any dtype and shape.
+        batches : list of micro-batches
+
+        Returns
+        -------
+        list of tensors
+            In the dtype and shape that `forward` returns, one per batch.
+        """
         self.module.eval()
-        found = []
+        outputs = []
         for batch in batches:
             with self._autocast():
-                found.append(forward(self.module, batch.to(self.processes.device)))
+                outputs.append(forward(self.module, batch.to(self.processes.device)))
             self._memory.trim()
-        return found
+        return outputs
 
     @property
     def draws_dropout(self) -> bool:
-        """Whether training steps draw anything at random."""
+        """Whether training steps draw dropout."""
         return self._draws_dropout
 
     def _autocast(self) -> torch.autocast:
@@ -197,7 +209,14 @@ class Engine:
         return torch.autocast(self.processes.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """Return (weights, optimizer state) as flat name → tensor mappings."""
+        """Return the weights and the optimizer state by name.
+
+        Returns
+        -------
+        weights : dict, parameter name -> float32 tensor, the shape of the parameter
+        moments : dict, "exp_avg.NAME" or "exp_avg_sq.NAME" -> float32 tensor, the shape of the parameter
+            Empty before the first step.
+        """
         weights = {name: parameter.detach() for name, parameter in self.module.named_parameters()}
         moments = {
             f"{moment}.{name}": self.optimizer.state[parameter][moment]
@@ -211,13 +230,20 @@ class Engine:
     def load_state(
         self, step: int, weights: dict[str, torch.Tensor], moments: dict[str, torch.Tensor]
     ) -> None:
-        """Put back what `state` returned after `step` steps."""
+        """Restore the state that `state` returned after `step` steps.
+
+        Parameters
+        ----------
+        step : int
+        weights, moments : dict, name -> float32 tensor, the shape of the parameter
+            As returned by `state`.
+        """
         for name, parameter in self.module.named_parameters():
             parameter.copy_(weights[name])
             if f"exp_avg.{name}" not in moments:
                 continue
             self.optimizer.state[parameter] = {
-                # The fused kernel keeps its step count as a float32 tensor beside the weights.
+                # The fused kernel stores its step count as a float32 tensor on the device of the weights.
                 "step": torch.tensor(float(step), dtype=torch.float32, device=parameter.device),
                 **{m: moments[f"{m}.{name}"].to(parameter.device) for m in ("exp_avg", "exp_avg_sq")},
             }
@@ -225,12 +251,12 @@ class Engine:
 
 def parameter_groups(module: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Split parameters into those with weight decay and those without: biases and LayerNorm (method, section 6)."""
-    spared = {
+    undecayed = {
         parameter
-        for part in module.modules()
-        for name, parameter in part.named_parameters(recurse=False)
-        if name.endswith("bias") or isinstance(part, torch.nn.LayerNorm)
+        for layer in module.modules()
+        for name, parameter in layer.named_parameters(recurse=False)
+        if name.endswith("bias") or isinstance(layer, torch.nn.LayerNorm)
     }
-    with_decay = [parameter for parameter in module.parameters() if parameter not in spared]
-    without = [parameter for parameter in module.parameters() if parameter in spared]
+    with_decay = [parameter for parameter in module.parameters() if parameter not in undecayed]
+    without = [parameter for parameter in module.parameters() if parameter in undecayed]
     return [{"params": with_decay, "weight_decay": weight_decay}, {"params": without, "weight_decay": 0.0}]

@@ -1,9 +1,9 @@
-"""Freed memory: kept for the next tensors, and given back to the system before it is too much.
+"""Keep freed memory for the next tensors, but return it to the system before it grows too large.
 
-Left alone, glibc does neither. Large tensors get a mapping of their own each, whose pages the system clears
-anew every time: a third of a forward pass on a CPU. And tensors whose sizes never repeat, as those of
-micro-batches of whole sequences, scatter what it keeps: pretraining `logo` on a CPU grew by tens of MB a
-step (docs/log.md has both).
+By default glibc does neither. It maps every large tensor separately, and the system clears the pages of each
+mapping: a third of a forward pass on a CPU. And tensors whose sizes never repeat, like those of micro-batches
+of whole sequences, fragment its heap: pretraining `logo` on a CPU grew by tens of MB per step (docs/log.md
+has both).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# ours: what may be kept beyond the memory in use, a few micro-batches' worth.
+# ours: freed memory to keep beyond the memory in use, enough for a few micro-batches.
 KEPT_BYTES = 512 << 20
 
 # From glibc's malloc.h.
@@ -25,9 +25,9 @@ _STATM = Path("/proc/self/statm")
 
 
 class HeapTrimmer:
-    """Has the C library keep freed memory, within `KEPT_BYTES`, where it can be told to.
+    """Makes glibc keep up to `KEPT_BYTES` of freed memory; does nothing with another C library.
 
-    For the whole process, and from the first one made on.
+    The setting applies to the whole process from the first instance on.
     """
 
     def __init__(self) -> None:
@@ -35,21 +35,21 @@ class HeapTrimmer:
         if self._library is not None:
             self._library.mallopt(_M_MMAP_THRESHOLD, _LARGEST_INT)
             self._library.mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT)
-            # What one run left behind is not in use by the next.
-            self._give_back()
+            # Memory freed by an earlier run does not count as in use.
+            self._trim()
 
     def trim(self) -> None:
-        """Give freed memory back, if more may have come together than is to be kept."""
+        """Return freed memory to the system if it may exceed `KEPT_BYTES`."""
         if self._library is not None and _resident_bytes() > self._in_use + KEPT_BYTES:
-            self._give_back()
+            self._trim()
 
-    def _give_back(self) -> None:
+    def _trim(self) -> None:
         self._library.malloc_trim(0)
         self._in_use = _resident_bytes()
 
 
 def _glibc() -> Any:
-    """Return the C library; None on systems with another one, or that do not tell what a process holds."""
+    """Return glibc; None with another C library or where resident memory cannot be read."""
     if not (sys.platform.startswith("linux") and _STATM.exists()):
         return None
     library = ctypes.CDLL(None)
@@ -57,6 +57,6 @@ def _glibc() -> Any:
 
 
 def _resident_bytes() -> int:
-    """Return what this process holds in memory, files it has mapped (a corpus) not counted."""
-    _, resident, of_files, *_ = _STATM.read_bytes().split()
-    return (int(resident) - int(of_files)) * os.sysconf("SC_PAGE_SIZE")
+    """Return the resident memory of this process, without mapped files (such as a corpus)."""
+    _, resident, file_backed, *_ = _STATM.read_bytes().split()
+    return (int(resident) - int(file_backed)) * os.sysconf("SC_PAGE_SIZE")

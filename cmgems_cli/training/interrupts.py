@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM ask a run to save and stop at its next step, instead of ending it anywhere."""
+"""SIGINT and SIGTERM make a run save and stop after its current step, instead of ending it at once."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from types import FrameType
 
 
 class StopRequest:
-    """Which signal, if any, has asked the run to stop (0: none)."""
+    """The signal that requested the run to stop (0: none)."""
 
     def __init__(self) -> None:
         self.signum = 0
 
 
 @contextmanager
-def stop_on_signals(*, alone: bool) -> Iterator[StopRequest]:
-    """Note SIGINT and SIGTERM in the yielded request while the block runs.
+def stop_on_signals(*, single_process: bool) -> Iterator[StopRequest]:
+    """Record SIGINT and SIGTERM in the yielded request while the block runs.
 
-    With `alone`, a second Ctrl-C stops at once. Under torchrun further signals change nothing: the
-    launcher passes on the one that the terminal has already sent to every process.
+    With `single_process` a second Ctrl-C stops at once. Under torchrun further signals are ignored: the
+    launcher repeats the one that the terminal has already sent to every process.
     """
     request = StopRequest()
 
-    def note(signum: int, frame: FrameType | None) -> None:
-        if alone and request.signum == signum == signal.SIGINT:
+    def record(signum: int, frame: FrameType | None) -> None:
+        if single_process and request.signum == signum == signal.SIGINT:
             raise KeyboardInterrupt
         request.signum = request.signum or signum
 
-    before = {signum: signal.signal(signum, note) for signum in (signal.SIGINT, signal.SIGTERM)}
+    before = {signum: signal.signal(signum, record) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield request
     finally:

@@ -1,7 +1,7 @@
-"""What one pretraining step trains on: its sequences, masked by the strategy of the moment, as micro-batches.
+"""The data of a pretraining step: its sequences, masked by the current strategy, as micro-batches.
 
-Everything is made in the process that uses it, at the step that uses it, from (seed, step): there is no
-loader whose buffered batches would outlive a switch of strategy, and nothing to replay on resume.
+Each process makes its batches at the step that needs them, from (seed, step). There is no loader whose
+buffered batches would outlive a switch of strategy, and nothing to replay on resume.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Step:
     Attributes
     ----------
     batches : list of MicroBatch
-        This process's share.
+        Those of this process.
     n_targets : int
         Masked tokens of the whole step, over all processes.
     n_tokens : int
-        Real tokens of the whole step, [CLS] and [SEP] included, padding not.
+        Real tokens of the whole step, including [CLS] and [SEP], excluding padding.
     masked_fraction : float
         Masked tokens / maskable tokens of the whole step.
     labels : int32, shape (n_targets,)
@@ -47,7 +47,7 @@ class Step:
 
 @dataclass(frozen=True)
 class PretrainBatches:
-    """Makes any step of a run, in any order.
+    """Makes the data of any step of a run, in any order.
 
     Attributes
     ----------
@@ -58,9 +58,9 @@ class PretrainBatches:
     rank_by : str
         content, or position (the released variant).
     global_batch : int
-        Sequences a step.
+        Sequences per step.
     max_batch_tokens : int
-        Bound on a micro-batch, padding included.
+        Maximum of tokens per micro-batch, including padding.
     seed : int
     processes : Processes
     packed : bool
@@ -78,20 +78,20 @@ class PretrainBatches:
     packed: bool = False
 
     def training_step(self, step: int, curriculum: Curriculum) -> Step:
-        """Make training step `step` (1-based) under the curriculum's present strategy."""
+        """Make training step `step` (1-based) under the current strategy of the curriculum."""
         first = (step - 1) * self.global_batch
         indices, epochs = training_order(first, self.global_batch, self.corpus.n_train, self.seed)
         codes = curriculum.strategy_codes(step, epochs, indices)
         return self._make(indices, epochs, codes, self.mask_rate, self.rank_by, curriculum.span_limit(step))
 
-    def sample_under(self, indices: np.ndarray, step: int, curriculum: Curriculum) -> Step:
-        """Mask the sequences `indices` as training step `step` would, under epoch 0's draws."""
+    def sample_at_step(self, indices: np.ndarray, step: int, curriculum: Curriculum) -> Step:
+        """Mask the sequences `indices` (int64, shape (n,)) as training step `step` would, with epoch 0's draws."""
         epochs = np.zeros(len(indices), np.int64)
         codes = curriculum.strategy_codes(step, epochs, indices)
         return self._make(indices, epochs, codes, self.mask_rate, self.rank_by, curriculum.span_limit(step))
 
     def sample_fixed(self, indices: np.ndarray, strategy: Strategy, mask_rate: float) -> Step:
-        """Mask the sequences `indices` by one strategy for good, ranks by content, under epoch 0's draws."""
+        """Mask the sequences `indices` (int64, shape (n,)) by one strategy, ranks by content, with epoch 0's draws."""
         codes = np.full(len(indices), strategy, np.uint8)
         return self._make(indices, np.zeros(len(indices), np.int64), codes, mask_rate, "content", 0)
 
@@ -128,11 +128,18 @@ class PretrainBatches:
             sequence_indices=indices,
         )
         lengths = np.diff(offsets) + 2
-        rank, world = self.processes.rank, self.processes.world_size
-        parts = (pack_batches if self.packed else length_bucketed_batches)(
-            lengths, self.max_batch_tokens, multiple_of=world
+        rank, world_size = self.processes.rank, self.processes.world_size
+        batch_rows = (pack_batches if self.packed else length_bucketed_batches)(
+            lengths, self.max_batch_tokens, multiple_of=world_size
         )
         batches = collate_masked(
-            input_ids, offsets, masked_index, labels, parts, packed=self.packed, rank=rank, world=world
+            input_ids,
+            offsets,
+            masked_index,
+            labels,
+            batch_rows,
+            packed=self.packed,
+            rank=rank,
+            world_size=world_size,
         )
         return Step(batches, len(labels), int(lengths.sum()), len(labels) / max(1, len(token_ids)), labels)

@@ -182,7 +182,7 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
         fixed = perplexity(self.engine, self.validation)
         active = fixed
         if not self._active_masks_are_the_fixed_ones(step):
-            active = perplexity(self.engine, self.maker.sample_under(self.sample, step, self.curriculum))
+            active = perplexity(self.engine, self.maker.sample_at_step(self.sample, step, self.curriculum))
         # The last evaluation may come early, a few steps after the one before: no interval to judge by.
         if step % self.options.eval_every == 0:
             before = self.curriculum.last_evaluation

@@ -1,4 +1,4 @@
-"""The processes of one run: alone, or started by torchrun and reducing sums over all of them."""
+"""The processes of one run: a single one, or several started by torchrun that reduce sums over all."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from cmgems_cli.errors import UsageError
 
 @dataclass(frozen=True)
 class Processes:
-    """One process's place among those of the run.
+    """One process among those of the run.
 
     Attributes
     ----------
     rank : int
-        0 … world_size - 1; rank 0 alone writes files and talks.
+        0 … world_size - 1; only rank 0 writes files and messages.
     world_size : int
         Number of processes.
     device : torch.device
-        Where this process computes.
+        The device of this process.
     """
 
     rank: int
@@ -32,26 +32,36 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes and talks."""
+        """Whether this process writes files and messages."""
         return self.rank == 0
 
     def all_reduce_sum(self, values: torch.Tensor) -> torch.Tensor:
-        """Return `values` summed over all processes (a new tensor, the same on each)."""
+        """Sum a tensor over all processes.
+
+        Parameters
+        ----------
+        values : tensor of any dtype and shape
+
+        Returns
+        -------
+        tensor, the dtype and shape of `values`
+            A new tensor, the same on each process.
+        """
         total = values.clone()
         if self.world_size > 1:
             dist.all_reduce(total)
         return total
 
     def broadcast_from_main(self, value: float) -> float:
-        """Return rank 0's `value` on every process, so that a decision is made once."""
+        """Return rank 0's `value` on every process, so that all act on the same decision."""
         if self.world_size == 1:
             return value
-        held = torch.tensor([value], dtype=torch.float64, device=self.device)
-        dist.broadcast(held, src=0)
-        return float(held.item())
+        buffer = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.broadcast(buffer, src=0)
+        return float(buffer.item())
 
     def barrier(self) -> None:
-        """Return once every process has arrived here."""
+        """Wait until every process has called this method."""
         if self.world_size > 1:
             self.all_reduce_sum(torch.zeros(1, device=self.device)).item()
 
@@ -62,81 +72,87 @@ def start_processes(device: str) -> Processes:
     Parameters
     ----------
     device : str
-        auto (CUDA where there is any), cpu, cuda or cuda:N. Under torchrun every process takes the
-        device of its local rank, so cuda:N is refused there.
+        auto (CUDA if available), cpu, cuda or cuda:N. Under torchrun each process uses the device of its
+        local rank, so cuda:N is refused there.
 
     Raises
     ------
     UsageError
-        If the device is unknown or absent.
+        If the device is unknown or not available.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     chosen = resolve_device(device)
-    if world > 1 and chosen.type == "cuda":
+    if world_size > 1 and chosen.type == "cuda":
         if chosen.index is not None:
             raise UsageError(
-                f"--device {device} under torchrun: give --device cuda, each process takes its own"
+                f"`device={device}` under torchrun: give `device=cuda`, each process uses its own GPU"
             )
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     if chosen.type == "cuda":
-        # torch refuses a device without a number here.
+        # torch requires a device number here.
         chosen = torch.device("cuda", chosen.index or 0)
         torch.cuda.set_device(chosen)
-        # cuDNN's attention plans anew at every shape, and padded micro-batches each have their own. Measured
-        # on an H100 (docs/log.md): a fifth of the speed for logo, a third for dnabert.
+        # cuDNN's attention is planned anew for every shape, and each padded micro-batch has its own. Measured
+        # on an H100 (docs/log.md): it runs at a fifth of the speed for logo, at a third for dnabert.
         torch.backends.cuda.enable_cudnn_sdp(False)
-    if world > 1 and not dist.is_initialized():
+    if world_size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-    return Processes(rank, world, chosen)
+    return Processes(rank, world_size, chosen)
 
 
 def stop_processes() -> None:
-    """Leave the process group, if there is one: torch warns of those who forget."""
+    """Leave the process group, if there is one; torch warns if a process does not."""
     if dist.is_initialized():
-        # DDP's C++ side may be the group's last owner, and it lets go holding Python's lock, which gloo's
-        # thread needs to end: a deadlock, now and then. So the group is never freed; it ends with the process.
+        # DDP's C++ side may be the group's last owner. It would free the group while holding Python's lock, which
+        # gloo's thread needs to end: an occasional deadlock. So the group is never freed; it ends with the process.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(dist.group.WORLD))
         dist.destroy_process_group()
 
 
 def resolve_device(device: str) -> torch.device:
-    """Turn `--device` into a torch device, refusing what this machine does not have."""
+    """Return the torch device for auto, cpu, cuda or cuda:N.
+
+    Raises
+    ------
+    UsageError
+        If the device is unknown or not available.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name, _, index = device.partition(":")
     if name not in {"cpu", "cuda"} or (index and not index.isdigit()) or (name == "cpu" and index):
-        raise UsageError(f"--device {device!r} is not one of auto, cpu, cuda, cuda:N")
+        raise UsageError(f"`device` {device!r} is unknown; choose auto, cpu, cuda or cuda:N")
     if name == "cuda":
         if not torch.cuda.is_available():
             raise UsageError(
-                f"--device {device}: torch {torch.__version__} sees no CUDA device here; use --device cpu"
+                f"`device={device}`: torch {torch.__version__} finds no CUDA device; use `device=cpu`"
             )
         if index and int(index) >= torch.cuda.device_count():
             raise UsageError(
-                f"--device {device}: this machine has {torch.cuda.device_count()} CUDA device(s)"
+                f"`device={device}`: this machine has {torch.cuda.device_count()} CUDA device(s)"
             )
     return torch.device(device)
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """Turn `--precision` auto into bf16 where the hardware multiplies it, fp32 elsewhere.
+    """Return fp32 or bf16; auto gives bf16 where the hardware multiplies it, fp32 elsewhere.
 
     Raises
     ------
     UsageError
-        If bf16 is asked of a CUDA card that has none.
+        If bf16 is requested on a GPU without it.
     """
     if device.type == "cuda":
-        able = torch.cuda.is_bf16_supported(including_emulation=False)
-        if precision == "bf16" and not able:
-            raise UsageError(f"--precision bf16: {torch.cuda.get_device_name(device)} has no bf16; use fp32")
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        if precision == "bf16" and not has_bf16:
+            raise UsageError(f"`precision=bf16`: {torch.cuda.get_device_name(device)} has no bf16; use fp32")
     else:
-        able = _cpu_has_bf16()
-    return precision if precision != "auto" else ("bf16" if able else "fp32")
+        has_bf16 = _cpu_has_bf16()
+    return precision if precision != "auto" else ("bf16" if has_bf16 else "fp32")
 
 
 def _cpu_has_bf16() -> bool:
-    # AVX-512 BF16 or AMX: without one of them bf16 on a CPU is emulated and slower than fp32.
-    questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in questions)
+    # Without AVX-512 BF16 or AMX, bf16 on a CPU is emulated and slower than fp32.
+    queries = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in queries)

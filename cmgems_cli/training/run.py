@@ -194,7 +194,7 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
         done = self._begin(resume=resume, overwrite=overwrite, observer=observer)
         metrics = MetricsFile(self.out / METRICS, done) if self.processes.is_main else None
         try:
-            with stop_on_signals(alone=self.processes.world_size == 1) as request:
+            with stop_on_signals(single_process=self.processes.world_size == 1) as request:
                 self._loop(done, metrics, observer, request)
         finally:
             if metrics is not None:

@@ -1,4 +1,4 @@
-"""The order in which training sequences are seen: found by arithmetic, never stored."""
+"""The order of training sequences: computed for any position, never stored."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from cmgems_cli import draws
 
 @njit(cache=True, nogil=True)
 def training_order(first: int, count: int, n_train: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the training sequences at places `first` … `first + count - 1` of the endless training stream.
+    """Return the training sequences number `first` … `first + count - 1` of the endless training stream.
 
-    The stream is one keyed permutation of all training sequences per epoch, one after the other: any place
-    is found by arithmetic, so a resumed run seeks instead of replaying.
+    The stream concatenates one keyed permutation of all training sequences per epoch. Any part of it can be
+    computed directly, so a resumed run replays nothing.
 
     Returns
     -------

@@ -177,5 +177,5 @@ def test_a_device_that_is_not_there_is_one_line() -> None:
         pytest.skip("there is a card")
     result = CliRunner().invoke(app, ["doctor", "--device", "cuda"])
     assert result.exit_code == 2
-    assert "sees no CUDA device" in result.stderr.splitlines()[-1]
+    assert "finds no CUDA device" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr

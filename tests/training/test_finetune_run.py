@@ -382,7 +382,7 @@ def test_a_run_that_diverges_says_so(make_run: MakeRun) -> None:
 
 
 def test_a_batch_bound_below_the_longest_row_is_refused_at_once(make_run: MakeRun) -> None:
-    with pytest.raises(UsageError, match="--max-batch-tokens 10 is below the longest sequence"):
+    with pytest.raises(UsageError, match="`max_batch_tokens=10` is below the longest sequence"):
         make_run(max_batch_tokens=10)
 
 

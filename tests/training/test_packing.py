@@ -44,7 +44,7 @@ def sequences(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def test_shares_hold_every_sequence_once_within_the_bound(lengths: list[int], limit: int, world: int) -> None:
     sizes = np.array(lengths)
     if len(lengths) < world:
-        with pytest.raises(UsageError, match="cannot be shared"):
+        with pytest.raises(UsageError, match="sequences per step are too few"):
             pack_batches(sizes, limit, multiple_of=world)
         return
     parts = pack_batches(sizes, limit, multiple_of=world)

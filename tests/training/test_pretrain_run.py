@@ -127,7 +127,7 @@ def test_a_switch_on_the_unigram_plateau_is_warned_about(make_run: MakeRun) -> N
         ({"steps": 3}, "needs at least 4 steps"),
         ({"switch_threshold": "often"}, "`switch_threshold` is 'often'"),
         ({"warmup_steps": 8}, "--warmup-steps 8"),
-        ({"max_batch_tokens": 20}, "--max-batch-tokens 20 is below the longest sequence"),
+        ({"max_batch_tokens": 20}, "`max_batch_tokens=20` is below the longest sequence"),
         ({"model": "huge"}, "huge"),
     ],
 )
