@@ -1,9 +1,4 @@
-"""Labelled sequences from the files of both benchmarks: read once, checked, counted, never cut silently.
-
-GUE has a folder a task with train, dev and test.csv; few-shot files are TSVs whose sequences are written
-as overlapping k-mers. One reader takes both (method, section 7): what stands in the file decides, not its
-name. `fewshot` finds the few-shot files.
-"""
+"""Labelled sequences of one task: read once, checked, counted, never truncated silently (method, section 7)."""
 
 from __future__ import annotations
 
@@ -17,7 +12,6 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cmgems_cli.datasets.labelled_table import read_rows
-from cmgems_cli.datasets.task_files import SPLITS, find_split
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.codec import check_k, encode_sequences, offsets_of
 from cmgems_cli.genome.vocabulary import BASE_CODE_OF_BYTE, NOT_A_BASE
@@ -28,18 +22,18 @@ MAX_TOKENS = 510
 
 @dataclass(frozen=True)
 class Counts:
-    """What was found in one file, and what was done about it.
+    """What was counted in one file.
 
     Attributes
     ----------
     rows : int
-        All of them are kept, whatever else is counted here.
+        All of them are kept, whatever else is counted.
     rows_of_label : tuple of int
         Rows of each label, in the order of `Table.label_names`.
     duplicate_rows : int
-        Rows whose sequence already stood in an earlier row.
+        Rows whose sequence an earlier row has.
     contradictory_sequences : int
-        Sequences that stand in the file with more than one label.
+        Sequences that have more than one label in the file.
     short_rows : int
         Rows shorter than one k-mer: no token, the model sees `[CLS] [SEP]`.
     rows_with_other_letters : int
@@ -47,14 +41,7 @@ class Counts:
     unknown_rows : int
         Rows as long as a k-mer or longer in which every token is `[UNK]`.
     truncated_rows : int
-        Rows cut to their first tokens, which happens only on demand.
-    lower_case_rows, kmer_rows, blank_lines, crlf_lines : int
-        Rows with lower-case letters, rows written as k-mers, lines skipped, lines ended the Windows way:
-        none of these changes what is read.
-    byte_order_mark : bool
-        The file starts with one; passed over.
-    ignored_columns : tuple of str
-        Columns beside sequence and label.
+        Rows truncated to their first tokens, which happens on demand only.
     """
 
     rows: int
@@ -65,15 +52,9 @@ class Counts:
     rows_with_other_letters: int
     unknown_rows: int
     truncated_rows: int
-    lower_case_rows: int
-    kmer_rows: int
-    blank_lines: int
-    crlf_lines: int
-    byte_order_mark: bool
-    ignored_columns: tuple[str, ...]
 
     def notes(self) -> list[str]:
-        """Say what a reader of a score should know; what is not there is not mentioned."""
+        """Return what a reader of a score should know; zero counts are left out."""
         return _said(
             (self.truncated_rows, "sequences cut to the longest input"),
             (self.duplicate_rows, "rows that repeat an earlier sequence"),
@@ -82,20 +63,6 @@ class Counts:
             (self.rows_with_other_letters, "rows with letters other than A, C, G, T"),
             (self.unknown_rows, "rows of nothing but [UNK]"),
         )
-
-    def format_notes(self) -> list[str]:
-        """Say how the file was written where that is not the plain way; it made no difference."""
-        said = _said(
-            (self.lower_case_rows, "rows with lower-case letters"),
-            (self.kmer_rows, "rows written as k-mers"),
-            (self.blank_lines, "blank lines skipped"),
-            (self.crlf_lines, "lines that end in CRLF"),
-        )
-        if self.byte_order_mark:
-            said.append("starts with a byte order mark")
-        if self.ignored_columns:
-            said.append(f"columns not used: {', '.join(self.ignored_columns)}")
-        return said
 
 
 def _said(*counted: tuple[int, str]) -> list[str]:
@@ -111,7 +78,7 @@ class Table:
     path : Path
         The file.
     bases : uint8, shape (n_bases,)
-        All sequences one after the other, as upper-case letters.
+        All sequences, concatenated, as upper-case letters.
     offsets : int64, shape (n_rows + 1,), bases
         Where each sequence starts in `bases`, and where the last one ends.
     labels : int64, shape (n_rows,)
@@ -143,14 +110,20 @@ class Table:
         Returns
         -------
         token_ids : int32, shape (n_tokens,)
-            All rows one after the other, without special tokens; `[UNK]` where a k-mer has other letters.
+            All rows, concatenated, without special tokens; `[UNK]` where a k-mer has other letters.
         offsets : int64, shape (n_rows + 1,), tokens
             Where each row starts. A row shorter than k bases is empty.
         """
         return encode_sequences(self.bases, self.offsets, k)
 
     def take(self, rows: NDArray[np.integer]) -> Table:
-        """Return the table of these rows (indices), in this order."""
+        """Return the table of these rows, in this order.
+
+        Parameters
+        ----------
+        rows : integer, shape (n,)
+            Indices of rows.
+        """
         sequences = self.sequences()
         chosen = [sequences[row] for row in rows.tolist()]
         return Table(self.path, *_joined(chosen), self.labels[rows], self.label_names, self.counts)
@@ -158,14 +131,14 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The splits of one task and what they share.
+    """The splits of one task and their overlap.
 
     Attributes
     ----------
     tables : dict, split -> Table
         All under the labels of the train split.
     shared : dict, (split, split) -> int
-        Number of different sequences that stand in both, compared letter by letter.
+        Number of different sequences that are in both, compared letter by letter.
     """
 
     tables: dict[str, Table]
@@ -182,44 +155,13 @@ class Splits:
         return {split: len(table) for split, table in self.tables.items()}
 
     def notes(self) -> list[str]:
-        """Say what a reader of a score should know about the data."""
+        """Return what a reader of a score should know about the data."""
         said = [f"{split} {note}" for split, table in self.tables.items() for note in table.counts.notes()]
         return said + [
             f"sequences in both {one} and {other}: {number:,}"
             for (one, other), number in self.shared.items()
             if number
         ]
-
-
-def read_task(
-    folder: Path,
-    *,
-    k: int = 6,
-    max_tokens: int = MAX_TOKENS,
-    truncate: bool = False,
-    splits: Sequence[str] = SPLITS,
-    label_names: Sequence[str] | None = None,
-) -> Splits:
-    """Read the splits of a task from a folder with train, dev and test files.
-
-    Parameters
-    ----------
-    folder : Path
-        Holds `train.csv` and so on; `.tsv` and other cases of letters are taken too.
-    k, max_tokens, truncate
-        As in `read_table`.
-    splits : sequence of str
-        The splits needed.
-    label_names : sequence of str, optional
-        The labels of a finished classifier, in the order of its classes; the train split's when left out.
-
-    Raises
-    ------
-    InputError
-        If a split is missing, train has one label only, or as `read_table`.
-    """
-    paths = {split: find_split(folder, split) for split in splits}
-    return read_splits(paths, k=k, max_tokens=max_tokens, truncate=truncate, label_names=label_names)
 
 
 def read_splits(
@@ -230,9 +172,21 @@ def read_splits(
     truncate: bool = False,
     label_names: Sequence[str] | None = None,
 ) -> Splits:
-    """Read named files as the splits of one task, the first of which (train) decides the labels.
+    """Read files as the splits of one task.
 
-    See `read_task`; `paths` maps split to file.
+    Parameters
+    ----------
+    paths : mapping, split -> Path
+        The labels of the first one, train, are those of all.
+    k, max_tokens, truncate
+        As in `read_table`.
+    label_names : sequence of str, optional
+        The labels of a finished classifier, in the order of its classes; the first split's by default.
+
+    Raises
+    ------
+    InputError
+        If the first split has one label only, or as `read_table`.
     """
     tables: dict[str, Table] = {}
     for split, path in paths.items():
@@ -264,36 +218,35 @@ def read_table(
     The first line names the columns, `sequence` and `label` among them. Sequences are bases or overlapping
     k-mers with spaces between (of any one length, whatever `k` is), in either case of letters. Labels are
     any text; whole numbers are ordered as numbers, other labels as text, and numbered from 0 in that order.
-    Odd rows are kept and counted: see `Counts`.
+    Unusual rows are kept and counted: see `Counts`.
 
     Parameters
     ----------
     path : Path
-        The file: UTF-8, comma or tab, quoted or not.
+        UTF-8, comma or tab, quoted or not.
     k : int, bases
         Of the model.
     max_tokens : int, tokens
         Longest sequence the model takes, special tokens not counted.
     truncate : bool, default False
-        Cut longer sequences to their first `max_tokens` tokens, and count them, instead of refusing.
+        Truncate longer sequences to their first `max_tokens` tokens, and count them, instead of refusing.
     label_names : sequence of str, optional
-        The labels there are, in the order of their numbers: those of train, when this is another split.
+        The labels in the order of their numbers: those of train, if this is another split.
     split : str, optional
-        Its name for messages; the file's name when left out.
+        Its name for messages; by default the file's.
 
     Raises
     ------
     InputError
-        If the file is missing, empty, not text, has no header or other columns, a row without label or
-        with other than its header's number of fields, k-mers that do not overlap, characters that are no
-        letters, a label not among `label_names`, sequences beyond `max_tokens`, or no known token at all.
+        If the file cannot be read (as `read_rows`), has a label not among `label_names`, sequences beyond
+        `max_tokens`, or no known token at all.
     """
     check_k(k)
     rows = read_rows(path, max_bases=max_tokens + k - 1)
     if rows.too_long and not truncate:
         raise InputError(
             f"{path}: {rows.too_long:,} of {len(rows.sequences):,} sequences are longer than {max_tokens}"
-            f" tokens, the longest {rows.longest - k + 1:,}: add --truncate to cut them there"
+            f" tokens, the longest {rows.longest - k + 1:,}: add `truncate=True` to truncate them"
         )
     names = tuple(label_names) if label_names is not None else _ordered(set(rows.labels))
     _check_labels(rows.labels, names, path, split or path.stem)
@@ -315,12 +268,6 @@ def read_table(
         rows_with_other_letters=int((other_letters > 0).sum()),
         unknown_rows=int(((longest_runs < k) & (lengths >= k)).sum()),
         truncated_rows=rows.too_long,
-        lower_case_rows=rows.lower_case,
-        kmer_rows=rows.kmer_rows,
-        blank_lines=rows.blank_lines,
-        crlf_lines=rows.crlf_lines,
-        byte_order_mark=rows.byte_order_mark,
-        ignored_columns=rows.ignored_columns,
     )
     return Table(path, bases, offsets, labels, names, counts)
 
@@ -343,14 +290,14 @@ def _check_labels(labels: list[str], names: Sequence[str], path: Path, split: st
 
 
 def _joined(sequences: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return all sequences as one array, uint8, and where each starts, int64."""
+    """Concatenate sequences: letters, uint8, shape (n_bases,); starts, int64, shape (n_sequences + 1,)."""
     offsets = offsets_of(np.array([len(sequence) for sequence in sequences], dtype=np.int64))
     return np.frombuffer(b"".join(sequences), dtype=np.uint8), offsets
 
 
 @njit(cache=True, nogil=True)
 def _scan(bases, offsets):  # type: ignore[no-untyped-def]
-    """Return of each row the longest run of A, C, G, T and the number of other letters, both int64."""
+    """Return for each row its longest run of A, C, G, T and its number of other letters: int64, shape (n_rows,)."""
     longest_runs = np.zeros(len(offsets) - 1, np.int64)
     other_letters = np.zeros(len(offsets) - 1, np.int64)
     for row in range(len(longest_runs)):

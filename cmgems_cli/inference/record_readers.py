@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import sys
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from cmgems_cli.datasets.labelled_table import Rows, lines_of, sequence_of, wrong
+from cmgems_cli.datasets.sequence_table import SequenceTable
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.fasta import STANDARD_INPUT, FastaFile, check_is_fasta, check_is_text, check_readable
 from cmgems_cli.genome.fasta_stream import SequenceChunk, sequence_chunks
@@ -123,43 +121,9 @@ class _Lines(io.RawIOBase):
 
 
 def _table_pieces(raw: _Lines, shown: Path) -> Iterator[SequenceChunk]:
-    rows = Rows(shown, max_bases=sys.maxsize)
-    try:
-        with io.TextIOWrapper(io.BufferedReader(raw), encoding="utf-8", newline="") as stream:
-            yield from _read_table(rows, lines_of(rows, stream))
-    except UnicodeDecodeError:
-        raise InputError(f"{shown} is not UTF-8 text; {NEEDED}") from None
-    except csv.Error as error:
-        advice = "; give long sequences as FASTA" if "field limit" in str(error) else ""
-        raise wrong(rows, f"is not a readable row ({error}){advice}") from None
-    if not rows.line:
-        raise InputError(f"{shown} is empty; {NEEDED}")
-
-
-def _read_table(rows: Rows, lines: Iterator[str]) -> Iterator[SequenceChunk]:
-    header = next(lines)
-    delimiter = "\t" if "\t" in header else ","
-    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter, strict=True))]
-    sequence_column, name_column = _columns(names, rows.path)
-    number = 0
-    for cells in csv.reader(lines, delimiter=delimiter, strict=True):
-        if len(cells) != len(names):
-            raise wrong(rows, f"has {len(cells)} fields, its header {len(names)}; correct or remove the line")
-        name = str(number) if name_column is None else cells[name_column].strip()
-        yield SequenceChunk(name, sequence_of(rows, cells[sequence_column].strip()), True)
-        number += 1
-    if not number:
-        raise InputError(f"{rows.path} has a header and no rows; needed a sequence in every line after it")
-
-
-def _columns(names: list[str], path: Path) -> tuple[int, int | None]:
-    """Find the columns of sequences and of their names in a table's header."""
-    lower = [name.casefold() for name in names]
-    if lower.count("sequence") != 1:
-        found = ", ".join(names)[:60]
-        if any(len(cell) > 4 and set(cell) <= set("acgtn ") for cell in lower):
-            raise InputError(f"{path} starts with a sequence, without a header; {NEEDED}: add that line")
-        many = "more than one column" if "sequence" in lower else "no column"
-        raise InputError(f"{path} has {many} 'sequence' (its first line: {found!r}); {NEEDED}")
-    named = [lower.index(name) for name in NAME_COLUMNS if name in lower]
-    return lower.index("sequence"), named[0] if named else None
+    with io.TextIOWrapper(io.BufferedReader(raw), encoding="utf-8", newline="") as stream:
+        table = SequenceTable(stream, shown, NEEDED)
+        name_column = table.column(*NAME_COLUMNS)
+        for number, (sequence, cells) in enumerate(table.rows()):
+            name = str(number) if name_column is None else cells[name_column].strip()
+            yield SequenceChunk(name, sequence, True)

@@ -14,7 +14,7 @@ from cmgems_cli.datasets.task_files import fewshot_files
 from cmgems_cli.datasets.tasks import FEWSHOT
 from cmgems_cli.errors import InputError
 
-NOTHING_ODD = Counts(0, (), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, False, ())
+NOTHING_ODD = Counts(0, (), 0, 0, 0, 0, 0, 0)
 
 
 def pool_of(rows: list[tuple[str, int]], classes: int = 2) -> Table:
