@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cmgems_cli.errors import InputError, OverwriteError
-from cmgems_cli.files import move_files, staging_folder, write_json
+from cmgems_cli.errors import InputError
+from cmgems_cli.files import force_to_disk, write_json
 
 MANIFEST = "manifest.json"
 
 # Raised whenever a reader of the older layout would misread the newer one. Compared for equality.
-SCHEMA = {"corpus": 1, "pmi": 1, "model": 1, "classifier": 1, "scores": 1, "fewshot": 1}
+SCHEMA = {"corpus": 1, "pmi": 1, "model": 1, "classifier": 1, "scores": 1, "fewshot": 1, "report": 1}
 
 # What makes each kind, for the sentence that tells a user what to do.
 MADE_BY = {
@@ -32,6 +30,7 @@ MADE_BY = {
     "classifier": "cmgems finetune",
     "scores": "cmgems evaluate",
     "fewshot": "cmgems build-fewshot",
+    "report": "cmgems report",
 }
 
 # The fields whose canonical JSON the digest is taken of. Paths, times and versions are not among them.
@@ -45,7 +44,7 @@ class Manifest:
     Attributes
     ----------
     kind : str
-        corpus, pmi, model, classifier, scores or fewshot.
+        corpus, pmi, model, classifier, scores, fewshot or report.
     schema : int
         Layout of this kind; readers accept exactly the one they know.
     params : dict
@@ -60,6 +59,8 @@ class Manifest:
         sha256 of the canonical JSON of all of the above.
     environment : dict
         Versions, device, command, seconds: never part of the digest.
+    fresh : bool
+        Whether this process has just made the artifact; not stored.
     """
 
     kind: str
@@ -70,6 +71,7 @@ class Manifest:
     stats: dict[str, Any]
     digest: str
     environment: dict[str, Any] = field(default_factory=dict)
+    fresh: bool = field(default=False, compare=False)
 
 
 def canonical_json(value: Any) -> str:
@@ -93,6 +95,19 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+# sha256 by what identifies the content of a file while nobody changes it behind our back.
+_hashed: dict[tuple[int, ...], str] = {}
+
+
+def _sha256_once(path: Path) -> str:
+    """Return the sha256 of a file, from memory if this process has hashed it and it has not changed since."""
+    found = path.stat()
+    identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    if identity not in _hashed:
+        _hashed[identity] = sha256_of_file(path)
+    return _hashed[identity]
+
+
 def finish_artifact(
     folder: Path,
     kind: str,
@@ -100,10 +115,11 @@ def finish_artifact(
     params: Mapping[str, Any],
     inputs: Mapping[str, str],
     stats: Mapping[str, Any],
-    files: list[str],
+    files: Iterable[str],
     environment: Mapping[str, Any],
+    aside: Path | None = None,
 ) -> Manifest:
-    """Hash `files` of `folder` and write the manifest that makes the folder finished.
+    """Hash `files` of `folder`, force them to disk and write the manifest that makes the folder finished.
 
     Parameters
     ----------
@@ -113,18 +129,23 @@ def finish_artifact(
         One of `SCHEMA`.
     params, inputs, stats, environment : mappings
         As in `Manifest`. No NaN: JSON has none.
-    files : list of str
+    files : iterable of str
         Names relative to `folder`, forward slashes.
+    aside : Path, optional
+        Where the manifest is written before it gets its name, as for `write_whole`.
 
     Returns
     -------
     Manifest
         What was written.
     """
+    names = sorted(files)
     hashed = {
         name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_of_file(folder / name)}
-        for name in sorted(files)
+        for name in names
     }
+    # The manifest vouches for them after a power failure too.
+    force_to_disk(*(folder / name for name in names), *{(folder / name).parent for name in names}, folder)
     fields: dict[str, Any] = {
         "kind": kind,
         "schema": SCHEMA[kind],
@@ -135,8 +156,9 @@ def finish_artifact(
     }
     # Through JSON once, so that what is in memory equals what a reader will see.
     fields = {name: json.loads(canonical_json(value)) for name, value in fields.items()}
-    manifest = Manifest(**fields, digest=digest_of(fields), environment=dict(environment))
-    write_json(folder / MANIFEST, {**fields, "digest": manifest.digest, "environment": manifest.environment})
+    manifest = Manifest(**fields, digest=digest_of(fields), environment=dict(environment), fresh=True)
+    content = {**fields, "digest": manifest.digest, "environment": manifest.environment}
+    write_json(folder / MANIFEST, content, aside=aside)
     return manifest
 
 
@@ -150,7 +172,8 @@ def read_manifest(folder: Path, kind: str | None = None, *, verify: bool = False
     kind : str, optional
         The kind the caller needs; any kind when left out.
     verify : bool, default False
-        Also hash every file. Their sizes, and the manifest's own digest, are always checked.
+        Also hash every file, once per process and version of the file. Their sizes, and the manifest's own
+        digest, are always checked.
 
     Raises
     ------
@@ -166,7 +189,7 @@ def read_manifest(folder: Path, kind: str | None = None, *, verify: bool = False
         raise InputError(f"{folder} is a file; needed {needed}, which is a folder: {make}")
     if not is_finished(folder):
         raise InputError(f"{folder} has no {MANIFEST}, so it is unfinished or not {needed}: {make}")
-    manifest = _parse(folder / MANIFEST)
+    manifest = parse_manifest(folder / MANIFEST)
     if manifest.kind not in SCHEMA:
         raise InputError(
             f"{folder} holds a {manifest.kind!r}, a kind this version does not know; update cmgems"
@@ -185,8 +208,8 @@ def read_manifest(folder: Path, kind: str | None = None, *, verify: bool = False
     return manifest
 
 
-def _parse(path: Path) -> Manifest:
-    """Return what a manifest says, its form checked and nothing else."""
+def parse_manifest(path: Path) -> Manifest:
+    """Return what a manifest says, its form checked and nothing else (InputError if it cannot be read)."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         manifest = Manifest(
@@ -201,12 +224,13 @@ def _parse(path: Path) -> Manifest:
         ):
             if not isinstance(value, form):
                 raise TypeError(f"{str(value)[:60]!r} where it needs a {form.__name__}")
+        canonical_json(raw)  # no NaN
         for name, found in manifest.files.items():
             if not isinstance(found["bytes"], int) or not isinstance(found["sha256"], str):
                 raise TypeError(f"no size or sha256 of {name}")
             if Path(name).is_absolute() or ".." in Path(name).parts:
-                raise ValueError(f"{name} lies outside the folder")
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+                raise ValueError(f"{name} is outside the folder")
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise InputError(f"{path} is not a readable manifest ({error}); make the artifact again") from None
     return manifest
 
@@ -222,98 +246,13 @@ def _check_content(folder: Path, manifest: Manifest, *, verify: bool) -> None:
         size = path.stat().st_size
         if size != expected["bytes"]:
             raise InputError(f"{path} has {size:,} bytes, its manifest says {expected['bytes']:,}: {again}")
-        if verify and sha256_of_file(path) != expected["sha256"]:
+        if verify and _sha256_once(path) != expected["sha256"]:
             raise InputError(f"{path} does not have the sha256 its manifest says: {again}")
 
 
 def is_finished(folder: Path) -> bool:
     """Tell whether `folder` holds a manifest."""
     return (folder / MANIFEST).is_file()
-
-
-def kind_at(out: Path) -> str:
-    """Return the kind of the artifact that an output path holds, whole or damaged.
-
-    Raises
-    ------
-    OverwriteError
-        If its manifest cannot be read: nobody knows then which files are the artifact's.
-    """
-    try:
-        return _parse(out / MANIFEST).kind
-    except InputError:
-        raise OverwriteError(
-            f"{out / MANIFEST} cannot be read, so that nobody knows what of {out} may be replaced;"
-            " choose another --out or remove it yourself"
-        ) from None
-
-
-def remove_artifact(folder: Path) -> None:
-    """Remove the files of a finished artifact, whole or damaged, and nothing else.
-
-    The manifest goes first, so that a folder with a part of them is unfinished.
-    """
-    names = _parse(folder / MANIFEST).files
-    (folder / MANIFEST).unlink()
-    for name in names:
-        (folder / name).unlink(missing_ok=True)
-    for parent in {(folder / name).parent for name in names} - {folder}:
-        with suppress(OSError):  # it holds something else
-            parent.rmdir()
-
-
-def check_out(out: Path, kind: str, *, overwrite: bool) -> None:
-    """Refuse an output path before any work is done on its behalf.
-
-    Raises
-    ------
-    OverwriteError
-        If `out` is a finished artifact and `overwrite` is false, or if it holds something that no
-        cmgems command of this kind made: `--overwrite` replaces artifacts, never other people's files.
-    """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not is_finished(out):
-        raise OverwriteError(
-            f"{out} exists and is not a {kind} artifact; choose another --out or remove it yourself"
-        )
-    found = kind_at(out)
-    if found != kind:
-        raise OverwriteError(f"{out} holds a {found} artifact, not a {kind}; choose another --out")
-    if not overwrite:
-        raise OverwriteError(
-            f"{out} already holds a finished {kind} artifact; add --overwrite to replace it or choose another --out"
-        )
-
-
-@contextmanager
-def staged(out: Path, kind: str, *, overwrite: bool) -> Iterator[Path]:
-    """Build an artifact aside and move it to `out` when it is finished.
-
-    Yields a fresh folder beside `out`; the caller writes files there and ends with `finish_artifact`.
-    On any exception, and if no manifest was written, the folder is removed and `out` stays as it was:
-    an artifact about to be replaced is only removed once its successor is complete, and what else lies in
-    its folder stays.
-
-    Raises
-    ------
-    OverwriteError
-        As `check_out`, and if another command is writing to `out`.
-    """
-    out = Path(os.path.realpath(out))
-    check_out(out, kind, overwrite=overwrite)
-    with staging_folder(out) as aside:
-        # Another command may have finished in between.
-        check_out(out, kind, overwrite=overwrite)
-        yield aside
-        if not is_finished(aside):
-            raise RuntimeError(f"{aside} was left without a manifest")
-        if not out.exists():
-            aside.replace(out)
-            return
-        if is_finished(out):
-            remove_artifact(out)
-        move_files(aside, out, [*_parse(aside / MANIFEST).files, MANIFEST])
 
 
 def environment(started: float, **more: Any) -> dict[str, Any]:

@@ -1,92 +1,199 @@
-"""Files and folders on disk: there whole or not at all, and written by one command at a time."""
+"""Files and folders on disk: whole or absent, forced to disk, swapped in one step, written by one command at a time."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import secrets
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from cmgems_cli.errors import OverwriteError
 
+# A hidden file is created exclusively and never through a link: nobody can prepare its place.
+_CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+# A lock file may exist already; a pipe of its name must not block.
+_LOCK = os.O_CREAT | os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
-def write_whole(path: Path, text: str) -> None:
-    """Write text so that `path` holds the old one or the whole new one, never a part.
+# Longest name of a file on the usual file systems.
+_NAME_BYTES = 255
 
-    A byte of a file's name that is no UTF-8 becomes an escape, which JSON reads as Python does.
+# linux/fs.h
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_CANNOT_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV}
+
+
+def hidden_name(name: str, ending: str) -> str:
+    """Return `.NAME.ENDING`, with a hash of the name where that is too long for a file system.
+
+    >>> hidden_name("corpus", "lock")
+    '.corpus.lock'
+    >>> len(hidden_name(250 * "x", "lock"))
+    38
     """
-    aside = path.with_name(f".{path.name}.partial")
+    hidden = f".{name}.{ending}"
+    if len(os.fsencode(hidden)) <= _NAME_BYTES:
+        return hidden
+    return f".{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.{ending}"
+
+
+def random_token() -> str:
+    """Return 16 hexadecimal digits that nobody can predict."""
+    return secrets.token_hex(8)
+
+
+def create_file(path: Path, content: bytes) -> None:
+    """Write a new file and force it to disk; FileExistsError if anything, a link too, has its name."""
+    with os.fdopen(os.open(path, _CREATE, 0o666), "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def as_bytes(text: str) -> bytes:
+    """Encode as UTF-8; a byte of a file's name that is no UTF-8 becomes an escape, which JSON reads as Python does."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def as_json(value: Any) -> str:
+    """Return readable JSON that ends with a line end."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_whole(path: Path, text: str, *, aside: Path | None = None) -> None:
+    """Write text so that `path` holds the old or the whole new text, never a part, whatever stops the process.
+
+    Parameters
+    ----------
+    path : Path
+    text : str
+    aside : Path, optional
+        Folder on the same file system for the unfinished text; the folder of `path` when left out.
+    """
+    partial = (aside or path.parent) / hidden_name(path.name, f"{random_token()}.tmp")
     try:
-        with aside.open("w", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(path)
+        create_file(partial, as_bytes(text))
+        partial.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            partial.unlink()
+    force_to_disk(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that `path` holds the old text or the whole new one, never a part."""
-    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path, value: Any, *, aside: Path | None = None) -> None:
+    """Write JSON as `write_whole` writes text."""
+    write_whole(path, as_json(value), aside=aside)
+
+
+def force_to_disk(*paths: Path) -> None:
+    """Force files and folders to disk, so that they survive a power failure."""
+    for path in paths:
+        opened = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        except OSError as error:  # some file systems cannot do that to a folder
+            if error.errno != errno.EINVAL:
+                raise
+        finally:
+            os.close(opened)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Swap the names of two existing paths in one step; False where the file system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    import ctypes
+
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _CANNOT_EXCHANGE:
+        return False
+    raise OSError(code, os.strerror(code), str(other))
+
+
+def is_own_folder(path: Path) -> bool:
+    """Tell whether `path` is a real folder, not a link, that belongs to this user."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == _user(found)
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Tell whether the folder that holds `path` is `folder` or below it, once links are followed."""
+    return Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(folder))
+
+
+def _user(found: os.stat_result) -> int:
+    return os.geteuid() if hasattr(os, "geteuid") else found.st_uid
 
 
 @contextmanager
-def exclusive_lock(folder: Path, out: Path) -> Iterator[None]:
-    """Keep other commands out of a folder, or file, where this one works on behalf of `out`.
+def exclusive_lock(path: Path, out: Path) -> Iterator[None]:
+    """Let one command at a time write `out`, by a lock on the file or folder `path`.
 
-    The lock goes when the process does, however it ends. Where the system or its file system has no locks,
-    nobody is kept out.
+    A file is created where nothing exists, never written, and removed at the end. The lock ends with the process,
+    however that ends. Where the system or its file system has no locks, nothing is excluded.
 
     Raises
     ------
     OverwriteError
-        If another command is at work there.
+        If another command holds the lock, or something that is no file or folder has its name.
     """
     try:
         import fcntl
     except ImportError:  # Windows
         yield
         return
-    opened = os.open(folder, os.O_RDONLY)
+    opened = _locked(path, out, fcntl)
     try:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Another command may have moved the folder away after it was opened.
-            taken = not os.path.samestat(os.fstat(opened), folder.stat())
-        except (BlockingIOError, FileNotFoundError):
-            taken = True
-        except OSError:
-            taken = False
-        if taken:
-            raise OverwriteError(
-                f"another command is writing to {out}; wait until it has ended or choose another --out"
-            )
         yield
     finally:
-        os.close(opened)
-
-
-@contextmanager
-def staging_folder(out: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `out` to write in, this command's alone and gone at the end."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".{out.name}.partial")
-    aside.mkdir(exist_ok=True)
-    with exclusive_lock(aside, out):
         try:
-            for left in aside.iterdir():  # by a command that was killed
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
-            yield aside
+            found = os.fstat(opened)
+            # What we did not create stays.
+            if stat.S_ISREG(found.st_mode) and found.st_size == 0 and found.st_uid == _user(found):
+                with suppress(OSError):
+                    if os.path.samestat(found, path.lstat()):
+                        path.unlink()
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            os.close(opened)
 
 
-def move_files(aside: Path, out: Path, names: Iterable[str]) -> None:
-    """Move files of one folder to another, which may exist, in this order."""
-    for name in names:
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        (aside / name).replace(out / name)
+def _locked(path: Path, out: Path, fcntl: Any) -> int:
+    """Return an open descriptor that holds the lock."""
+    while True:
+        try:
+            opened = os.open(path, os.O_RDONLY if path.is_dir() and not path.is_symlink() else _LOCK, 0o666)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENXIO):
+                raise
+            raise OverwriteError(
+                f"{path} is not a file of ours, so nothing can be locked; remove it or choose another `out`"
+            ) from None
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The command before removed the file, or moved the folder, after it was opened here.
+            if os.path.samestat(os.fstat(opened), path.lstat()):
+                return opened
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            os.close(opened)
+            raise OverwriteError(
+                f"another command is writing to {out}; wait until it has ended or choose another `out`"
+            ) from None
+        except OSError:  # no locks here
+            return opened
+        os.close(opened)

@@ -14,6 +14,8 @@ LAYERS = [
     ["errors", "draws", "workspace", "__init__"],
     ["files"],
     ["artifacts"],
+    ["staging"],
+    ["outputs"],
     ["genome"],
     ["pmi"],
     ["masking"],
