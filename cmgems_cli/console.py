@@ -150,8 +150,8 @@ class Console:
         if self.json:
             print(json.dumps(value, ensure_ascii=False), flush=True)
 
-    def finished(self, manifest: Manifest, out: Path, started: float) -> None:
-        """Close a stage that wrote an artifact: its JSON object, or a line that says where it is."""
+    def finished(self, manifest: Manifest, out: Path, started: float, **more: Any) -> None:
+        """Close a stage: print the JSON object of its artifact, `more` included, and say where it is."""
         elapsed_s = round(time.perf_counter() - started, 3)
         self.result(
             {
@@ -159,9 +159,16 @@ class Console:
                 "digest": manifest.digest,
                 "stats": manifest.stats,
                 "out": str(out),
+                **more,
                 "elapsed_s": elapsed_s,
             }
         )
+        if not manifest.fresh:
+            self.say(
+                f"{out} is already the finished {manifest.kind} of these parameters and inputs: nothing to do"
+                f" (digest {manifest.digest[:12]})"
+            )
+            return
         self.say(f"{manifest.kind} written to {out} in {duration(elapsed_s)} (digest {manifest.digest[:12]})")
 
     @contextmanager

@@ -1,7 +1,5 @@
 """The artifact layer: manifest last, digests, checks on every read, nothing lost or half-written."""
 
-import errno
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -9,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from cmgems_cli import artifacts, files
-from cmgems_cli.artifacts import finish_artifact, read_manifest, staged
-from cmgems_cli.errors import InputError, OverwriteError
-
-needs_locks = pytest.mark.skipif(importlib.util.find_spec("fcntl") is None, reason="needs fcntl's locks")
+from cmgems_cli import artifacts
+from cmgems_cli.artifacts import finish_artifact, read_manifest
+from cmgems_cli.errors import InputError
 
 
 def make(folder: Path, *, content: bytes = b"abc", kind: str = "pmi", **changed: Any) -> artifacts.Manifest:
@@ -137,92 +133,6 @@ def test_a_missing_folder_and_a_file_in_its_place(tmp_path: Path) -> None:
         read_manifest(tmp_path / "file", "corpus")
 
 
-def test_staged_moves_the_artifact_only_when_it_is_finished(tmp_path: Path) -> None:
-    out = tmp_path / "deep" / "pmi"
-    with staged(out, "pmi", overwrite=False) as folder:
-        make(folder)
-        assert not out.exists()
-    assert read_manifest(out, "pmi", verify=True)
-    assert [path.name for path in out.parent.iterdir()] == ["pmi"]
-
-
-def test_a_failure_while_replacing_keeps_the_old_artifact(tmp_path: Path) -> None:
-    out = tmp_path / "pmi"
-    before = make(out)
-
-    def fail_half_way() -> None:
-        with staged(out, "pmi", overwrite=True) as folder:
-            (folder / "kmers.csv").write_bytes(b"half")
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail_half_way()
-    assert read_manifest(out, "pmi", verify=True) == before
-    assert [path.name for path in tmp_path.iterdir()] == ["pmi"]
-
-
-def test_overwrite_replaces_and_its_absence_refuses(tmp_path: Path) -> None:
-    out = tmp_path / "pmi"
-    make(out)
-    with pytest.raises(OverwriteError, match="--overwrite"), staged(out, "pmi", overwrite=False):
-        pass
-    with staged(out, "pmi", overwrite=True) as folder:
-        make(folder, content=b"new")
-    assert (out / "kmers.csv").read_bytes() == b"new"
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_nothing_that_is_not_the_same_kind_is_ever_replaced(tmp_path: Path, overwrite: bool) -> None:
-    precious = tmp_path / "thesis"
-    precious.mkdir()
-    (precious / "thesis.tex").write_text("years")
-    with pytest.raises(OverwriteError, match="not a pmi artifact"):
-        artifacts.check_out(precious, "pmi", overwrite=overwrite)
-    make(tmp_path / "corpus", kind="corpus")
-    with pytest.raises(OverwriteError, match="holds a corpus"):
-        artifacts.check_out(tmp_path / "corpus", "pmi", overwrite=overwrite)
-
-
-def test_replacing_an_artifact_leaves_what_else_lies_in_its_folder(tmp_path: Path) -> None:
-    out = tmp_path / "pmi"
-    make(out)
-    make(out / "corpus", kind="corpus")
-    (out / "genome.fa").write_text(">chr1")
-    with staged(out, "pmi", overwrite=True) as folder:
-        (folder / "more").mkdir()
-        (folder / "more" / "rows.csv").write_text("a")
-        finish_artifact(
-            folder, "pmi", params={}, inputs={}, stats={}, files=["more/rows.csv"], environment={}
-        )
-    assert (out / "genome.fa").read_text() == ">chr1"
-    assert read_manifest(out / "corpus", "corpus", verify=True)
-    assert list(read_manifest(out, "pmi", verify=True).files) == ["more/rows.csv"]
-    assert not (out / "kmers.csv").exists()
-    with staged(out, "pmi", overwrite=True) as folder:
-        make(folder)
-    assert sorted(path.name for path in out.iterdir()) == [
-        "corpus",
-        "genome.fa",
-        "kmers.csv",
-        "manifest.json",
-    ]
-
-
-def test_a_damaged_artifact_can_be_replaced_if_its_files_are_known(tmp_path: Path) -> None:
-    out = tmp_path / "pmi"
-    for damage in (damage_missing, damage_size, damage_schema_old, damage_stats):
-        if not out.exists():
-            make(out)
-        damage(out)
-        with staged(out, "pmi", overwrite=True) as folder:
-            make(folder)
-        assert read_manifest(out, "pmi", verify=True)
-    for text in ("", "{", "[]", "null", "{}", '{"kind": ["pmi"]}'):
-        (out / "manifest.json").write_text(text)
-        with pytest.raises(OverwriteError, match=r"cannot be read.* or remove it yourself"):
-            artifacts.check_out(out, "pmi", overwrite=True)
-
-
 @pytest.mark.parametrize(
     "changed",
     [
@@ -251,88 +161,6 @@ def test_an_edited_manifest_is_noticed_without_hashing_the_files(tmp_path: Path)
     edit(tmp_path / "pmi", params={"k": 5})
     with pytest.raises(InputError, match="digest differs"):
         read_manifest(tmp_path / "pmi")
-
-
-@needs_locks
-def test_two_commands_never_write_to_one_place(tmp_path: Path) -> None:
-    out = tmp_path / "pmi"
-    with staged(out, "pmi", overwrite=False) as folder:
-        (folder / "kmers.csv").write_bytes(b"mine")
-        told = pytest.raises(OverwriteError, match=rf"another command is writing to {out}; wait")
-        with told, staged(out, "pmi", overwrite=False):
-            pass
-        make(folder)
-    assert read_manifest(out, "pmi", verify=True)
-
-
-@needs_locks
-def test_a_folder_moved_away_before_it_was_locked_is_not_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import fcntl
-
-    aside = tmp_path / "aside"
-    aside.mkdir()
-    lock = fcntl.flock
-
-    def late(opened: int, how: int) -> None:
-        aside.replace(tmp_path / "finished")
-        lock(opened, how)
-
-    monkeypatch.setattr(fcntl, "flock", late)
-    with (
-        pytest.raises(OverwriteError, match="another command"),
-        files.exclusive_lock(aside, tmp_path / "out"),
-    ):
-        pass
-
-
-@needs_locks
-def test_a_file_system_without_locks_keeps_nobody_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import fcntl
-
-    def none(opened: int, how: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", none)
-    with staged(tmp_path / "pmi", "pmi", overwrite=False) as folder:
-        make(folder)
-    assert read_manifest(tmp_path / "pmi", "pmi", verify=True)
-
-
-def test_what_a_killed_command_left_is_cleared_away(tmp_path: Path) -> None:
-    left = tmp_path / ".pmi.partial"
-    (left / "folder").mkdir(parents=True)
-    (left / "bases.npy").write_text("half")
-    with staged(tmp_path / "pmi", "pmi", overwrite=False) as folder:
-        assert not any(folder.iterdir())
-        make(folder)
-    assert [path.name for path in tmp_path.iterdir()] == ["pmi"]
-
-
-def test_a_link_is_written_through_and_the_current_folder_stays_the_current_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, link, dangling = tmp_path / "disk" / "real", tmp_path / "link", tmp_path / "dangling"
-    real.mkdir(parents=True)
-    link.symlink_to(real)
-    dangling.symlink_to(tmp_path / "disk" / "other")
-    for out in (link, link, dangling):
-        with staged(out, "pmi", overwrite=True) as folder:
-            make(folder)
-        assert out.is_symlink()
-        assert read_manifest(out, "pmi", verify=True)
-    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == ["other", "real"]
-    here = tmp_path / "here"
-    here.mkdir()
-    monkeypatch.chdir(here)
-    for _ in range(2):
-        with staged(Path(), "pmi", overwrite=True) as folder:
-            make(folder)
-    assert read_manifest(here, "pmi", verify=True)
-    assert (Path.cwd() / "kmers.csv").is_file()
 
 
 def test_names_that_are_no_utf_8_are_kept_as_python_has_them(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cmgems_cli import options, workspace
-from cmgems_cli.artifacts import check_out
 from cmgems_cli.console import Console
 from cmgems_cli.errors import UsageError
+from cmgems_cli.outputs import check_place
 
 if TYPE_CHECKING:
     from cmgems_cli.fewshot_builder.building import FewshotSet
@@ -63,7 +63,7 @@ def build_fewshot(
     started = time.perf_counter()
     console = Console(quiet=quiet, json=json)
     target = out or workspace.fewshot_folder(_name(positives))
-    check_out(target, "fewshot", overwrite=overwrite)
+    check_place(target, "fewshot")
     wanted = _numbers(shots)
     from cmgems_cli.fewshot_builder import building as fewshot_building
 

@@ -80,7 +80,10 @@ def build_pmi(
 
         source = Corpus.open(corpus or workspace.corpus_folder())
         n_bases = int(source.runs["length_bases"].sum())
-    plan = stage.check_plan(source, out, k=k, definition=definition, min_count=min_count, overwrite=overwrite)
+    plan = stage.check_plan(source, k=k, definition=definition, min_count=min_count)
+    stage.pmi_output(source, out, k=plan, definition=definition, min_count=min_count).finished(
+        overwrite=overwrite
+    )
     if plan != source.k:
         console.warn(
             f"the corpus was cut for k = {source.k}; pretraining needs a corpus and a ranking of the same k,"

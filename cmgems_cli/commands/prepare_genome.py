@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cmgems_cli import options, workspace
-from cmgems_cli.artifacts import check_out
 from cmgems_cli.console import Console
+from cmgems_cli.outputs import check_place
 
 if TYPE_CHECKING:
     from cmgems_cli.artifacts import Manifest
@@ -59,7 +59,7 @@ def prepare_genome(
     started = time.perf_counter()
     console = Console(quiet=quiet, json=json)
     out = out or workspace.corpus_folder()
-    check_out(out, "corpus", overwrite=overwrite)
+    check_place(out, "corpus")
     from cmgems_cli.genome import preparation
     from cmgems_cli.genome.windows import WindowSpec
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cmgems_cli import options, workspace
-from cmgems_cli.console import Console, duration
+from cmgems_cli.console import Console
 
 
 def report(
@@ -38,38 +38,22 @@ def report(
     """
     started = time.perf_counter()
     console = Console(quiet=quiet, json=json)
-    from cmgems_cli.reporting.output import PAGE, check_out, write_report
+    from cmgems_cli.outputs import check_place
+    from cmgems_cli.reporting.output import PAGE, write_report
     from cmgems_cli.reporting.plot_style import need_matplotlib
     from cmgems_cli.reporting.sources import read_runs, runs_of_workspace
 
     need_matplotlib()
     out = out or workspace.report_folder()
-    check_out(out, overwrite=overwrite)
+    check_place(out, "report")
     opened = read_runs(runs or runs_of_workspace(workspace.workspace()))
-    from cmgems_cli.reporting.document import make_document
-
     with console.progress("report", 6, "parts") as bar:
-        document = make_document(opened, seed=seed, advance=bar.advance)
-    files = write_report(document, out, overwrite=overwrite)
-    elapsed_s = round(time.perf_counter() - started, 3)
-    console.result(
-        {
-            "out": str(out),
-            "files": files,
-            "runs": [
-                {
-                    "tag": run.tag,
-                    "named": run.named,
-                    "kind": run.kind,
-                    "digest": run.manifest and run.manifest.digest,
-                }
-                for run in opened
-            ],
-            "elapsed_s": elapsed_s,
-        }
-    )
-    console.say(
-        f"report of {len(opened)} {'run' if len(opened) == 1 else 'runs'} with {len(document.pictures)}"
-        f" {'picture' if len(document.pictures) == 1 else 'pictures'}"
-        f" written in {duration(elapsed_s)}: open {out / PAGE}"
-    )
+        manifest = write_report(opened, out, seed=seed, overwrite=overwrite, advance=bar.advance)
+    named = [
+        {"tag": run.tag, "named": run.named, "kind": run.kind, "digest": run.manifest and run.manifest.digest}
+        for run in opened
+    ]
+    console.finished(manifest, out, started, files=list(manifest.files), runs=named)
+    counts = [(manifest.stats["runs"], "run"), (manifest.stats["pictures"], "picture")]
+    words = " with ".join(f"{number} {noun}{'' if number == 1 else 's'}" for number, noun in counts)
+    console.say(f"report of {words}: open {out / PAGE}")

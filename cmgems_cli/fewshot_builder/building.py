@@ -19,13 +19,14 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cmgems_cli import draws
-from cmgems_cli.artifacts import Manifest, environment, finish_artifact, staged
+from cmgems_cli.artifacts import Manifest, environment
 from cmgems_cli.datasets.task_files import FULL_DATASET
 from cmgems_cli.datasets.tasks import FEWSHOT_RUNS, SHOTS
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.fewshot_builder.negatives import PARTS, negatives_of
 from cmgems_cli.genome.fasta import FastaFile, check_readable
 from cmgems_cli.genome.records import fasta_records
+from cmgems_cli.outputs import Output
 
 # method, section 7: positives of at most 300 bases; a tenth of the rows is the test.
 MAX_BASES = 300
@@ -268,20 +269,15 @@ def write_fewshot(dataset: FewshotSet, out: Path, *, overwrite: bool = False) ->
         If `out` may not be written.
     """
     started = time.perf_counter()
-    with staged(out, "fewshot", overwrite=overwrite) as folder:
+    output = Output(out, "fewshot", params=dataset.params, inputs={"positives": dataset.positives.sha256})
+    with output.claim(overwrite=overwrite) as claim:
+        if claim.done is not None:
+            return claim.done
         files = dataset.files()
         for name, (rows, quoted) in files.items():
-            (folder / name).parent.mkdir(exist_ok=True)
-            _write_tsv(folder / name, rows, quoted=quoted)
-        return finish_artifact(
-            folder,
-            "fewshot",
-            params=dataset.params,
-            inputs={"positives": dataset.positives.sha256},
-            stats=dataset.stats(),
-            files=list(files),
-            environment=environment(started),
-        )
+            (claim.folder / name).parent.mkdir(exist_ok=True)
+            _write_tsv(claim.folder / name, rows, quoted=quoted)
+        return claim.finish(stats=dataset.stats(), files=files, environment=environment(started))
 
 
 def _pairs(positives: Positives, seed: int) -> tuple[Rows, NDArray[np.int64]]:

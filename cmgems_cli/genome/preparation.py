@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from cmgems_cli.artifacts import Manifest, environment, finish_artifact, staged
+from cmgems_cli.artifacts import Manifest, environment, sha256_of_file
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.codec import check_k
 from cmgems_cli.genome.contigs import Contig, ContigSelection, indexed_records
@@ -19,6 +19,7 @@ from cmgems_cli.genome.corpus import BASES, CONTIGS, RUN, RUNS, WINDOW, WINDOWS,
 from cmgems_cli.genome.fasta import FastaFile, check_is_dna, check_is_fasta, check_readable
 from cmgems_cli.genome.scanner import BLANKS, Scanner
 from cmgems_cli.genome.windows import WindowSpec, first_occurrences, tile
+from cmgems_cli.outputs import Output
 
 # Rows of windows.npy handled at a time.
 WINDOWS_PER_WRITE = 1 << 20
@@ -93,26 +94,34 @@ def prepare_genome(
     selection = ContigSelection(contigs)
     for path in fasta:
         check_readable(path)
-    with staged(out, "corpus", overwrite=overwrite) as folder:
-        hashes = _scan(fasta, selection, folder, spec, advance)
-        stats = _write_windows(folder, selection.kept, spec)
-        return finish_artifact(
-            folder,
-            "corpus",
-            params={
-                "k": k,
-                "contigs": selection.text,
-                "min_tokens": min_tokens,
-                "max_tokens": max_tokens,
-                "full_share": full_share,
-                "valid_share": valid_share,
-                "seed": seed,
-            },
-            inputs={f"fasta_{number}": sha256 for number, sha256 in enumerate(hashes, start=1)},
-            stats=stats,
+    output = Output(
+        out,
+        "corpus",
+        params={
+            "k": k,
+            "contigs": selection.text,
+            "min_tokens": min_tokens,
+            "max_tokens": max_tokens,
+            "full_share": full_share,
+            "valid_share": valid_share,
+            "seed": seed,
+        },
+        inputs=lambda: _inputs(map(sha256_of_file, fasta)),
+    )
+    with output.claim(overwrite=overwrite) as claim:
+        if claim.done is not None:
+            return claim.done
+        hashes = _scan(fasta, selection, claim.folder, spec, advance)
+        return claim.finish(
+            stats=_write_windows(claim.folder, selection.kept, spec),
             files=[BASES, WINDOWS, RUNS, CONTIGS],
             environment=environment(started),
+            inputs=_inputs(hashes),
         )
+
+
+def _inputs(hashes: Iterable[str]) -> dict[str, str]:
+    return {f"fasta_{number}": sha256 for number, sha256 in enumerate(hashes, start=1)}
 
 
 def check_window_spec(spec: WindowSpec) -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cmgems_cli.artifacts import Manifest, check_out, environment, finish_artifact, staged
+from cmgems_cli.artifacts import Manifest, environment
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.vocabulary import MAX_K, MIN_K, kmers
+from cmgems_cli.outputs import Output
 from cmgems_cli.pmi.ranking import KMERS_CSV, write_kmers
 from cmgems_cli.pmi.scoring import DEFINITIONS, Definition, score, shorter_orders
 from cmgems_cli.pmi.tables import KmerTable
@@ -68,19 +69,44 @@ def build_pmi(
     InputError
         If the source is damaged, of another k, or holds fewer than two k-mers that can be ranked.
     OverwriteError
-        If `out` is taken.
+        If something different is at `out`.
     """
     started = time.perf_counter()
-    k = check_plan(source, out, k=k, definition=definition, min_count=min_count, overwrite=overwrite)
+    k = check_plan(source, k=k, definition=definition, min_count=min_count)
+    with pmi_output(source, out, k=k, definition=definition, min_count=min_count).claim(
+        overwrite=overwrite
+    ) as claim:
+        if claim.done is not None:
+            return claim.done
+        stats = _rank(source, claim.folder / KMERS_CSV, k, definition, min_count, advance)
+        return claim.finish(stats=stats, files=[KMERS_CSV], environment=environment(started))
+
+
+def pmi_output(source: Corpus | KmerTable, out: Path, *, k: int, definition: str, min_count: int) -> Output:
+    """Return the output that `build_pmi` with these parameters writes."""
+    params = {"k": k, "definition": definition, "min_count": min_count}
+    inputs = (
+        {"counts": source.sha256} if isinstance(source, KmerTable) else {"corpus": source.manifest.digest}
+    )
+    return Output(out, "pmi", params=params, inputs=inputs)
+
+
+def _rank(
+    source: Corpus | KmerTable,
+    path: Path,
+    k: int,
+    definition: Definition,
+    min_count: int,
+    advance: Callable[[float], None] | None,
+) -> dict[str, int]:
+    """Count, score and write kmers.csv; return the stats."""
     if isinstance(source, KmerTable):
         orders = shorter_orders(source.counts, k)
-        inputs = {"counts": source.sha256}
     else:
         from cmgems_cli.pmi.counting import count_orders
 
         runs = source.runs
         orders = count_orders(source.bases, runs["start"], runs["length_bases"], k, advance=advance)
-        inputs = {"corpus": source.manifest.digest}
     counts = orders[k]
     _check_counts(counts, k, min_count)
     pmi, npmi = score(orders, definition, min_count=min_count)
@@ -91,41 +117,22 @@ def build_pmi(
             f"{impossible} holds n-grams with which no {k}-mer of the table starts, so the counts are not of"
             " sequences; give a table of all k-mers"
         )
-    stats = {
+    write_kmers(path, k, counts, pmi, npmi)
+    return {
         "ranked": int(ranked.sum()),
         "unranked": int((~ranked).sum()),
         "positions_counted": int(counts.sum()),
     }
-    with staged(out, "pmi", overwrite=overwrite) as folder:
-        write_kmers(folder / KMERS_CSV, k, counts, pmi, npmi)
-        return finish_artifact(
-            folder,
-            "pmi",
-            params={"k": k, "definition": definition, "min_count": min_count},
-            inputs=inputs,
-            stats=stats,
-            files=[KMERS_CSV],
-            environment=environment(started),
-        )
 
 
-def check_plan(
-    source: Corpus | KmerTable,
-    out: Path,
-    *,
-    k: int | None,
-    definition: str,
-    min_count: int,
-    overwrite: bool,
-) -> int:
+def check_plan(source: Corpus | KmerTable, *, k: int | None, definition: str, min_count: int) -> int:
     """Run the checks of `build_pmi` that need no counting; return the `k` it would use.
 
     Raises
     ------
-    UsageError, InputError, OverwriteError
+    UsageError, InputError
         As `build_pmi`.
     """
-    check_out(out, "pmi", overwrite=overwrite)
     if definition not in DEFINITIONS:
         raise UsageError(f"`definition` {definition!r} is unknown; choose {' or '.join(DEFINITIONS)}")
     if min_count < 2:

@@ -250,8 +250,10 @@ def test_the_manifest_says_what_was_done_and_an_artifact_is_not_replaced_unasked
     assert manifest.stats["pairs"] == 40
     assert manifest.stats["pairs_on_both_sides"] == 0
     assert manifest.stats["pool_rows"] == {"10": 60}
-    with pytest.raises(OverwriteError):
-        write_fewshot(made, folder)
+    assert not write_fewshot(made, folder).fresh
+    (tmp_path / "other").mkdir()
+    with pytest.raises(OverwriteError, match="was made with seed = 7, this command has 8"):
+        write_fewshot(written(tmp_path / "other", seed=8)[1], folder)
     assert write_fewshot(made, folder, overwrite=True).digest == manifest.digest
 
 

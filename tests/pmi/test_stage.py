@@ -126,8 +126,11 @@ def test_refusals_of_the_stage(tmp_path: Path, corpus: Path) -> None:
     with pytest.raises(InputError, match=f"largest count is {largest:,}: use `min_count={second}` or less"):
         build_pmi(opened, out, min_count=1_000_000)
     assert build_pmi(opened, out, min_count=int(second)).stats["ranked"] >= 2
-    with pytest.raises(OverwriteError, match="--overwrite"):
+    with pytest.raises(
+        OverwriteError, match=r"was made with min_count = .*, this command has 101; add `overwrite"
+    ):
         build_pmi(opened, out)
+    assert not build_pmi(opened, out, min_count=int(second)).fresh
 
 
 def test_sequences_without_a_kmer_that_repeats_are_refused(tmp_path: Path) -> None:

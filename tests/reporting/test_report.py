@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import stdev
@@ -131,8 +132,11 @@ def test_the_same_runs_give_the_same_bytes(every: list[str], written: Path, repo
     names = sorted(path.relative_to(written) for path in written.rglob("*"))
     assert names == sorted(path.relative_to(again) for path in again.rglob("*"))
     for name in names:
-        if (written / name).is_file():
+        if (written / name).is_file() and name != Path("manifest.json"):
             assert (written / name).read_bytes() == (again / name).read_bytes(), name
+    assert read_manifest(written, "report", verify=True) == replace(
+        read_manifest(again, "report", verify=True), environment=read_manifest(written).environment
+    )
 
 
 def test_what_runs_are_called_is_never_markup(tmp_path: Path, reported: Reported) -> None:
@@ -208,7 +212,7 @@ def test_runs_default_to_the_workspace(tmp_path: Path, monkeypatch: pytest.Monke
     assert sorted(found["files"]) == sorted(
         path.relative_to(work / "report").as_posix()
         for path in (work / "report").rglob("*")
-        if path.is_file()
+        if path.is_file() and path.name != "manifest.json"
     )
 
 
@@ -255,15 +259,21 @@ def test_a_report_is_replaced_on_request_only_and_nothing_else_ever(runs: Path, 
     out = tmp_path / "r"
     named = [str(runs / "pmi"), "--out", str(out)]
     assert report(*named)[0] == 0
-    assert "add --overwrite" in refused(4, *named)
-    assert report(*named, "--overwrite")[0] == 0
+    before = (out / "report.html").stat().st_mtime_ns
+    assert "nothing to do" in report(*named)[2]
+    assert (out / "report.html").stat().st_mtime_ns == before
+    said = refused(4, *named, "--seed", "7")
+    assert "was made with seed = 42, this command has 7; add --overwrite" in said
+    assert "was made with runs = " in refused(4, str(runs / "corpus"), "--out", str(out))
     (out / "notes.txt").write_text("mine")
-    assert "holds notes.txt" in refused(4, *named, "--overwrite")
+    assert report(*named, "--seed", "7", "--overwrite")[0] == 0
     assert (out / "notes.txt").read_text() == "mine"
-    assert "is not a report" in refused(4, str(runs / "pmi"), "--out", str(runs / "pmi"), "--overwrite")
+    assert read_manifest(out, "report", verify=True).params["seed"] == 7
+    said = refused(4, str(runs / "pmi"), "--out", str(runs / "pmi"), "--overwrite")
+    assert "holds a pmi artifact, not a report" in said
     file = tmp_path / "file"
     file.write_text("mine")
-    assert "it is a file" in refused(4, str(runs / "pmi"), "--out", str(file), "--overwrite")
+    assert "is a file" in refused(4, str(runs / "pmi"), "--out", str(file), "--overwrite")
     other = tmp_path / "other"
     other.mkdir()
     (other / "report.html").write_text("<h1>somebody else's</h1>")
