@@ -142,5 +142,5 @@ def _bring(console: Console, download: "Download", left: "list[RemoteFile]") -> 
         except (KeyboardInterrupt, Interrupted) as error:
             code, by = (error.exit_code, "SIGTERM") if isinstance(error, Interrupted) else (130, "Ctrl-C")
             raise Interrupted(
-                f"stopped by {by}; {amount(bar.done)}B are kept: run the same command again to go on", code
+                f"stopped by {by}; {amount(bar.done)}B are kept: run the command again to resume", code
             ) from None

@@ -1,4 +1,4 @@
-"""What `cmgems fetch` brings: from where, under which licence, and to where in the workspace."""
+"""The downloads of `cmgems fetch`: their sources, licences and folders in the workspace."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cmgems_cli.errors import CmgemsError
 from cmgems_cli.fetching.transfer import TIMEOUT_S, Checksum, RemoteFile, is_there
 from cmgems_cli.files import write_json
 
-# Beside fetched files: where they came from and what they must hash to.
+# File in the folder of a download that records the sources and checksums of its files.
 RECORD = "fetched.json"
 
 # UCSC's bigZips/md5sum.txt; the size is the server's.
@@ -24,30 +24,30 @@ GRCH38_URL = "https://hgdownload.soe.ucsc.edu/goldenPath/hg38/bigZips/hg38.fa.gz
 GRCH38_BYTES = 983_659_424
 GRCH38_MD5 = "1c9dcaddfa41027f17cd8f7a82c7293b"
 
-# huggingface_hub's own, read when asked for and not when imported.
+# Variables of huggingface_hub, read at each call instead of at import.
 _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _YES = {"1", "ON", "YES", "TRUE"}
 
 
 @dataclass(frozen=True)
 class Download:
-    """One thing to fetch, looked up but not begun.
+    """A download whose files are known, before it begins.
 
     Attributes
     ----------
     title : str
-        What it is, for people.
+        Description for the user.
     source : str
         The page it comes from.
     revision : str or None
-        The commit, of a hub's repository.
+        The commit, if the source is a repository on a hub.
     licence : str
-        As the source says it, or that it says nothing.
+        The licence given by the source, or a note that it gives none.
     files : tuple of RemoteFile
     out : Path
         The file, or the folder that holds the files.
     notes : tuple of str
-        What is wrong with it, if anything is.
+        Problems with the download, if any.
     """
 
     title: str
@@ -60,7 +60,7 @@ class Download:
 
     @property
     def size_bytes(self) -> int:
-        """All files together."""
+        """Total size of all files."""
         return sum(file.size_bytes for file in self.files)
 
 
@@ -71,15 +71,15 @@ class Repository:
     Attributes
     ----------
     title, licence : str
-        As of `Download`; the licence where the repository names none.
+        As in `Download`; `licence` is used if the repository names none.
     repo_id, repo_type : str
-        repo_type is model or dataset.
+        `repo_type` is model or dataset.
     revision : str
-        A commit, or main: the commit that is then the last.
-    place : callable
-        Where below the folder a file of the repository goes; None: it is not fetched.
-    wanted : frozenset of str
-        What `place` gives for all files there should be.
+        A commit, or main for the latest commit.
+    local_path : callable
+        Maps a file of the repository to its path below the folder; None if the file is not fetched.
+    expected : frozenset of str
+        The local paths of all required files.
     """
 
     title: str
@@ -87,12 +87,12 @@ class Repository:
     repo_id: str
     repo_type: str
     revision: str
-    place: Callable[[str], str | None]
-    wanted: frozenset[str]
+    local_path: Callable[[str], str | None]
+    expected: frozenset[str]
 
     @property
     def page(self) -> str:
-        """Its page on the hub."""
+        """URL of the repository on the hub."""
         return f"https://huggingface.co/{'datasets/' if self.repo_type == 'dataset' else ''}{self.repo_id}"
 
 
@@ -110,10 +110,10 @@ def _gue_folders() -> dict[str, str]:
 _GUE_FOLDERS = _gue_folders()
 
 
-def place_of_gue(path: str) -> str | None:
-    """Return where a file of GUE's repository goes: `EMP/H3/train.csv`; None for what is of no task.
+def local_path_of_gue(path: str) -> str | None:
+    """Return the local path of a file in GUE's repository: `EMP/H3/train.csv`; None if it belongs to no task.
 
-    >>> place_of_gue("GUE/human_tf_0/dev.csv"), place_of_gue("GUE/EPI_K562/dev.csv")
+    >>> local_path_of_gue("GUE/human_tf_0/dev.csv"), local_path_of_gue("GUE/EPI_K562/dev.csv")
     ('tf/0/dev.csv', None)
     """
     *folder, name = path.split("/")
@@ -121,7 +121,7 @@ def place_of_gue(path: str) -> str | None:
     return f"{task}/{name}" if task and name in {f"{split}.csv" for split in SPLITS} else None
 
 
-# Everything but the code beside the weights, which nothing here runs.
+# All files of the repository except its code, which this package never runs.
 _DNABERT6_FILES = frozenset(
     {
         "LICENSE",
@@ -135,37 +135,37 @@ _DNABERT6_FILES = frozenset(
 
 GUE_REPOSITORY = Repository(
     title="GUE, the Genome Understanding Evaluation benchmark: train, dev and test of 28 tasks",
-    licence="none named there; GUE's authors publish it with DNABERT-2, under Apache-2.0",
+    licence="not given there; GUE's authors publish it with DNABERT-2, under Apache-2.0",
     repo_id="leannmlindsey/GUE",
     repo_type="dataset",
     revision="main",
-    place=place_of_gue,
-    wanted=frozenset(f"{task}/{split}.csv" for task in GUE for split in SPLITS),
+    local_path=local_path_of_gue,
+    expected=frozenset(f"{task}/{split}.csv" for task in GUE for split in SPLITS),
 )
 DNABERT6_REPOSITORY = Repository(
     title="DNABERT-6, its authors' weights after 120,000 steps",
-    licence="Apache-2.0 (the LICENSE file beside the weights)",
+    licence="Apache-2.0 (LICENSE file in the repository)",
     repo_id="zhihan1996/DNA_bert_6",
     repo_type="model",
     revision="55e0c0eb7b734c8b9b77bc083bf89eb6fbda1341",
-    place=lambda path: path if path in _DNABERT6_FILES else None,
-    wanted=_DNABERT6_FILES,
+    local_path=lambda path: path if path in _DNABERT6_FILES else None,
+    expected=_DNABERT6_FILES,
 )
 REPOSITORIES = {"gue": GUE_REPOSITORY, "dnabert6": DNABERT6_REPOSITORY}
 
 
 def default_out(name: str) -> Path:
-    """Return where a download goes: where the commands that use it look."""
-    places = {
+    """Return the default location of a download, where the commands that use it look for it."""
+    locations = {
         "grch38": workspace.downloads_folder() / "hg38.fa.gz",
         "gue": workspace.benchmark_folder("gue"),
         "dnabert6": workspace.pretrained_folder("dnabert6"),
     }
-    return places[name]
+    return locations[name]
 
 
 def offline() -> str | None:
-    """Return the variable that forbids the network, as it is set (`HF_HUB_OFFLINE=1`); None if none does."""
+    """Return the variable setting that forbids network access (`HF_HUB_OFFLINE=1`), or None."""
     for name in _OFFLINE_VARIABLES:
         if os.environ.get(name, "").upper() in _YES:
             return f"{name}={os.environ[name]}"
@@ -173,7 +173,7 @@ def offline() -> str | None:
 
 
 def look_up(name: str, out: Path, mirror: str | None = None) -> Download:
-    """Find out what has to be fetched; of a hub's repository, by asking the hub.
+    """Determine the files of a download; for a repository on a hub, by querying the hub.
 
     Parameters
     ----------
@@ -181,12 +181,12 @@ def look_up(name: str, out: Path, mirror: str | None = None) -> Download:
         grch38, gue or dnabert6.
     out : Path
     mirror : str, optional
-        Another address: of the file (grch38), or of a hub.
+        Alternative URL: of the file (grch38), or of a hub.
 
     Raises
     ------
     CmgemsError
-        If the hub cannot be asked, or lacks a file that has to be there.
+        If the hub cannot be reached or lacks a required file.
     """
     if name == "grch38":
         file = RemoteFile(mirror or GRCH38_URL, out, GRCH38_BYTES, Checksum("md5", GRCH38_MD5))
@@ -206,7 +206,7 @@ def _look_up(repository: Repository, out: Path, mirror: str | None) -> Download:
     from huggingface_hub.errors import HTTPError
 
     try:
-        # No token: nothing here is private, and none should go to a mirror.
+        # No token: the repositories are public, and a mirror should not receive one.
         info: Any = HfApi(endpoint=mirror, token=False).repo_info(
             repository.repo_id,
             repo_type=repository.repo_type,
@@ -217,13 +217,13 @@ def _look_up(repository: Repository, out: Path, mirror: str | None) -> Download:
     except (HTTPError, OSError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CmgemsError(
-            f"cannot ask the hub for {repository.repo_id} ({reason}); check the network (HTTPS_PROXY?), or give"
-            " another hub as --mirror"
+            f"cannot reach the hub for {repository.repo_id} ({reason}); check the network (HTTPS_PROXY?), or give"
+            " another hub as `mirror`"
         ) from None
     files = {}
     for entry in info.siblings:
-        place = repository.place(entry.rfilename)
-        if place is not None:
+        local_path = repository.local_path(entry.rfilename)
+        if local_path is not None:
             url = hf_hub_url(
                 repository.repo_id,
                 entry.rfilename,
@@ -232,24 +232,24 @@ def _look_up(repository: Repository, out: Path, mirror: str | None) -> Download:
                 endpoint=mirror,
             )
             checksum = Checksum("sha256", entry.lfs.sha256) if entry.lfs else Checksum("git", entry.blob_id)
-            files[place] = RemoteFile(url, out / place, entry.size, checksum)
-    missing = sorted(repository.wanted - files.keys())
+            files[local_path] = RemoteFile(url, out / local_path, entry.size, checksum)
+    missing = sorted(repository.expected - files.keys())
     if not files or (missing and repository.repo_type == "model"):
-        raise CmgemsError(f"{repository.page} has no {', '.join(missing)} any more; update cmgems")
+        raise CmgemsError(f"{repository.page} no longer has {', '.join(missing)}; update cmgems")
     licence = getattr(info.card_data, "license", None)
     return Download(
         title=repository.title,
         source=repository.page if mirror is None else f"{mirror} ({repository.repo_id})",
         revision=info.sha,
         licence=f"{licence} (as its page says)" if licence else repository.licence,
-        files=tuple(files[place] for place in sorted(files)),
+        files=tuple(files[name] for name in sorted(files)),
         out=out,
-        notes=tuple(f"the hub no longer has {place}" for place in missing),
+        notes=tuple(f"the hub no longer has {name}" for name in missing),
     )
 
 
 def write_record(download: Download) -> None:
-    """Write where the files of a folder came from, once all are there."""
+    """Record the sources of a folder's files once all of them are present."""
     write_json(
         download.out / RECORD,
         {
@@ -270,17 +270,17 @@ def write_record(download: Download) -> None:
 
 
 def read_record(out: Path) -> Download | None:
-    """Return what was fetched into a folder, if every file is still there as it came; None otherwise."""
+    """Return the download in a folder if every file is present and unchanged, otherwise None."""
     try:
-        held = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
         files = []
-        for place, entry in held["files"].items():
+        for name, entry in record["files"].items():
             (algorithm,) = entry.keys() - {"url", "bytes"}
             files.append(
-                RemoteFile(entry["url"], out / place, entry["bytes"], Checksum(algorithm, entry[algorithm]))
+                RemoteFile(entry["url"], out / name, entry["bytes"], Checksum(algorithm, entry[algorithm]))
             )
         download = Download(
-            held["title"], held["source"], held["revision"], held["licence"], tuple(files), out
+            record["title"], record["source"], record["revision"], record["licence"], tuple(files), out
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -1,4 +1,4 @@
-"""One file over HTTP: goes on where it stopped, and gets its name only when it is the file expected."""
+"""Download one file over HTTP: resume after interruptions, and verify size and checksum before naming it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from cmgems_cli import __version__
 from cmgems_cli.errors import CmgemsError, OverwriteError
 
 CHUNK_BYTES = 1 << 20
-# ours: a server that says nothing for so long is taken for gone.
+# ours: a server that sends nothing for this long counts as unreachable.
 TIMEOUT_S = 30.0
-# ours: tries in a row that bring nothing new, and the waits between them, each twice the one before.
+# ours: attempts in a row without new bytes, and the first wait between them, which doubles each time.
 TRIES = 5
 FIRST_WAIT_S = 1.0
 
-# RFC 9110: answers that may be another one a moment later.
-_PASSING = {408, 429, 500, 502, 503, 504}
+# RFC 9110: errors that may be temporary.
+_TEMPORARY = {408, 429, 500, 502, 503, 504}
 _RANGE_NOT_SATISFIABLE = 416
 
 Advance = Callable[[float], None]
@@ -34,12 +34,12 @@ Advance = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Checksum:
-    """What a file's content must hash to.
+    """The expected checksum of a file.
 
     Attributes
     ----------
     algorithm : str
-        md5, sha256, or git: the sha1 of git's blob header and the content, which hubs give for small files.
+        md5, sha256, or git: the sha1 of git's blob header and the content, used by hubs for small files.
     hexdigest : str
     """
 
@@ -47,7 +47,7 @@ class Checksum:
     hexdigest: str
 
     def of(self, path: Path) -> str:
-        """Return what the content of `path` hashes to."""
+        """Return the checksum of the content of `path`."""
         hasher: Any = (
             hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
             if self.algorithm == "git"
@@ -61,7 +61,7 @@ class Checksum:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file elsewhere, what it must be, and where it belongs here.
+    """A remote file, its expected content, and its local path.
 
     Attributes
     ----------
@@ -78,21 +78,21 @@ class RemoteFile:
 
     @property
     def partial(self) -> Path:
-        """Where it is kept until it is whole and checked."""
+        """Where the file is stored until it is complete and verified."""
         return self.path.with_name(f".{self.path.name}.partial")
 
     @property
     def bytes_here(self) -> int:
-        """How much of it an earlier transfer left in `partial`."""
+        """Size of `partial`, as left by an earlier transfer."""
         return self.partial.stat().st_size if self.partial.is_file() else 0
 
 
 class _Interruption(Exception):
-    """The transfer broke off, for a reason that may pass."""
+    """The transfer stopped for a reason that may be temporary."""
 
 
 def is_there(file: RemoteFile) -> bool:
-    """Tell whether a file is here whole: of the size and the checksum it must have."""
+    """Return whether a file is present with the expected size and checksum."""
     return (
         file.path.is_file()
         and file.path.stat().st_size == file.size_bytes
@@ -101,29 +101,30 @@ def is_there(file: RemoteFile) -> bool:
 
 
 def check_target(file: RemoteFile, *, overwrite: bool) -> bool:
-    """Tell whether a file has still to be fetched.
+    """Return whether a file must still be fetched.
 
     Raises
     ------
     OverwriteError
-        If something else has its name and `overwrite` is false.
+        If a different file has its name and `overwrite` is false.
     """
     if is_there(file) and not overwrite:
         return False
     if file.path.exists() and not overwrite:
         raise OverwriteError(
             f"{file.path} exists and is not what {file.url} has (its {file.checksum.algorithm} or size differs);"
-            " remove it, add --overwrite or choose another --out"
+            " remove it, add `overwrite=True` or choose another `out`"
         )
     return True
 
 
 def check_space(files: list[RemoteFile], folder: Path) -> None:
-    """Refuse to start what the disk cannot hold.
+    """Check that the disk has space for files.
 
     Raises
     ------
     CmgemsError
+        If it has not.
     """
     needed = sum(file.size_bytes - file.bytes_here for file in files)
     while not folder.exists():
@@ -131,8 +132,8 @@ def check_space(files: list[RemoteFile], folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise CmgemsError(
-            f"{folder} has {free / 1e9:.2f} GB free, the download takes {needed / 1e9:.2f} GB; free some, or"
-            " choose another --out or workspace ($CMGEMS_WORKSPACE)"
+            f"{folder} has {free / 1e9:.2f} GB free, the download needs {needed / 1e9:.2f} GB; free some, or"
+            " choose another `out` or workspace ($CMGEMS_WORKSPACE)"
         )
 
 
@@ -143,25 +144,25 @@ def fetch(
     retrying: Callable[[str], None] = lambda _: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Bring a file here, going on where an earlier transfer stopped.
+    """Download a file, resuming an earlier transfer.
 
     Parameters
     ----------
     file : RemoteFile
-        Its folder is made where it is missing; something of its name is replaced.
+        Its folder is created if missing; a file of the same name is replaced.
     advance : callable, optional
-        Told how many bytes came; a negative number where bytes had to be thrown away. Bytes that an
-        earlier transfer left are not told.
+        Called with the number of bytes received, negative if bytes had to be discarded. Bytes of an earlier
+        transfer are not counted.
     retrying : callable, optional
-        Told in words why it waits before it tries again.
+        Called with a message that says why it waits before the next attempt.
     sleep : callable, default time.sleep
-        Waits between tries, in seconds.
+        Waits between attempts, in seconds.
 
     Raises
     ------
     CmgemsError
-        If the address does not have it, the network or the disk gave up, or what came is another file. After
-        an interruption what came is kept for the next time; a whole file with the wrong checksum is not.
+        If the URL does not have the file, the network or the disk fails, or the received file is a different
+        one. Received bytes are kept after an interruption; a complete file with a wrong checksum is removed.
     """
     try:
         file.path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,33 +173,33 @@ def fetch(
     most, tries = file.bytes_here, 0
     while file.bytes_here < file.size_bytes or not file.partial.exists():
         try:
-            _bring_more(file, advance)
+            _receive_more(file, advance)
         except _Interruption as interruption:
-            # Only more than ever before counts as headway: a server that starts over each time brings none.
+            # Only more bytes than ever before count as progress, in case a server starts over each time.
             tries = 1 if file.bytes_here > most else tries + 1
             most = max(most, file.bytes_here)
             if tries >= TRIES:
                 raise CmgemsError(
-                    f"{file.url}: {interruption}; {most / 1e6:,.1f} of {file.size_bytes / 1e6:,.1f} MB are here:"
-                    " check the network (HTTPS_PROXY?) and run the same command again to go on"
+                    f"{file.url}: {interruption}; {most / 1e6:,.1f} of {file.size_bytes / 1e6:,.1f} MB are saved:"
+                    " check the network (HTTPS_PROXY?) and run the command again to resume"
                 ) from None
             wait_s = FIRST_WAIT_S * 2 ** (tries - 1)
-            retrying(f"{file.path.name}: {interruption}; going on in {wait_s:.0f} s")
+            retrying(f"{file.path.name}: {interruption}; resuming in {wait_s:.0f} s")
             sleep(wait_s)
     _accept(file)
 
 
-def _bring_more(file: RemoteFile, advance: Advance) -> None:
-    """Ask for what is missing and append it, until the end or an interruption."""
+def _receive_more(file: RemoteFile, advance: Advance) -> None:
+    """Request the missing bytes and append them, until the end or an interruption."""
     have = file.bytes_here
     response = _open(file, have)
     if response is None:
         file.partial.unlink()
         advance(-have)
-        raise _Interruption("the server has fewer bytes than were fetched before")
+        raise _Interruption("the server has fewer bytes than were received before")
     with response:
         if have and response.status != 206:
-            advance(-have)  # it gives the whole file or nothing
+            advance(-have)  # the server sends only the whole file
             have = 0
         _check_answer(file, have, response)
         try:
@@ -211,7 +212,7 @@ def _bring_more(file: RemoteFile, advance: Advance) -> None:
 
 
 def _open(file: RemoteFile, have: int) -> Any:
-    """Return the server's answer; None if it has nothing from byte `have` on."""
+    """Return the server's response; None if it has nothing from byte `have` on."""
     headers = {"User-Agent": f"cmgems/{__version__}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -220,10 +221,10 @@ def _open(file: RemoteFile, have: int) -> Any:
     except HTTPError as error:
         if error.code == _RANGE_NOT_SATISFIABLE and have:
             return None
-        if error.code in _PASSING:
+        if error.code in _TEMPORARY:
             raise _Interruption(f"the server answered {error.code} {error.reason}") from None
         raise CmgemsError(
-            f"{file.url}: the server answered {error.code} {error.reason}; update cmgems, give another --mirror,"
+            f"{file.url}: the server answered {error.code} {error.reason}; update cmgems, give another `mirror`,"
             f" or put the file at {file.path} yourself"
         ) from None
     except URLError as error:
@@ -231,36 +232,36 @@ def _open(file: RemoteFile, have: int) -> Any:
     except (OSError, HTTPException) as error:
         raise _Interruption(f"no connection ({error or type(error).__name__})") from None
     except ValueError as error:
-        raise CmgemsError(f"{file.url} is no address ({error}); give --mirror as https://…") from None
+        raise CmgemsError(f"{file.url} is not a valid URL ({error}); give `mirror=https://…`") from None
 
 
 def _check_answer(file: RemoteFile, have: int, response: Any) -> None:
-    """Refuse an answer that is not the file from byte `have` on, before anything is written."""
+    """Check before writing that a response is the file from byte `have` on."""
     length = response.headers.get("Content-Length")
     total = have + int(length) if length and length.isdigit() else file.size_bytes
     if have:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-        if found is None or int(found[1]) != have:
+        content_range = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        if content_range is None or int(content_range[1]) != have:
             raise CmgemsError(
-                f"{file.url}: asked to go on at byte {have:,}, the server answered with"
+                f"{file.url}: asked to resume at byte {have:,}, the server answered with"
                 f" {response.headers.get('Content-Range')!r}; remove {file.partial} and start again"
             )
-        if found[2] != "*":
-            total = int(found[2])
+        if content_range[2] != "*":
+            total = int(content_range[2])
     if total != file.size_bytes:
         raise CmgemsError(
-            f"{file.url} has {total:,} bytes, needed is a file of {file.size_bytes:,}: another version, or a page"
-            " of a proxy; update cmgems or give another --mirror"
+            f"{file.url} has {total:,} bytes; needed a file of {file.size_bytes:,}: another version, or a page"
+            " of a proxy; update cmgems or give another `mirror`"
         )
 
 
 def _copy(file: RemoteFile, response: Any, stream: BinaryIO, have: int, advance: Advance) -> None:
     while have < file.size_bytes:
         try:
-            # Whatever has come, without waiting for more: nothing is lost when the rest never comes.
+            # Whatever has arrived, without waiting for more: nothing is lost if the rest never arrives.
             chunk = response.read1(min(CHUNK_BYTES, file.size_bytes - have))
         except (OSError, HTTPException) as error:
-            raise _Interruption(f"the connection broke off ({error or type(error).__name__})") from None
+            raise _Interruption(f"the connection was lost ({error or type(error).__name__})") from None
         if not chunk:
             raise _Interruption("the connection ended early")
         stream.write(chunk)
@@ -269,13 +270,13 @@ def _copy(file: RemoteFile, response: Any, stream: BinaryIO, have: int, advance:
 
 
 def _accept(file: RemoteFile) -> None:
-    """Give a whole file its name, or throw it away if it is another one."""
-    found = file.checksum.of(file.partial)
-    if found != file.checksum.hexdigest:
+    """Give a complete file its name, or remove it if its checksum is wrong."""
+    received = file.checksum.of(file.partial)
+    if received != file.checksum.hexdigest:
         file.partial.unlink()
         raise CmgemsError(
-            f"{file.url}: what came has the {file.checksum.algorithm} {found}, needed"
-            f" {file.checksum.hexdigest}; it was removed: run the same command again, or give another --mirror"
+            f"{file.url}: the received file has the {file.checksum.algorithm} {received}; needed"
+            f" {file.checksum.hexdigest}; it was removed: run the command again, or give another `mirror`"
         )
     try:
         file.partial.replace(file.path)
@@ -285,6 +286,6 @@ def _accept(file: RemoteFile) -> None:
 
 def _disk_error(file: RemoteFile, error: OSError) -> CmgemsError:
     return CmgemsError(
-        f"cannot write {file.path} ({error.strerror or error}); free disk space or choose another --out or"
-        " workspace ($CMGEMS_WORKSPACE), then run the same command again to go on"
+        f"cannot write {file.path} ({error.strerror or error}); free disk space or choose another `out` or"
+        " workspace ($CMGEMS_WORKSPACE), then run the command again to resume"
     )

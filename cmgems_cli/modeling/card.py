@@ -1,6 +1,6 @@
-"""The model card of a finished folder: its README.md, as model hubs show it, with what the manifest knows.
+"""The model card of a finished folder: a README.md for model hubs, generated from the manifest.
 
-Nothing in it depends on a path, a time or a version: equal runs write equal cards.
+It depends on no path, time or version, so equal runs write equal cards.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ PAPER = (
     " implements"
 )
 
-# What each strategy masks, in a line (method, section 4).
+# What each strategy masks, in one line (method, section 4).
 MASKS = {
-    "random": "spans of k tokens at random places",
-    "genemask": "spans at random places, the better-ranked half around their best-ranked k-mer (GENEMASK)",
+    "random": "spans of k tokens at random positions",
+    "genemask": "spans at random positions, the better-ranked half around their best-ranked k-mer (GENEMASK)",
     "global": "around the best-ranked k-mers of the whole sequence (GLOBAL)",
-    "cm-step": "GLOBAL in a share of sequences that grows from 0 to 1, random spans in the others (CM-Step)",
+    "cm-step": "GLOBAL in a fraction of sequences that grows from 0 to 1, random spans in the others (CM-Step)",
     "cm-gems": "GENEMASK, then GLOBAL once validation perplexity stopped falling (CM-GEMS)",
     "random-mask": "random spans that grow longer in stages (RandomMask)",
 }
@@ -43,7 +43,7 @@ def masked_lm_card(
     corpus : mapping
         `stats` of the corpus.
     perplexities : (float, float), optional
-        At the last step: under the fixed masks, and under those of the strategy in force.
+        At the last step: with the fixed masks, and with those of the active strategy.
     """
     k, strategy = params["k"], params["strategy"]
     facts = [
@@ -72,7 +72,7 @@ def masked_lm_card(
         masks = params["validation_masks"]
         scores += [
             (f"fixed {masks} masks", f"{fixed:,.0f}"),
-            ("masks of the strategy in force", f"{active:,.0f}"),
+            ("masks of the active strategy", f"{active:,.0f}"),
         ]
     return _card(
         "fill-mask",
@@ -80,14 +80,15 @@ def masked_lm_card(
         f"A masked language model of DNA, pretrained with `cmgems`; see {PAPER}.",
         [
             _section("Data and recipe", _table(["", ""], facts)),
-            _section("Perplexity on held-out sequence", _table(["masked how", "perplexity"], scores)),
+            _section("Perplexity on held-out sequence", _table(["masks", "perplexity"], scores)),
             _section(
                 "Limits",
-                f"- It reads the forward strand as overlapping {k}-mers in upper case, separated by spaces; other"
-                " letters become `[UNK]`.\n"
-                "- Perplexities compare only under the same masks, and say nothing of a task: judge a model by"
-                " fine-tuning it (`cmgems evaluate`), beside the same architecture from random weights.\n"
-                "- It was trained on the sequence above and nothing else.",
+                f"- It reads the forward strand as overlapping {k}-mers in upper case, separated by spaces; k-mers"
+                " with other letters become `[UNK]`.\n"
+                "- Perplexities are comparable only with the same masks, and do not predict performance on a task:"
+                " fine-tune the model (`cmgems evaluate`) and compare it with the same architecture from random"
+                " weights.\n"
+                "- It was trained on the sequence above only.",
             ),
             _loading("AutoModelForMaskedLM", k),
             _digests(inputs),
@@ -105,10 +106,10 @@ def classifier_card(
     params, inputs, stats : mapping
         As in the classifier's manifest.
     labels : sequence of str
-        The classes by number.
+        Names of the classes, in order of their numbers.
     """
-    task = params.get("task") or "labelled sequences of one's own"
-    tested = "the model of least dev loss" if stats["best_step"] is not None else "the last model"
+    task = params.get("task") or "custom task"
+    tested = "the model with the lowest dev loss" if stats["best_step"] is not None else "the last model"
     facts = [
         ("task", task),
         ("classes", ", ".join(labels)),
@@ -126,8 +127,10 @@ def classifier_card(
     ]
     notes = [f"- {note}" for note in stats["notes"]]
     if stats.get("collapsed"):
-        notes.insert(0, "- **Every test row was given the same class: this model has learnt nothing.**")
-    notes.append("- One seed: another would give other scores; report several, beside random weights.")
+        notes.insert(0, "- **The model gives every test row the same class: it has learnt nothing.**")
+    notes.append(
+        "- One seed: other seeds give other scores. Report several, and compare with random weights."
+    )
     k = params["k"]
     return _card(
         "text-classification",
@@ -145,7 +148,7 @@ def classifier_card(
 
 
 def write_card(folder: Path, card: str) -> str:
-    """Write a card into a model folder and return its file's name."""
+    """Write a card into a model folder; return the name of the file."""
     (folder / CARD).write_text(card, encoding="utf-8")
     return CARD
 

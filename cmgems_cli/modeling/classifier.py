@@ -223,4 +223,4 @@ def save_classifier(
         "label2id": {name: number for number, name in enumerate(label_names)},
         "problem_type": "single_label_classification",
     }
-    return save_model(folder, model, k, more=labels)
+    return save_model(folder, model, k, extra_config=labels)

@@ -1,9 +1,9 @@
-"""BERT's encoder, computed only where its output is wanted, from the modules of a stock `BertModel`.
+"""BERT's encoder, with the last layer computed at selected tokens only, using the modules of a stock `BertModel`.
 
-A masked-LM loss reads the last layer at one token in seven, a classifier at one token a sequence. The
-last layer's feed-forward block mixes no tokens, so running it at those tokens alone changes no result;
-for the two layers of `logo` it halves the work. The weights stay in the stock modules, whose names and
-files nothing here touches.
+A masked-LM loss reads the last layer at one token in seven, a classifier at one token per sequence. The last
+layer's feed-forward block does not mix tokens, so running it at those tokens alone does not change the
+result; for the two layers of `logo` it halves the work. The weights stay in the stock modules, and their
+names and files are unchanged.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from transformers.models.bert.modeling_bert import BertLayer, BertSelfAttention
 
 
 class Packing(NamedTuple):
-    """Where the sequences of a packed batch lie, which holds them one after the other and no padding between.
+    """Bounds of the sequences in a packed batch, which concatenates them without padding.
 
-    The last sequence is filler, [PAD] alone: batches come in few sizes, for which the matrix kernels are chosen
-    once. It attends to itself, and nothing asks for its states.
+    The last sequence is filler of [PAD], so that batches have few different sizes and matrix kernels are
+    selected rarely. It attends only to itself, and its states are never used.
 
     Attributes
     ----------
     bounds : int32, shape (sequences + 2,)
-        Where each sequence starts and the filler ends.
+        Where each sequence starts, where the filler starts, and where it ends.
     positions : int64, shape (1, tokens)
-        Each token's place in its sequence.
+        Position of each token in its sequence.
     longest : int
         At least the length of the longest sequence.
     """
@@ -42,15 +42,15 @@ class Packing(NamedTuple):
 
     @property
     def first_tokens(self) -> Tensor:
-        """Where each sequence's [CLS] is: int64, shape (sequences,)."""
+        """Index of each sequence's [CLS]: int64, shape (sequences,)."""
         return self.bounds[:-2].long()
 
 
 def packs_sequences(device: torch.device, precision: str) -> bool:
-    """Tell whether batches are packed rather than padded: where attention has a kernel for it.
+    """Return whether batches are packed rather than padded: if attention has a kernel for packed batches.
 
-    On a CUDA card a micro-batch costs thousands of launches, so few large ones are wanted, and those of many
-    lengths. FlashAttention takes 16-bit numbers, on cards from Ampere on.
+    On CUDA a micro-batch costs thousands of kernel launches, so few large batches with sequences of many
+    lengths are best. FlashAttention supports 16-bit numbers on GPUs from Ampere on.
     """
     return (
         device.type == "cuda" and precision == "bf16" and torch.cuda.get_device_capability(device) >= (8, 0)
@@ -58,13 +58,12 @@ def packs_sequences(device: torch.device, precision: str) -> bool:
 
 
 @cache
-def compiled(part: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of a model's parts, compiled for all of them at once with `torch.compile`.
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function of a layer or other module with `torch.compile`, once for all modules.
 
-    A layer's code is then compiled once, not once a layer, which took minutes for the twelve of dnabert.
-    Shapes may vary.
+    Compiling once per layer took minutes for the twelve layers of dnabert. Shapes may vary.
     """
-    return torch.compile(part, dynamic=True)
+    return torch.compile(function, dynamic=True)
 
 
 def states_at(
@@ -75,48 +74,47 @@ def states_at(
     *,
     compiling: bool = False,
 ) -> Tensor:
-    """Return the last hidden states at chosen tokens.
+    """Return the last hidden states at selected tokens.
 
-    Equal, to rounding, to `bert(input_ids, attention_mask).last_hidden_state.flatten(0, 1)[index]`. In
-    training, with dropout above 0, the draws differ from the stock forward's, not their distribution.
+    Equal, up to rounding, to `bert(input_ids, attention_mask).last_hidden_state.flatten(0, 1)[index]`. In
+    training with dropout above 0 the draws differ from those of the stock forward, but not their distribution.
 
     Parameters
     ----------
     bert : BertModel
-        A stock encoder (absolute positions, no decoder). Inputs are all of type 0.
+        A stock encoder (absolute positions, not a decoder). All inputs have token type 0.
     input_ids : int64, shape (b, t)
         Token ids with special tokens, t at most `max_position_embeddings`.
     attention_mask : bool or integer, shape (b, t), or Packing, optional
-        Nonzero at real tokens, zero at padding. Leave it out where nothing is padded: the fused
-        attention kernels are faster without. Every sequence has at least one real token. Of a packed
-        batch, whose b is 1, where its sequences lie.
+        Nonzero at real tokens, zero at padding. Omit it without padding: fused attention kernels are faster
+        then. Every sequence has at least one real token. Give the `Packing` of a packed batch, where b = 1.
     index : int64, shape (m,)
         Flat indices into b × t, in any order; m may be 0.
     compiling : bool, default False
-        Compile what is run, when it is first run.
+        Compile the functions at their first call.
 
     Returns
     -------
     floating, shape (m, hidden)
-        bfloat16 or float32, as autocast has it.
+        bfloat16 or float32, as set by autocast.
     """
-    enter, through, leave = _embedded, _through, _chosen
+    embed, apply, apply_at = _embed, _apply_layer, _apply_layer_at
     if compiling:
-        enter, through, leave = compiled(enter), compiled(through), compiled(leave)
-    hidden, mask = enter(bert, input_ids, attention_mask)
+        embed, apply, apply_at = compiled(embed), compiled(apply), compiled(apply_at)
+    hidden, mask = embed(bert, input_ids, attention_mask)
     *lower, last = bert.encoder.layer
     for layer in lower:
-        hidden = through(layer, hidden, mask)
-    chosen: Tensor = leave(last, hidden, mask, index)
-    return chosen
+        hidden = apply(layer, hidden, mask)
+    selected: Tensor = apply_at(last, hidden, mask, index)
+    return selected
 
 
-def _chosen(layer: BertLayer, hidden: Tensor, mask: Tensor | Packing | None, index: Tensor) -> Tensor:
-    """Return the layer's states at chosen tokens: flat indices into `hidden`, (b, t, hidden)."""
+def _apply_layer_at(layer: BertLayer, hidden: Tensor, mask: Tensor | Packing | None, index: Tensor) -> Tensor:
+    """Return a layer's states at selected tokens: flat indices into `hidden`, (b, t, hidden)."""
     b, t, _ = hidden.shape
     flat = hidden.reshape(b * t, -1)
-    if not isinstance(mask, Packing) and asks_for_chosen_tokens(hidden):
-        source, slot = _packed_queries(index, b, t)
+    if not isinstance(mask, Packing) and restricts_queries(hidden):
+        source, slot = _group_queries(index, b, t)
         queries = flat.index_select(0, source).view(b, -1, flat.shape[1])
         context = _attention(layer.attention.self, queries, hidden, mask)
         context = context.flatten(0, 1).index_select(0, slot)
@@ -129,36 +127,36 @@ def _chosen(layer: BertLayer, hidden: Tensor, mask: Tensor | Packing | None, ind
 def hidden_states(
     bert: BertModel, input_ids: Tensor, attention_mask: Tensor | None, layers: Sequence[int]
 ) -> list[Tensor]:
-    """Return the hidden states of chosen layers at every token.
+    """Return the hidden states of selected layers at every token.
 
-    Equal, to rounding, to `bert(input_ids, attention_mask, output_hidden_states=True).hidden_states[layer]`.
+    Equal, up to rounding, to `bert(input_ids, attention_mask, output_hidden_states=True).hidden_states[layer]`.
 
     Parameters
     ----------
     bert, input_ids, attention_mask
         As in `states_at`.
     layers : sequence of int
-        0 is the output of the embeddings, n that of the n-th layer. Layers above the highest are not computed.
+        0 is the output of the embeddings, n that of layer n. Layers above the highest are not computed.
 
     Returns
     -------
     list of floating tensors, shape (b, t, hidden)
-        In the order of `layers`. At padding they hold nothing of use.
+        In the order of `layers`. Values at padding are meaningless.
     """
-    hidden, mask = _embedded(bert, input_ids, attention_mask)
-    found = {0: hidden}
+    hidden, mask = _embed(bert, input_ids, attention_mask)
+    states = {0: hidden}
     for number in range(1, max(layers) + 1):
-        found[number] = _through(bert.encoder.layer[number - 1], found[number - 1], mask)
+        states[number] = _apply_layer(bert.encoder.layer[number - 1], states[number - 1], mask)
         if number - 1 not in layers:
-            del found[number - 1]
-    return [found[layer] for layer in layers]
+            del states[number - 1]
+    return [states[layer] for layer in layers]
 
 
-def _embedded(
+def _embed(
     bert: BertModel, input_ids: Tensor, attention_mask: Tensor | Packing | None
 ) -> tuple[Tensor, Tensor | Packing | None]:
-    """Return what enters the first layer, (b, t, hidden), and the mask that attention takes, (b, 1, 1, t)."""
-    # One row of types, broadcast over the batch: b times fewer rows to look up and to add gradients into.
+    """Return the embeddings, (b, t, hidden), and the mask for attention, (b, 1, 1, t)."""
+    # One row of types, broadcast over the batch: b times fewer rows to look up and to accumulate gradients in.
     types = torch.zeros((1, input_ids.shape[1]), dtype=torch.int64, device=input_ids.device)
     if isinstance(attention_mask, Packing):
         positions = attention_mask.positions
@@ -166,31 +164,35 @@ def _embedded(
             input_ids=input_ids, token_type_ids=types, position_ids=positions
         ), attention_mask
     hidden = bert.embeddings(input_ids=input_ids, token_type_ids=types)
-    # Broadcast over heads and queries. Handing stock BERT the 2-D mask would make it ask the device whether
-    # anything is padded, once per batch.
+    # Broadcast over heads and queries. Given the 2-D mask, stock BERT would wait for the device once per
+    # batch to check whether anything is padded.
     return hidden, None if attention_mask is None else attention_mask[:, None, None, :].bool()
 
 
-def _through(layer: BertLayer, hidden: Tensor, mask: Tensor | Packing | None) -> Tensor:
+def _apply_layer(layer: BertLayer, hidden: Tensor, mask: Tensor | Packing | None) -> Tensor:
     context = _attention(layer.attention.self, hidden, hidden, mask)
     states: Tensor = layer.feed_forward_chunk(layer.attention.output(context, hidden))
     return states
 
 
-def asks_for_chosen_tokens(states: Tensor) -> bool:
-    """Tell whether the last layer asks only for the chosen tokens.
+def restricts_queries(states: Tensor) -> bool:
+    """Return whether the last layer attends from the selected tokens only.
 
-    Worth it on a CPU. Elsewhere the number of tokens in the fullest sequence would have to be read back
-    from the device, and the attention saved is cheap beside that.
+    That pays off on a CPU. Elsewhere the largest number of selected tokens per sequence would have to be read
+    back from the device, which costs more than the attention saved.
+
+    Parameters
+    ----------
+    states : floating, shape (b, t, hidden)
     """
     return states.device.type == "cpu"
 
 
-def _packed_queries(index: Tensor, b: int, t: int) -> tuple[Tensor, Tensor]:
-    """Lay the chosen tokens of each sequence side by side, padded to the fullest sequence.
+def _group_queries(index: Tensor, b: int, t: int) -> tuple[Tensor, Tensor]:
+    """Group the selected tokens by sequence, padded to w, the largest number per sequence.
 
-    Returns the flat token index behind each of the b × w places (a sequence's first token where there is
-    nothing to ask), and for each entry of `index` its place.
+    Returns the flat token index of each of the b × w slots (a sequence's first token in unused slots), and
+    the slot of each entry of `index`.
     """
     sequence = index // t
     per_sequence = torch.bincount(sequence, minlength=b)
@@ -207,7 +209,7 @@ def _packed_queries(index: Tensor, b: int, t: int) -> tuple[Tensor, Tensor]:
 def _attention(
     attention: BertSelfAttention, queries: Tensor, hidden: Tensor, mask: Tensor | Packing | None
 ) -> Tensor:
-    """Attend from `queries` (b, q, hidden) to `hidden` (b, t, hidden) where mask (b, 1, 1, t) is true."""
+    """Attend from `queries` (b, q, hidden) to `hidden` (b, t, hidden) where `mask` (b, 1, 1, t) is true."""
     b, q, _ = queries.shape
     heads = (b, -1, attention.num_attention_heads, attention.attention_head_size)
     query = attention.query(queries).view(heads)
@@ -229,28 +231,28 @@ def _attention(
 
 
 def _packed_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float) -> Tensor:
-    """Attend within each sequence of a packed batch. All of shape (tokens, heads, width)."""
+    """Attend within each sequence of a packed batch; all tensors have shape (tokens, heads, width)."""
     bounds, longest = packing.bounds, packing.longest
     if query.device.type == "cuda":
-        # What scaled_dot_product_attention calls itself, for sequences of one length; torch's public
-        # varlen_attn, from 2.10 on, has no dropout.
-        found = torch.ops.aten._flash_attention_forward(
+        # The operator that scaled_dot_product_attention calls for sequences of equal length. The public
+        # varlen_attn of torch 2.10 and later has no dropout.
+        outputs = torch.ops.aten._flash_attention_forward(
             query, key, value, bounds, bounds, longest, longest, dropout, False, False
         )
-        return found[0]
-    # Plain and slow: nothing packs on a CPU but the tests.
-    parts = []
+        return outputs[0]
+    # Simple and slow: on a CPU only tests use packed batches.
+    contexts = []
     for start, stop in pairwise(bounds.tolist()):
-        q, k, v = (part[start:stop].transpose(0, 1) for part in (query, key, value))
-        parts.append(functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(0, 1))
-    return torch.cat(parts)
+        q, k, v = (tensor[start:stop].transpose(0, 1) for tensor in (query, key, value))
+        contexts.append(functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(0, 1))
+    return torch.cat(contexts)
 
 
 def _plain_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, p: float) -> Tensor:
-    """Attend step by step on a CPU, where torch's fused kernel has no dropout and is slow backwards in bfloat16.
+    """Attend in separate operations on a CPU, where torch's fused kernel lacks dropout and bfloat16 is slow.
 
-    Its fallback for dropout takes five times as long as this, its bfloat16 kernel, backwards included, two to seven
-    (docs/log.md). In float32 without dropout the fused kernel is the faster one.
+    torch's fallback for dropout takes five times as long as this function; its bfloat16 kernel, including the
+    backward pass, two to seven times (docs/log.md). In float32 without dropout the fused kernel is faster.
     """
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(2, 3)
     if mask is not None:
@@ -258,12 +260,12 @@ def _plain_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | N
     weights = scores.softmax(-1)
     if p == 0.0:
         return weights @ value
-    kept, share = _kept(weights.shape, p)
-    return (weights * kept.to(weights.dtype)) @ value * (1.0 / share)
+    kept, fraction = _dropout_mask(weights.shape, p)
+    return (weights * kept.to(weights.dtype)) @ value * (1.0 / fraction)
 
 
-def _kept(shape: torch.Size, p: float) -> tuple[Tensor, float]:
-    """Draw which elements dropout keeps, sixteen random bits each, and return their exact expected share.
+def _dropout_mask(shape: torch.Size, p: float) -> tuple[Tensor, float]:
+    """Draw which elements dropout keeps, with sixteen random bits each; also return their exact expected fraction.
 
     Three times as fast on a CPU as `bernoulli_`, which draws and compares floating-point numbers one by one.
     """

@@ -1,7 +1,7 @@
-"""Model folders in Hugging Face format: opened with everything checked, written byte for byte the same.
+"""Model folders in Hugging Face format: read with full checks, written reproducibly to the byte.
 
-Nothing here goes through `from_pretrained` or `save_pretrained`: the first fills missing weights at random
-and may run what a pickle says, the second writes the library's version into the files.
+This module avoids `from_pretrained` and `save_pretrained`: the first fills missing weights at random and may
+run code in a pickle, the second writes the version of the library into the files.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CONFIG = "config.json"
 # method: k = 6 unless said otherwise.
 DEFAULT_K = 6
 
-# What of a BERT's config.json shapes its results. Everything else in the file is left behind.
+# The settings in a BERT's config.json that affect its results. All others are ignored.
 _COUNTS = (
     "vocab_size",
     "hidden_size",
@@ -45,33 +45,33 @@ _COUNTS = (
     "max_position_embeddings",
     "type_vocab_size",
 )
-_SHARES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+_FRACTIONS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 _SIZES = ("initializer_range", "layer_norm_eps")
-_FIELDS = (*_COUNTS, *_SHARES, *_SIZES, "hidden_act", "tie_word_embeddings", "pad_token_id")
+_FIELDS = (*_COUNTS, *_FRACTIONS, *_SIZES, "hidden_act", "tie_word_embeddings", "pad_token_id")
 
-# Settings under which a "bert" computes something else than stock BERT does here, and what they must be.
+# Settings with which a "bert" differs from the stock BERT used here, and their required values.
 _STOCK = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
 
 
 def load_masked_lm(
     source: str | Path, *, k: int | None = None, init: str | Path | None = None, seed: int = 42
 ) -> tuple[BertForMaskedLM, int]:
-    """Open or make a model for pretraining.
+    """Load or create a model for pretraining.
 
     Parameters
     ----------
     source : str or Path
-        The name of a preset, or a folder in Hugging Face format that holds a BERT with our vocabulary: one
-        of ours, or one of DNABERT's.
+        The name of a preset, or a folder in Hugging Face format that holds a BERT with our vocabulary:
+        written by this package, or DNABERT.
     k : int, bases, optional
-        The token length the caller needs. A folder says its own, which must agree; a preset alone
-        has 6 when nothing is said.
+        Required token length. That of a folder must be equal. Default: that of the folder, or 6 for a
+        preset with random weights.
     init : "random", path, optional
-        Where the weights come from: drawn at random, or those of another folder. By default a preset's
-        are random and a folder's are its own.
+        Source of the weights: random, or another folder. Default: random for a preset, its own for a
+        folder.
     seed : int, default 42
-        Random weights are a function of it and of the architecture alone; torch's own random state is
-        neither used nor changed.
+        Random weights depend only on it and on the architecture. torch's global random state is neither used
+        nor changed.
 
     Returns
     -------
@@ -83,31 +83,35 @@ def load_masked_lm(
     Raises
     ------
     InputError
-        If a folder is missing or not what is needed, its vocabulary is in another order or for another k, or
-        its weights do not fill exactly this architecture.
+        If a folder is missing or of the wrong kind, its vocabulary has another order or another k, or its
+        weights do not match the architecture exactly.
     """
-    given = Path(init) if init not in (None, "random") else None
+    weights_folder = Path(init) if init not in (None, "random") else None
     if str(source) in PRESETS:
         if k is None:
-            k = DEFAULT_K if given is None else vocabulary_k(given, read_config(given).vocab_size)
+            k = (
+                DEFAULT_K
+                if weights_folder is None
+                else vocabulary_k(weights_folder, read_config(weights_folder).vocab_size)
+            )
         config = bert_config(str(source), k)
     else:
         config = read_config(Path(source))
-        k = _agreed_k(Path(source), config, k)
+        k = _checked_k(Path(source), config, k)
         if init is None:
-            given = Path(source)
+            weights_folder = Path(source)
     model = _random_masked_lm(config, seed)
-    if given is not None:
-        own = read_config(given)
-        _agreed_k(given, own, k)
-        # Equal shapes do not show these; weights trained under one setting mean little under another.
+    if weights_folder is not None:
+        own = read_config(weights_folder)
+        _checked_k(weights_folder, own, k)
+        # These do not affect shapes, but weights trained with one setting do not work with another.
         for name in ("num_attention_heads", "hidden_act"):
             if getattr(own, name) != getattr(config, name):
                 raise InputError(
-                    f"{given} was trained with {name} {getattr(own, name)}; {source} has"
-                    f" {getattr(config, name)}: take its architecture too, with --model"
+                    f"{weights_folder} was trained with {name} {getattr(own, name)}; {source} has"
+                    f" {getattr(config, name)}: use its architecture too, with `model`"
                 )
-        fit_weights(model, read_weights(given), given)
+        fit_weights(model, read_weights(weights_folder), weights_folder)
     return model, k
 
 
@@ -121,25 +125,24 @@ def _random_masked_lm(config: BertConfig, seed: int) -> BertForMaskedLM:
 def read_config(folder: Path, kind: str = "model") -> BertConfig:
     """Read the architecture of a folder in Hugging Face format.
 
-    Settings that older or other programs left in config.json (generation, recurrent heads, remote code) have
-    no effect here and are left behind.
+    Other settings in config.json (generation, other heads, remote code) have no effect and are ignored.
 
     Parameters
     ----------
     folder : Path
     kind : str, default "model"
-        What it has to be if it is one of our artifacts: model or classifier.
+        Required kind if the folder is an artifact of this package: model or classifier.
 
     Raises
     ------
     InputError
-        If there is no such folder or no readable config.json in it, if it is one of our artifacts but of
-        another kind, and if it describes something else than a stock BERT encoder.
+        If the folder is missing or has no readable config.json, is an artifact of another kind, or does not
+        describe a stock BERT encoder.
     """
     needed = f"a folder in Hugging Face format ({CONFIG} and {SAFETENSORS})"
     if not folder.is_dir():
-        found = "is a file" if folder.exists() else "does not exist"
-        raise InputError(f"{folder} {found}; needed a model's name ({', '.join(PRESETS)}) or {needed}")
+        problem = "is a file" if folder.exists() else "does not exist"
+        raise InputError(f"{folder} {problem}; needed a model's name ({', '.join(PRESETS)}) or {needed}")
     if is_finished(folder):
         read_manifest(folder, kind)
     path = folder / CONFIG
@@ -153,13 +156,13 @@ def read_config(folder: Path, kind: str = "model") -> BertConfig:
         raise InputError(f"{path} holds no table of settings; needed the configuration of a BERT")
     _check_is_stock_bert(raw, path)
     config = BertConfig(**{name: raw[name] for name in _FIELDS if name in raw and name != "pad_token_id"})
-    # [PAD] is token 0 of the one vocabulary that is accepted.
+    # [PAD] is token 0 of the only accepted vocabulary.
     config.pad_token_id = PAD
     return config
 
 
 def _check_is_stock_bert(raw: dict[str, Any], path: Path) -> None:
-    # DNABERT's first files name the architecture alone.
+    # DNABERT's first files give only the architecture.
     architectures = raw.get("architectures") or ["?"]
     kind = raw.get("model_type") or ("bert" if str(architectures[0]).startswith("Bert") else architectures[0])
     if kind != "bert":
@@ -171,7 +174,7 @@ def _check_is_stock_bert(raw: dict[str, Any], path: Path) -> None:
             )
     tests = [
         (_COUNTS, "a whole number from 1 up", lambda value: type(value) is int and value >= 1),
-        (_SHARES, "a number from 0 to below 1", lambda value: _is_number(value) and 0 <= value < 1),
+        (_FRACTIONS, "a number from 0 to below 1", lambda value: _is_number(value) and 0 <= value < 1),
         (_SIZES, "a number above 0", lambda value: _is_number(value) and 0 < value < math.inf),
         (
             ("hidden_act",),
@@ -180,10 +183,10 @@ def _check_is_stock_bert(raw: dict[str, Any], path: Path) -> None:
         ),
         (("tie_word_embeddings",), "true or false", lambda value: isinstance(value, bool)),
     ]
-    for names, wanted, passes in tests:
+    for names, needed, passes in tests:
         for name in names:
             if name in raw and not passes(raw[name]):
-                raise InputError(f"{path} has {name} {raw[name]!r}; needed {wanted}")
+                raise InputError(f"{path} has {name} {raw[name]!r}; needed {needed}")
     hidden, heads = raw.get("hidden_size", 768), raw.get("num_attention_heads", 12)
     if hidden % heads:
         raise InputError(f"{path} has hidden_size {hidden}; needed a multiple of its {heads} attention heads")
@@ -194,28 +197,28 @@ def _is_number(value: object) -> bool:
 
 
 def vocabulary_k(folder: Path, vocab_size: int) -> int:
-    """Tell the token length of a folder's vocabulary, which must be ours (method, section 1).
+    """Return the token length of a folder's vocabulary, which must be ours (method, section 1).
 
     Parameters
     ----------
     folder : Path
-        Its `vocab.txt` and `tokenizer.json` are compared token by token, as far as they are there. What
-        the folder says of lower-casing is not asked: sequences are encoded here.
+        Its `vocab.txt` and `tokenizer.json`, if present, are compared token by token. Its setting for lower
+        case is ignored, since this package encodes the sequences.
     vocab_size : int, tokens
         From the folder's config.json.
 
     Raises
     ------
     InputError
-        If the size is none of 5 + 4^k, or a file lists other tokens or another order.
+        If the size is not 5 + 4^k, or a file lists other tokens or another order.
     """
-    fitting = [k for k in range(MIN_K, MAX_K + 1) if vocabulary_size(k) == vocab_size]
-    if not fitting:
+    matching = [k for k in range(MIN_K, MAX_K + 1) if vocabulary_size(k) == vocab_size]
+    if not matching:
         raise InputError(
             f"{folder / CONFIG} has vocab_size {vocab_size:,}; needed 5 special tokens and 4^k k-mers, k from"
             f" {MIN_K} to {MAX_K} (4,101 for 6-mers)"
         )
-    k = fitting[0]
+    k = matching[0]
     for name, listed in (("vocab.txt", _vocab_txt(folder)), ("tokenizer.json", _tokenizer_json(folder))):
         if listed is None or listed == tokens(k):
             continue
@@ -223,23 +226,23 @@ def vocabulary_k(folder: Path, vocab_size: int) -> int:
             raise InputError(
                 f"{folder / name} lists {len(listed):,} tokens; its {CONFIG} has vocab_size {vocab_size:,}"
             )
-        at, found, wanted = next(
+        token_id, listed_token, our_token = next(
             (i, a, b) for i, (a, b) in enumerate(zip(listed, tokens(k), strict=True)) if a != b
         )
         raise InputError(
-            f"{folder / name} has {found!r} as token {at}; needed {wanted!r}: DNABERT's order,"
+            f"{folder / name} has {listed_token!r} as token {token_id}; needed {our_token!r}: DNABERT's order,"
             " special tokens and then k-mers by A, T, C, G"
         )
     return k
 
 
-def _agreed_k(folder: Path, config: BertConfig, k: int | None) -> int:
-    found = vocabulary_k(folder, config.vocab_size)
-    if k is not None and k != found:
+def _checked_k(folder: Path, config: BertConfig, k: int | None) -> int:
+    own_k = vocabulary_k(folder, config.vocab_size)
+    if k is not None and k != own_k:
         raise InputError(
-            f"{folder} reads {found}-mers; needed a model of {k}-mers, or input cut with --k {found}"
+            f"{folder} reads {own_k}-mers; needed a model of {k}-mers, or input prepared with `k={own_k}`"
         )
-    return found
+    return own_k
 
 
 def _vocab_txt(folder: Path) -> list[str] | None:
@@ -261,45 +264,45 @@ def _tokenizer_json(folder: Path) -> list[str] | None:
         return sorted(vocabulary, key=vocabulary.__getitem__)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path} holds no vocabulary of whole tokens ({error!r}); needed our 5 + 4^k"
+            f"{path} does not hold a vocabulary of whole tokens ({error!r}); needed our 5 + 4^k"
         ) from None
 
 
 def save_model(
-    folder: Path, model: PreTrainedModel, k: int, *, more: dict[str, Any] | None = None
+    folder: Path, model: PreTrainedModel, k: int, *, extra_config: dict[str, Any] | None = None
 ) -> list[str]:
-    """Write what `AutoModelForMaskedLM`, `AutoModel` and `AutoTokenizer` open without remote code.
+    """Write a model folder that `AutoModelForMaskedLM`, `AutoModel` and `AutoTokenizer` load without remote code.
 
     Parameters
     ----------
     folder : Path
-        An existing folder; files of the same names are replaced.
+        An existing folder; files with the same names are replaced.
     model : BertForMaskedLM, or another stock BERT
         On any device. Weights are written as float32, tied ones once.
-    k : int, bases
-        Its token length.
-    more : dict, optional
-        What config.json holds beside the architecture.
+    k : int
+        Bases per token.
+    extra_config : dict, optional
+        Further entries of config.json.
 
     Returns
     -------
     list of str
-        The names written, for the manifest. Equal weights and configuration give equal bytes: no version,
-        path or time is in any of the files.
+        The file names, for the manifest. Equal weights and configuration give equal bytes: the files hold no
+        version, path or time.
     """
     config = {name: getattr(model.config, name) for name in _FIELDS}
     config = {"architectures": [type(model).__name__], "model_type": "bert", "dtype": "float32", **config}
-    write_json(folder / CONFIG, {**config, **(more or {})})
+    write_json(folder / CONFIG, {**config, **(extra_config or {})})
     weights = {
         name: parameter.detach().to("cpu", torch.float32) for name, parameter in model.named_parameters()
     }
-    # transformers asks for this mark of whose tensors these are.
+    # transformers requires this entry, which names the framework of the tensors.
     write_tensors(folder / SAFETENSORS, weights, {"format": "pt"})
     return [CONFIG, SAFETENSORS, *write_tokenizer(folder, k, model.config.max_position_embeddings)]
 
 
 def digest_of_model_folder(folder: Path) -> str:
-    """Return an artifact's digest, or for another folder one taken of its configuration and weights."""
+    """Return the digest of an artifact, or for other folders a digest of configuration and weights."""
     if is_finished(folder):
         return read_manifest(folder).digest
     names = (CONFIG, SAFETENSORS, PICKLED)

@@ -1,4 +1,4 @@
-"""The masked-LM loss of a stock BERT, with the vocabulary head run on masked positions only."""
+"""The masked-LM loss of a stock BERT, with the vocabulary head applied to masked positions only."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from cmgems_cli.modeling.encoder import Packing, compiled, states_at
 
 
 class MaskedPositionsLM(torch.nn.Module):
-    """A stock `BertForMaskedLM` whose loss costs only what the masked positions need.
+    """A stock `BertForMaskedLM` that computes the loss at masked positions only.
 
-    About one token in seven is masked, and the stock forward computes 4,101 logits at every token. The
-    head runs inside `forward`, or DistributedDataParallel would not see its gradients.
+    About one token in seven is masked, whereas the stock forward computes 4,101 logits at every token. The
+    head runs inside `forward`, because DistributedDataParallel would miss its gradients otherwise.
 
     Attributes
     ----------
     bert_lm : BertForMaskedLM
-        The wrapped model; what goes to disk.
+        The wrapped model, which is the one saved to disk.
     compiling : bool
-        Compile training, part by part, when it is first run; False at first.
+        Compile the functions of training at their first call; False by default.
     """
 
     def __init__(self, bert_lm: BertForMaskedLM) -> None:
@@ -45,15 +45,15 @@ class MaskedPositionsLM(torch.nn.Module):
         attention_mask : bool or integer, shape (b, t), or Packing, optional
             As in `encoder.states_at`.
         masked_index : int64, shape (m,)
-            Flat indices of the masked positions into b × t. m may be 0: the loss is then a zero that
-            still reaches every parameter, so that all processes reduce the same gradients.
+            Flat indices of the masked positions into b × t. m may be 0: the loss is then 0 but still depends
+            on every parameter, so that all processes reduce the same gradients.
         labels : int64, shape (m,)
-            The token ids that were there.
+            The original token ids there.
 
         Returns
         -------
         float32, scalar, nats
-            A sum, not a mean: only the caller knows how many positions the whole step masks.
+            A sum, not a mean: only the caller knows the number of masked positions of the whole step.
         """
         compiling = self.compiling and self.training
         states = states_at(self.bert_lm.bert, input_ids, attention_mask, masked_index, compiling=compiling)
@@ -62,5 +62,5 @@ class MaskedPositionsLM(torch.nn.Module):
 
 
 def _loss(head: torch.nn.Module, states: Tensor, labels: Tensor) -> Tensor:
-    # In float32 whatever autocast says: a sum over thousands of positions outgrows bfloat16's 8 bits.
+    # Always float32: a sum over thousands of positions exceeds the precision of bfloat16.
     return functional.cross_entropy(head(states).float(), labels, reduction="sum")

@@ -1,4 +1,4 @@
-"""Weights of other people's folders: read without running code, fitted without leaving anything to chance."""
+"""Read weights of model folders without running code, and load them into a model only if they match exactly."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from cmgems_cli.errors import InputError
 
 SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
 
-# Parts of checkpoints that masked-LM pretraining has no use for: the pooler and the next-sentence head
-# of older BERTs, and tables that are computed.
+# Prefixes of weights that masked-LM pretraining does not use: the pooler and the next-sentence head of older
+# BERTs, and tables that are computed.
 UNUSED = (
     "bert.pooler.",
     "cls.seq_relationship.",
@@ -28,25 +28,32 @@ UNUSED = (
     "bert.embeddings.token_type_ids",
 )
 
-# Second names of one tensor, where the decoder is tied to the embeddings.
+# Second names of a tensor if the decoder is tied to the embeddings.
 TIED = {
     "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
 
-# Names that BERT checkpoints converted from TensorFlow carry.
+# Parameter names in BERT checkpoints converted from TensorFlow.
 RENAMED = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file.
 
+    Parameters
+    ----------
+    path : Path
+    tensors : mapping, name -> tensor of any dtype and shape
+    metadata : dict, optional
+        Stored in the header of the file.
+
     Raises
     ------
     OSError
-        What the system has against it, as any other writing raises it.
+        If the file cannot be written (the error a plain write would raise).
     """
-    # safetensors makes a file for its owner alone; others are to read a model as they read what is beside it.
+    # safetensors creates files that only the owner can read; give this one the usual permissions.
     path.touch()
     mode = path.stat().st_mode
     try:
@@ -65,27 +72,27 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     Parameters
     ----------
     folder : Path
-        Holds `model.safetensors`, or `pytorch_model.bin`, which is read as tensors and nothing else
-        (torch's `weights_only`, safe from torch 2.6 on: CVE-2025-32434). The first is preferred.
+        Holds `model.safetensors` (preferred) or `pytorch_model.bin`, from which only tensors are read
+        (torch's `weights_only`, safe since torch 2.6: CVE-2025-32434).
 
     Returns
     -------
-    dict, name -> float32
-        Old names of LayerNorm's parameters are replaced by today's.
+    dict, name -> float32 tensor of any shape
+        Old names of LayerNorm parameters are replaced by the current ones.
 
     Raises
     ------
     InputError
-        If there are no weights, they are split over several files, damaged, hold anything but
-        tensors, or hold a number that is not finite.
+        If weights are missing, split over several files or damaged, if the file holds anything besides
+        tensors, or if a number is not finite.
     """
     path = folder / SAFETENSORS
     if path.is_file():
         try:
-            found = load_file(path)
+            tensors = load_file(path)
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(
-                f"{path} is not a readable safetensors file ({_line(error)}); get it again"
+                f"{path} is not a readable safetensors file ({_first_line(error)}); get it again"
             ) from None
     else:
         path = folder / PICKLED
@@ -96,13 +103,11 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
                         f"{folder} has its weights in several files; save them as one {SAFETENSORS}"
                     )
             raise InputError(f"{folder} has no weights; needed {SAFETENSORS} or {PICKLED}")
-        found = _read_pickled(path)
+        tensors = _read_pickled(path)
     weights = {}
-    for name, tensor in found.items():
+    for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise InputError(
-                f"{path}: {name} holds numbers that are not finite; the training that made it diverged"
-            )
+            raise InputError(f"{path}: {name} holds numbers that are not finite; its training diverged")
         for old, new in RENAMED.items():
             name = name.replace(old, new)
         weights[name] = tensor.float()
@@ -112,22 +117,24 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 def _read_pickled(path: Path) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():
-            # Of pickle protocols it may not know; what it does not know, it refuses.
+            # torch warns of unknown pickle protocols and then refuses them.
             warnings.simplefilter("ignore", UserWarning)
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} is damaged or holds more than tensors, which could run code and was not loaded"
-            f" ({_line(error)}); needed a {SAFETENSORS}"
+            f" ({_first_line(error)}); needed a {SAFETENSORS}"
         ) from None
     except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
-        # What torch.load raises for cut-off and foreign files, depending on where the damage is.
-        raise InputError(f"{path} is not a readable file of weights ({_line(error)}); get it again") from None
-    if not isinstance(found, dict) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+        # Errors of torch.load for truncated and foreign files, depending on the damage.
+        raise InputError(
+            f"{path} is not a readable file of weights ({_first_line(error)}); get it again"
+        ) from None
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise InputError(
             f"{path} does not hold a table of tensors; needed the state_dict of a BertForMaskedLM"
         )
-    return found
+    return tensors
 
 
 def fit_weights(
@@ -138,58 +145,56 @@ def fit_weights(
     unused: tuple[str, ...] = UNUSED,
     may_lack: Sequence[str] = (),
 ) -> None:
-    """Copy weights into a model, or refuse: no parameter is left as it was unasked, no weight left over.
+    """Copy weights into a model. Every parameter must get one, and every weight must be used.
 
     Parameters
     ----------
     model : BertForMaskedLM or BertForSequenceClassification
-        Changed in place, on success only.
-    weights : dict, name -> float32
-        As from `read_weights`.
+        Changed in place, and only on success.
+    weights : dict, name -> float32 tensor, the shape of the parameter
+        As returned by `read_weights`.
     source : Path
-        Where they come from, for messages.
+        Origin of the weights, for error messages.
     unused : tuple of str, default `UNUSED`
-        Beginnings of names that are passed over.
+        Prefixes of weights to ignore.
     may_lack : sequence of str, optional
-        Beginnings of parameters' names. Where `weights` has none of that beginning, those parameters stay
-        as they are; where it has one, it needs them all.
+        Prefixes of parameters. If no weight has such a prefix, those parameters stay unchanged; otherwise all
+        of them are required.
 
     Raises
     ------
     InputError
-        If weights are missing, unexpected (beyond `unused`) or of another shape, or if a decoder that
-        the configuration ties to the embeddings differs from them.
+        If a weight is missing, unexpected (and not in `unused`) or of another shape, or if the configuration
+        ties the decoder to the embeddings but their weights differ.
     """
     # named_parameters lists a tied tensor once, under its first name.
     parameters = dict(model.named_parameters())
-    found = {name: tensor for name, tensor in weights.items() if not name.startswith(unused)}
+    used = {name: tensor for name, tensor in weights.items() if not name.startswith(unused)}
     for second, first in TIED.items():
-        if second in parameters or second not in found:
+        if second in parameters or second not in used:
             continue
-        tensor = found.pop(second)
-        if not torch.equal(found.setdefault(first, tensor), tensor):
+        tensor = used.pop(second)
+        if not torch.equal(used.setdefault(first, tensor), tensor):
             raise InputError(
                 f"{source} ties {second} to {first} in config.json, but their weights differ;"
                 ' needed equal weights or "tie_word_embeddings": false'
             )
     kind = type(model).__name__
-    lacked = tuple(part for part in may_lack if not any(name.startswith(part) for name in found))
-    parameters = {name: tensor for name, tensor in parameters.items() if not name.startswith(lacked)}
-    if missing := parameters.keys() - found.keys():
+    absent = tuple(prefix for prefix in may_lack if not any(name.startswith(prefix) for name in used))
+    parameters = {name: tensor for name, tensor in parameters.items() if not name.startswith(absent)}
+    if missing := parameters.keys() - used.keys():
         raise InputError(f"{source} has no weights for {_some(missing)}; needed those of a {kind}")
-    if unexpected := found.keys() - parameters.keys():
-        raise InputError(
-            f"{source} has weights that a {kind} of its config.json has not: {_some(unexpected)}"
-        )
+    if unexpected := used.keys() - parameters.keys():
+        raise InputError(f"{source} has weights that a {kind} of its config.json lacks: {_some(unexpected)}")
     for name, parameter in parameters.items():
-        if found[name].shape != parameter.shape:
+        if used[name].shape != parameter.shape:
             raise InputError(
-                f"{source} has {name} of shape {tuple(found[name].shape)}; the architecture asked for needs"
+                f"{source} has {name} of shape {tuple(used[name].shape)}; the requested architecture needs"
                 f" {tuple(parameter.shape)}"
             )
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(found[name])
+            parameter.copy_(used[name])
 
 
 def _some(names: Collection[str]) -> str:
@@ -198,6 +203,6 @@ def _some(names: Collection[str]) -> str:
     return first if len(names) == 1 else f"{first} and {len(names) - 1} more"
 
 
-def _line(error: Exception) -> str:
-    """Return the first line of an error's message, or its kind where it has none."""
+def _first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or the name of its class if it has no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

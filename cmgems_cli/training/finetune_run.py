@@ -185,7 +185,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         longest = max(int(split.lengths().max()) for split in splits if split is not None)
         if longest > recipe.max_batch_tokens:
             raise UsageError(
-                f"--max-batch-tokens {recipe.max_batch_tokens} is below the longest sequence ({longest} tokens)"
+                f"`max_batch_tokens={recipe.max_batch_tokens}` is below the longest sequence ({longest} tokens)"
             )
         engine = Engine(
             self.module,

@@ -19,7 +19,7 @@ from cmgems_cli.cli import app
 from cmgems_cli.datasets.task_files import gue_folders
 from cmgems_cli.datasets.tasks import GUE
 from cmgems_cli.fetching import sources
-from cmgems_cli.fetching.sources import DNABERT6_REPOSITORY, RECORD, place_of_gue, read_record
+from cmgems_cli.fetching.sources import DNABERT6_REPOSITORY, RECORD, local_path_of_gue, read_record
 from cmgems_cli.modeling.classifier import new_classifier, save_classifier
 from tests.fetching.server import COMMIT, Server
 
@@ -54,7 +54,7 @@ def gue(server: Server) -> dict[str, bytes]:
 
 
 def test_every_folder_of_the_hub_has_its_task() -> None:
-    placed = [place_of_gue(f"GUE/{folder}/train.csv") for folder in HUB_FOLDERS]
+    placed = [local_path_of_gue(f"GUE/{folder}/train.csv") for folder in HUB_FOLDERS]
     assert sorted(placed) == sorted(f"{task}/train.csv" for task in GUE)
     assert placed[0] == "EMP/H3/train.csv"
     assert placed[10] == "tf/0/train.csv"
@@ -63,15 +63,15 @@ def test_every_folder_of_the_hub_has_its_task() -> None:
 
 def test_folders_named_as_its_authors_name_them_have_their_tasks_too() -> None:
     for task in GUE:
-        assert place_of_gue(f"GUE/{task}/dev.csv") == f"{task}/dev.csv"
-        assert place_of_gue(f"{task}/dev.csv") == f"{task}/dev.csv"
+        assert local_path_of_gue(f"GUE/{task}/dev.csv") == f"{task}/dev.csv"
+        assert local_path_of_gue(f"{task}/dev.csv") == f"{task}/dev.csv"
 
 
 @pytest.mark.parametrize(
     "path", ["README.md", "GUE/EPI_K562/train.csv", "GUE/human_tf_0/notes.csv", "train.csv"]
 )
 def test_what_is_of_no_task_is_not_fetched(path: str) -> None:
-    assert place_of_gue(path) is None
+    assert local_path_of_gue(path) is None
 
 
 def test_gue_arrives_where_evaluate_finds_it(
@@ -163,7 +163,7 @@ def test_offline_settings_are_honoured(
 def test_a_hub_that_does_not_answer(server: Server, tmp_path: Path) -> None:
     code, _, err = run("gue", "--mirror", server.url, "--out", str(tmp_path / "out"))
     assert code == 1
-    assert err.startswith("error: cannot ask the hub for leannmlindsey/GUE (")
+    assert err.startswith("error: cannot reach the hub for leannmlindsey/GUE (")
     assert err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
@@ -259,7 +259,7 @@ def test_a_model_that_lacks_a_file_is_refused(server: Server, tmp_path: Path) ->
     server.add_repository(repository.repo_id, "model", repository.revision, {"config.json": b"{}"})
     code, _, err = run("dnabert6", "--mirror", server.url, "--out", str(tmp_path / "out"))
     assert code == 1
-    assert "has no LICENSE, pytorch_model.bin" in err
+    assert "no longer has LICENSE, pytorch_model.bin" in err
 
 
 # ------------------------------------------------------------------ interruptions
@@ -288,7 +288,7 @@ def test_a_signal_keeps_what_came(
     process.send_signal(sent)
     _, err = process.communicate(timeout=30)
     assert process.returncode == code
-    assert "are kept: run the same command again to go on" in err.splitlines()[-1]
+    assert "are kept: run the command again to resume" in err.splitlines()[-1]
     assert "Traceback" not in err
     server.asked.clear()
     assert run("gue", "--mirror", server.url, "--out", str(out))[0] == 0

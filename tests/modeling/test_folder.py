@@ -286,10 +286,10 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "a vocabulary size of no k": ({"vocab_size": 4096}, "vocab_size 4,096"),
     "a vocabulary of another k": ({"vocab_size": 261}, r"vocab.txt lists 69 tokens"),
     "more layers than weights": ({"num_hidden_layers": 3}, "no weights for bert.encoder.layer.2"),
-    "fewer layers than weights": ({"num_hidden_layers": 1}, "has not: bert.encoder.layer.1"),
+    "fewer layers than weights": ({"num_hidden_layers": 1}, "lacks: bert.encoder.layer.1"),
     "another width": (
         {"intermediate_size": 64},
-        r"shape \(32, 16\); the architecture asked for needs \(64, 16\)",
+        r"shape \(32, 16\); the requested architecture needs \(64, 16\)",
     ),
     "fewer positions": ({"max_position_embeddings": 128}, r"needs \(128, 16\)"),
 }
@@ -319,7 +319,7 @@ WEIGHTS = {
         drop("cls.predictions.transform.dense.weight"),
         "no weights for cls.predictions.transform",
     ),
-    "one more": (put("classifier.weight", torch.zeros(2, 16)), "has not: classifier.weight"),
+    "one more": (put("classifier.weight", torch.zeros(2, 16)), "lacks: classifier.weight"),
     "not finite": (put("cls.predictions.transform.dense.bias", torch.full((16,), torch.nan)), "not finite"),
     "an untied decoder": (put("cls.predictions.decoder.weight", torch.zeros(69, 16)), "tie_word_embeddings"),
     "not a tensor": (put("step", 3), "not hold a table of tensors"),
@@ -436,7 +436,7 @@ def test_a_model_for_another_k_is_refused(ours: Path) -> None:
 def test_init_from_another_architecture_is_refused(dnabert: Path, ours: Path) -> None:
     refuse("num_attention_heads 4", "tiny", init=dnabert)
     edit_config(dnabert, num_attention_heads=2)
-    refuse(r"of shape .* the architecture asked for needs", "tiny", init=dnabert)
+    refuse(r"of shape .* the requested architecture needs", "tiny", init=dnabert)
     edit_config(ours, hidden_act="relu")
     refuse("hidden_act relu", "tiny", init=ours)
 

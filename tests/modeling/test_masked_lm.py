@@ -69,7 +69,7 @@ def test_loss_and_gradients_equal_those_of_stock_bert(
     expected.backward()
     stock = gradients(model)
 
-    monkeypatch.setattr(encoder, "asks_for_chosen_tokens", lambda states: device_path == "cpu")
+    monkeypatch.setattr(encoder, "restricts_queries", lambda states: device_path == "cpu")
     mask = None if min(lengths) == width else b["attention_mask"]
     loss = MaskedPositionsLM(model)(b["input_ids"], mask, b["masked_index"], b["labels"])
     loss.backward()
@@ -197,9 +197,9 @@ def test_plain_attention_is_for_training_in_bf16(
 
 def test_dropout_keeps_its_share_and_follows_torchs_seed() -> None:
     torch.manual_seed(3)
-    kept, share = encoder._kept(torch.Size((301, 1001)), 0.1)
+    kept, share = encoder._dropout_mask(torch.Size((301, 1001)), 0.1)
     torch.manual_seed(3)
-    again, _ = encoder._kept(torch.Size((301, 1001)), 0.1)
+    again, _ = encoder._dropout_mask(torch.Size((301, 1001)), 0.1)
     assert torch.equal(kept, again)
     assert share == pytest.approx(0.9, abs=1e-5)
     n = kept.numel()
@@ -235,7 +235,7 @@ class CountingCompiler:
 def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[CountingCompiler]:
     counting = CountingCompiler()
     monkeypatch.setattr(encoder.torch, "compile", partial(torch.compile, backend=counting))
-    monkeypatch.setattr(encoder, "asks_for_chosen_tokens", lambda states: False)
+    monkeypatch.setattr(encoder, "restricts_queries", lambda states: False)
     encoder.compiled.cache_clear()
     yield counting
     encoder.compiled.cache_clear()

@@ -48,7 +48,7 @@ def test_a_classifiers_card_has_its_scores_rows_and_notes() -> None:
         "| started from | random weights |",
         "- sequences in both train and dev: 1",
         "| train | `abc` |",
-        "the model of least dev loss was tested",
+        "the model with the lowest dev loss was tested",
     ):
         assert words in card, words
     assert "learnt nothing" not in card
