@@ -14,9 +14,8 @@ from cmgems_cli.datasets.task_rows import FoundTask, TaskData, TaskRows, changed
 from cmgems_cli.datasets.tasks import FewshotTask, Recipe
 from cmgems_cli.datasets.tasks import Task as GueTask
 from cmgems_cli.errors import UsageError
-from cmgems_cli.modeling.classifier import new_classifier, read_architecture
-from cmgems_cli.modeling.folder import digest_of_model_folder
-from cmgems_cli.modeling.presets import PRESETS
+from cmgems_cli.modeling.classifier import new_classifier
+from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.training.finetune_batches import Labelled
 from cmgems_cli.training.finetune_run import FinetuningRecipe, FinetuningRun, Task
 from cmgems_cli.training.pretrain_options import batch_tokens
@@ -46,8 +45,6 @@ class Settings:
     max_tokens : int, tokens, optional
         Special tokens not counted.
     truncate : bool
-    init : str or None
-        random: leave the model folder's weights aside.
     max_batch_tokens : int, tokens, optional
     precision : str
         auto, fp32 or bf16.
@@ -61,7 +58,6 @@ class Settings:
     eval_every: int | None = None
     max_tokens: int | None = None
     truncate: bool = False
-    init: str | None = None
     max_batch_tokens: int | None = None
     precision: str = "auto"
 
@@ -95,8 +91,7 @@ class Finetuner:
 
     Parameters
     ----------
-    model : str
-        A preset's name (random weights), or a model folder.
+    source : ModelSource
     settings : Settings
     processes : Processes
 
@@ -106,11 +101,9 @@ class Finetuner:
         If the model is missing or damaged, or the precision is not to be had.
     """
 
-    def __init__(self, model: str, settings: Settings, processes: Processes) -> None:
-        self.model, self.settings, self.processes = model, settings, processes
+    def __init__(self, source: ModelSource, settings: Settings, processes: Processes) -> None:
+        self.source, self.settings, self.processes = source, settings, processes
         self.precision = resolve_precision(settings.precision, processes.device)
-        self.config, self.k = read_architecture(model)
-        self.model_inputs = {} if model in PRESETS else {"model": digest_of_model_folder(Path(model))}
         self._last: TaskData | None = None
 
     def read(self, found: FoundTask) -> TaskData:
@@ -118,8 +111,8 @@ class Finetuner:
         if self._last is None or self._last.found != found:
             self._last = read_task_data(
                 found,
-                k=self.k,
-                positions=self.config.max_position_embeddings,
+                k=self.source.k,
+                positions=self.source.config.max_position_embeddings,
                 max_tokens=self.settings.max_tokens,
                 truncate=self.settings.truncate,
             )
@@ -137,14 +130,14 @@ class Finetuner:
             global_batch=settings.global_batch,
             eval_every=settings.eval_every,
         )
-        default = batch_tokens(self.processes.device.type, self.config.hidden_size)
+        default = batch_tokens(self.processes.device.type, self.source.config.hidden_size)
         recipe = _resolved(published, len(rows.train), settings, seed, default)
         return Prepared(
             rows,
             recipe,
             published.dropout,
-            _params(self.model, rows, published, recipe, settings, self.k),
-            {**rows.sha256, **self.model_inputs},
+            _params(self.source, rows, published, recipe, settings),
+            {**rows.sha256, **self.source.inputs},
         )
 
     def open(self, found: FoundTask, out: Path, seed: int, kind: str = "classifier") -> FinetuningRun:
@@ -166,16 +159,11 @@ class Finetuner:
             If options contradict each other, or an input is missing, damaged or does not fit the others.
         """
         ready = self.prepare(found, seed)
-        classifier, _ = new_classifier(
-            self.model,
-            len(ready.rows.train.label_names),
-            init=self.settings.init,
-            dropout=ready.dropout,
-            seed=seed,
-        )
+        n_labels = len(ready.rows.train.label_names)
+        classifier = new_classifier(self.source, n_labels, dropout=ready.dropout, seed=seed)
         return FinetuningRun(
             classifier,
-            _task(ready.rows, self.k),
+            _task(ready.rows, self.source.k),
             ready.recipe,
             params=ready.params,
             inputs=ready.inputs,
@@ -228,18 +216,18 @@ def score_probabilities(labels: NDArray[np.int64], probabilities: NDArray[np.flo
 
 
 def _params(
-    model: str, rows: TaskRows, published: Recipe, recipe: FinetuningRecipe, settings: Settings, k: int
+    source: ModelSource, rows: TaskRows, published: Recipe, recipe: FinetuningRecipe, settings: Settings
 ) -> dict[str, Any]:
     """Say everything that was chosen. A model folder's path is no choice: its digest is among the inputs."""
     found = rows.found
     known = {GueTask: "gue", FewshotTask: "fewshot", type(None): None}
     return {
-        "model": model if model in PRESETS else None,
-        "init": "random" if model in PRESETS else settings.init,
+        "model": source.preset,
+        "init": None if source.weights else "random",
         "bench": known[type(found.known)],
         "task": found.known.name if found.known else None,
         "shots": found.shots,
-        "k": k,
+        "k": source.k,
         "epochs": published.epochs,
         "max_steps": published.max_steps,
         **asdict(recipe),

@@ -299,10 +299,10 @@ class Evaluation:
                     "tasks": list(dict.fromkeys(task.name for task in tasks)),
                     "shots": sorted({task.shots for task in tasks if task.shots is not None}),
                     "seeds": seeds,
-                    "init": self.finetuner.settings.init,
+                    "init": self.finetuner.source.init,
                     **self.finetuner.settings.changed(),
                 },
-                inputs={**inputs, **self.finetuner.model_inputs},
+                inputs={**inputs, **self.finetuner.source.inputs},
                 stats={
                     "runs": len(manifests),
                     "tasks": len(tasks),

@@ -26,6 +26,7 @@ from cmgems_cli.bench.build import Finetuner, Settings
 from cmgems_cli.bench.evaluation import Evaluation
 from cmgems_cli.bench.grids import Cell, Grid
 from cmgems_cli.errors import CmgemsError, Interrupted, as_user_error
+from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.system_info import memory
 from cmgems_cli.training.finetune_run import FinetuningRun
 from cmgems_cli.training.interrupts import stop_on_signals
@@ -104,7 +105,7 @@ def run_in_jobs(
     finetuner = evaluation.finetuner
     job = _Job(
         evaluation.grid,
-        finetuner.model,
+        finetuner.source,
         finetuner.settings,
         str(evaluation.processes.device),
         evaluation.out,
@@ -143,7 +144,7 @@ class _Job:
     """What a job needs to open the evaluation again in its own process."""
 
     grid: Grid
-    model: str
+    source: ModelSource
     settings: Settings
     device: str
     out: Path
@@ -153,7 +154,7 @@ class _Job:
 
     def open(self) -> Evaluation:
         torch.set_num_threads(self.threads)
-        finetuner = Finetuner(self.model, self.settings, start_processes(self.device))
+        finetuner = Finetuner(self.source, self.settings, start_processes(self.device))
         return Evaluation(self.grid, finetuner, self.out, self.name)
 
 

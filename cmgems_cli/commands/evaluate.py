@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cmgems_cli.bench.evaluation import Baseline, Evaluation
     from cmgems_cli.bench.grids import Cell, Grid
     from cmgems_cli.comparing.tables import Report
+    from cmgems_cli.modeling.model_source import ModelSource
     from cmgems_cli.training.finetune_run import FinetuningRun
     from cmgems_cli.training.run import Observer
 
@@ -124,14 +125,16 @@ def evaluate(
     from cmgems_cli.bench.build import Finetuner, Settings
     from cmgems_cli.bench.evaluation import Evaluation, check_out
     from cmgems_cli.bench.grids import parse_shard
+    from cmgems_cli.modeling.model_source import ModelSource
 
     model = model or str(workspace.model_folder("dnabert", "cm-gems"))
-    name = Path(model).name if init is None else f"{Path(model).name}-{init}"
+    source = ModelSource(model, init)
+    name = source.name
     target = out or workspace.scores_folder(name, bench)
     grid = _grid(bench, data or workspace.benchmark_folder(bench), tasks, shots, seeds)
     share = parse_shard(shard)
     check_out(target, overwrite=overwrite)
-    beside = _baseline(baseline, model, init, bench)
+    beside = _baseline(baseline, source, bench)
 
     from cmgems_cli.training.processes import start_processes, stop_processes
 
@@ -144,11 +147,10 @@ def evaluate(
             learning_rate=lr,
             max_tokens=max_tokens,
             truncate=truncate,
-            init=init,
             max_batch_tokens=max_batch_tokens,
             precision=precision,
         )
-        evaluation = Evaluation(grid, Finetuner(model, settings, processes), target, name, beside)
+        evaluation = Evaluation(grid, Finetuner(source, settings, processes), target, name, beside)
         cells = grid.shard(*share)
         if processes.is_main:
             _announce(console, evaluation, cells, shard)
@@ -189,15 +191,15 @@ def _grid(bench: str, root: Path, tasks: str | None, shots: str | None, seeds: s
     return fewshot_grid(root, datasets, numbers, chosen or run_seeds(FIRST_SEED, known.FEWSHOT_RUNS))
 
 
-def _baseline(baseline: Path | None, model: str, init: str | None, bench: str) -> "Baseline | None":
+def _baseline(baseline: Path | None, source: "ModelSource", bench: str) -> "Baseline | None":
     """Open the scores to show beside the model's: those named, or the workspace's of random weights."""
     from cmgems_cli.artifacts import is_finished
     from cmgems_cli.bench.evaluation import read_baseline
 
     if baseline is not None:
         return read_baseline(baseline)
-    usual = workspace.scores_folder(f"{Path(model).name}-random", bench)
-    return read_baseline(usual) if init is None and is_finished(usual) else None
+    usual = workspace.scores_folder(source.baseline_name, bench)
+    return read_baseline(usual) if source.init is None and is_finished(usual) else None
 
 
 def _announce(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]", shard: str) -> None:
@@ -281,7 +283,7 @@ def _at_a_time(jobs: int | None, n_runs: int, evaluation: "Evaluation") -> int:
         return 1
     from cmgems_cli.bench.jobs import default_jobs
 
-    wanted = jobs or default_jobs(n_runs, evaluation.finetuner.config, processes.device)
+    wanted = jobs or default_jobs(n_runs, evaluation.finetuner.source.config, processes.device)
     return max(1, min(wanted, n_runs))
 
 

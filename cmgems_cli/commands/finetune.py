@@ -88,10 +88,11 @@ def finetune(
     """
     started = time.perf_counter()
     from cmgems_cli.datasets.task_rows import find_task
+    from cmgems_cli.modeling.model_source import ModelSource
 
     found = find_task(data, shots)
-    named = model if init is None else f"{Path(model).name}-{init}"
-    target = out or workspace.finetuned_folder(named, found.label)
+    source = ModelSource(model, init)
+    target = out or workspace.finetuned_folder(source.name, found.label)
 
     from cmgems_cli.bench.build import Finetuner, Settings, score_probabilities
     from cmgems_cli.training.finetune_run import finetune as finetune_stage
@@ -111,24 +112,23 @@ def finetune(
             eval_every=eval_every,
             max_tokens=max_tokens,
             truncate=truncate,
-            init=init,
             max_batch_tokens=max_batch_tokens,
             precision=precision,
         )
-        run = Finetuner(model, settings, processes).open(found, target, seed)
+        run = Finetuner(source, settings, processes).open(found, target, seed)
         if processes.is_main:
             _announce(console, run, found)
         if dry_run:
             _plan(console, run)
             return
-        with console.progress(f"{Path(named).name} on {found.name}", run.recipe.steps, "steps") as bar:
+        with console.progress(f"{source.name} on {found.name}", run.recipe.steps, "steps") as bar:
             manifest = finetune_stage(
                 run, score_probabilities, resume=resume, overwrite=overwrite, observer=follow(console, bar)
             )
     finally:
         stop_processes()
     if processes.is_main:
-        _show(console, manifest, f"{target}: {Path(named).name} on {found.name}")
+        _show(console, manifest, f"{target}: {source.name} on {found.name}")
         console.finished(manifest, target, started)
         console.say(
             f'open it with transformers: AutoModelForSequenceClassification.from_pretrained("{target}")'

@@ -256,6 +256,7 @@ class Miniature:
         from cmgems_cli.bench.build import Finetuner, Settings
         from cmgems_cli.bench.grids import fewshot_grid
         from cmgems_cli.datasets.tasks import own_fewshot_task
+        from cmgems_cli.modeling.model_source import ModelSource
         from cmgems_cli.training.processes import start_processes
 
         out = self.scores_folder(name)
@@ -267,8 +268,10 @@ class Miniature:
         grid = fewshot_grid(self.data, map(own_fewshot_task, self.tasks), [self.sizes.shots], self.seeds)
         settings, processes = Settings(precision=PRECISION), start_processes("cpu")
         if name == ARCHITECTURE:
-            return evaluation.Evaluation(grid, Finetuner(ARCHITECTURE, settings, processes), out, name)
-        finetuner = Finetuner(str(self.model_folder(name)), settings, processes)
+            return evaluation.Evaluation(
+                grid, Finetuner(ModelSource(ARCHITECTURE), settings, processes), out, name
+            )
+        finetuner = Finetuner(ModelSource(str(self.model_folder(name))), settings, processes)
         baseline = evaluation.read_baseline(self.scores_folder(ARCHITECTURE))
         return evaluation.Evaluation(grid, finetuner, out, name, baseline)
 

@@ -20,6 +20,7 @@ from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS
 from cmgems_cli.inference.row_blocks import Block
 from cmgems_cli.modeling.classifier import SequenceClassifier, load_classifier, new_classifier
 from cmgems_cli.modeling.folder import digest_of_model_folder
+from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.training.batching import length_bucketed_batches, on_device, pad_spans
 from cmgems_cli.training.heap import HeapTrimmer
 from cmgems_cli.training.processes import resolve_device, resolve_precision
@@ -185,7 +186,8 @@ def load_model(
         trained_tokens = manifest.params.get("max_tokens") if manifest else None
     else:
         # Takes any folder's encoder and leaves the heads of other tasks behind; its own is dropped here.
-        whole, k = new_classifier(folder, 2)
+        source = ModelSource.of_folder(folder)
+        whole, k = new_classifier(source, 2), source.k
         bert = whole.bert.to(where).eval()
     return Model(
         folder,

@@ -6,6 +6,7 @@ computes the last layer at that token alone).
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ from transformers import BertConfig, BertForSequenceClassification
 from cmgems_cli import draws
 from cmgems_cli.errors import InputError
 from cmgems_cli.modeling.encoder import Packing, states_at
-from cmgems_cli.modeling.folder import CONFIG, DEFAULT_K, read_config, save_model, vocabulary_k
-from cmgems_cli.modeling.presets import PRESETS, bert_config
+from cmgems_cli.modeling.folder import CONFIG, read_config, save_model, vocabulary_k
+from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.modeling.weights import fit_weights, read_weights
 
 # Heads of other tasks, and tables that are computed: of no use to a new task.
@@ -101,37 +102,26 @@ class LoadedClassifier:
 
 
 def new_classifier(
-    source: str | Path,
-    n_labels: int,
-    *,
-    init: str | None = None,
-    dropout: float | None = None,
-    seed: int = 42,
-) -> tuple[BertForSequenceClassification, int]:
-    """Make a classifier that has yet to be trained.
+    source: ModelSource, n_labels: int, *, dropout: float | None = None, seed: int = 42
+) -> BertForSequenceClassification:
+    """Make a classifier for training.
 
     Parameters
     ----------
-    source : str or Path
-        The name of a preset, whose weights are random, or a folder in Hugging Face format with a BERT of our
-        vocabulary: one of ours, or one of DNABERT's. Its encoder is taken, its pooler where it has one; heads
-        of other tasks are left behind.
+    source : ModelSource
+        Its encoder is taken, and its pooler if it has one; heads of other tasks are left behind.
     n_labels : int
         Classes, 2 or more.
-    init : "random", optional
-        Leave a folder's weights aside and draw them, in its architecture.
     dropout : float, in [0, 1), optional
-        Of hidden layers and of the head; the model's own when left out.
+        Of hidden layers and of the head; the model's own by default.
     seed : int, default 42
         Random weights, the head's among them, are a function of it, the architecture and the number of
         classes; torch's own random state is neither used nor changed.
 
     Returns
     -------
-    model : BertForSequenceClassification
+    BertForSequenceClassification
         float32, on the CPU, in training mode, with SDPA attention.
-    k : int
-        Bases per token.
 
     Raises
     ------
@@ -139,30 +129,20 @@ def new_classifier(
         If a folder is missing or not what is needed, its vocabulary is in another order, or its weights do
         not fill exactly its encoder.
     """
-    config, k = read_architecture(source)
+    config, _ = source.config_for(None)
+    config = copy.deepcopy(config)
     if dropout is not None:
         config.hidden_dropout_prob = dropout
     model = _random_classifier(config, n_labels, seed).train()
-    if str(source) not in PRESETS and init is None:
-        folder = Path(source)
+    if source.weights is not None:
         fit_weights(
-            model, read_weights(folder), folder, unused=_OTHER_HEADS, may_lack=(_POOLER, "classifier.")
+            model,
+            read_weights(source.weights),
+            source.weights,
+            unused=_OTHER_HEADS,
+            may_lack=(_POOLER, "classifier."),
         )
-    return model, k
-
-
-def read_architecture(source: str | Path) -> tuple[BertConfig, int]:
-    """Return the configuration of a preset or a model folder, and its bases per token.
-
-    Raises
-    ------
-    InputError
-        As `new_classifier`; the weights are not looked at.
-    """
-    if str(source) in PRESETS:
-        return bert_config(str(source), DEFAULT_K), DEFAULT_K
-    config = read_config(Path(source))
-    return config, vocabulary_k(Path(source), config.vocab_size)
+    return model
 
 
 def _random_classifier(config: BertConfig, n_labels: int, seed: int) -> BertForSequenceClassification:

@@ -6,6 +6,7 @@ run code in a pickle, the second writes the version of the library into the file
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -26,14 +27,12 @@ from cmgems_cli.artifacts import (
 from cmgems_cli.errors import InputError
 from cmgems_cli.files import write_json
 from cmgems_cli.genome.vocabulary import MAX_K, MIN_K, PAD, tokens, vocabulary_size
-from cmgems_cli.modeling.presets import PRESETS, bert_config
+from cmgems_cli.modeling.model_source import ModelSource
+from cmgems_cli.modeling.presets import PRESETS
 from cmgems_cli.modeling.tokenizer import write_tokenizer
 from cmgems_cli.modeling.weights import PICKLED, SAFETENSORS, fit_weights, read_weights, write_tensors
 
 CONFIG = "config.json"
-
-# method: k = 6 unless said otherwise.
-DEFAULT_K = 6
 
 # The settings in a BERT's config.json that affect its results. All others are ignored.
 _COUNTS = (
@@ -54,21 +53,15 @@ _STOCK = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross
 
 
 def load_masked_lm(
-    source: str | Path, *, k: int | None = None, init: str | Path | None = None, seed: int = 42
+    source: ModelSource, *, k: int | None = None, seed: int = 42
 ) -> tuple[BertForMaskedLM, int]:
     """Load or create a model for pretraining.
 
     Parameters
     ----------
-    source : str or Path
-        The name of a preset, or a folder in Hugging Face format that holds a BERT with our vocabulary:
-        written by this package, or DNABERT.
+    source : ModelSource
     k : int, bases, optional
-        Required token length. That of a folder must be equal. Default: that of the folder, or 6 for a
-        preset with random weights.
-    init : "random", path, optional
-        Source of the weights: random, or another folder. Default: random for a preset, its own for a
-        folder.
+        Required token length, equal to that of a folder. Default: that of the source.
     seed : int, default 42
         Random weights depend only on it and on the architecture. torch's global random state is neither used
         nor changed.
@@ -86,33 +79,28 @@ def load_masked_lm(
         If a folder is missing or of the wrong kind, its vocabulary has another order or another k, or its
         weights do not match the architecture exactly.
     """
-    weights_folder = Path(init) if init not in (None, "random") else None
-    if str(source) in PRESETS:
-        if k is None:
-            k = (
-                DEFAULT_K
-                if weights_folder is None
-                else vocabulary_k(weights_folder, read_config(weights_folder).vocab_size)
-            )
-        config = bert_config(str(source), k)
-    else:
-        config = read_config(Path(source))
-        k = _checked_k(Path(source), config, k)
-        if init is None:
-            weights_folder = Path(source)
-    model = _random_masked_lm(config, seed)
-    if weights_folder is not None:
-        own = read_config(weights_folder)
-        _checked_k(weights_folder, own, k)
-        # These do not affect shapes, but weights trained with one setting do not work with another.
-        for name in ("num_attention_heads", "hidden_act"):
-            if getattr(own, name) != getattr(config, name):
-                raise InputError(
-                    f"{weights_folder} was trained with {name} {getattr(own, name)}; {source} has"
-                    f" {getattr(config, name)}: use its architecture too, with `model`"
-                )
-        fit_weights(model, read_weights(weights_folder), weights_folder)
+    config, k = source.config_for(k)
+    model = _random_masked_lm(copy.deepcopy(config), seed)
+    weights = source.weights
+    if weights is not None:
+        if weights != source.folder:
+            _check_fits(config, k, source, weights)
+        fit_weights(model, read_weights(weights), weights)
     return model, k
+
+
+def _check_fits(config: BertConfig, k: int, source: ModelSource, weights: Path) -> None:
+    own = read_config(weights)
+    own_k = vocabulary_k(weights, own.vocab_size)
+    if own_k != k:
+        raise InputError(f"{weights} reads {own_k}-mers; needed a model of {k}-mers")
+    # These do not affect shapes, but weights trained with one setting do not work with another.
+    for name in ("num_attention_heads", "hidden_act"):
+        if getattr(own, name) != getattr(config, name):
+            raise InputError(
+                f"{weights} was trained with {name} {getattr(own, name)}; {source.text} has"
+                f" {getattr(config, name)}: use its architecture too, with `model`"
+            )
 
 
 def _random_masked_lm(config: BertConfig, seed: int) -> BertForMaskedLM:
@@ -234,15 +222,6 @@ def vocabulary_k(folder: Path, vocab_size: int) -> int:
             " special tokens and then k-mers by A, T, C, G"
         )
     return k
-
-
-def _checked_k(folder: Path, config: BertConfig, k: int | None) -> int:
-    own_k = vocabulary_k(folder, config.vocab_size)
-    if k is not None and k != own_k:
-        raise InputError(
-            f"{folder} reads {own_k}-mers; needed a model of {k}-mers, or input prepared with `k={own_k}`"
-        )
-    return own_k
 
 
 def _vocab_txt(folder: Path) -> list[str] | None:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from transformers import BertConfig
+from typing import TYPE_CHECKING
 
 from cmgems_cli.errors import UsageError
-from cmgems_cli.genome.vocabulary import PAD, vocabulary_size
+
+if TYPE_CHECKING:
+    from transformers import BertConfig
 
 
 @dataclass(frozen=True)
 class Preset:
-    """The numbers that tell one BERT from another.
+    """The size of a BERT.
 
     Attributes
     ----------
     hidden, layers, heads, intermediate : int
         Width of a token's state, encoder layers, attention heads, width inside the feed-forward block.
     dropout : float, in [0, 1)
-        Share dropped of hidden states and of attention weights alike.
+        Fraction dropped of hidden states and of attention weights alike.
     """
 
     hidden: int
@@ -66,6 +67,10 @@ def bert_config(name: str, k: int) -> BertConfig:
     >>> bert_config("logo", 6).vocab_size
     4101
     """
+    from transformers import BertConfig
+
+    from cmgems_cli.genome.vocabulary import PAD, vocabulary_size
+
     if name not in PRESETS:
         raise UsageError(f"no model is called {name!r}; needed one of {', '.join(PRESETS)}, or a folder")
     preset = PRESETS[name]

@@ -11,9 +11,9 @@ from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS, vocabulary_size
 from cmgems_cli.masking import WITHOUT_RANKS, Strategy
 from cmgems_cli.modeling.encoder import packs_sequences
-from cmgems_cli.modeling.folder import digest_of_model_folder, load_masked_lm
+from cmgems_cli.modeling.folder import load_masked_lm
 from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
-from cmgems_cli.modeling.presets import PRESETS
+from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.pmi.ranking import UNRANKED, read_ranking
 from cmgems_cli.training.pretrain_batches import PretrainBatches
 from cmgems_cli.training.pretrain_options import PretrainingOptions
@@ -68,8 +68,8 @@ def build_pretraining_run(
         raise UsageError(
             f"--strategy {options.strategy} masks by k-mer ranks; give --pmi or run `cmgems build-pmi` first"
         )
-    init = options.init if options.init in (None, "random") else Path(options.init)
-    model, _ = load_masked_lm(options.model, k=corpus.k, init=init, seed=options.seed)
+    source = ModelSource(options.model, options.init)
+    model, _ = load_masked_lm(source, k=corpus.k, seed=options.seed)
     longest = int(corpus.windows["n_tokens"].max()) + SPECIAL_POSITIONS
     positions = model.config.max_position_embeddings
     if longest > positions:
@@ -77,9 +77,7 @@ def build_pretraining_run(
             f"{corpus_folder} holds sequences of {longest} positions, the model has {positions};"
             f" run `cmgems prepare-genome` with --max-tokens {positions - SPECIAL_POSITIONS}"
         )
-    for name, source in (("model", options.model), ("init", options.init)):
-        if source is not None and source not in PRESETS and source != "random":
-            inputs[name] = digest_of_model_folder(Path(source))
+    inputs |= source.inputs
     maker = PretrainBatches(
         corpus,
         rank_of_token,
@@ -95,6 +93,7 @@ def build_pretraining_run(
         corpus,
         maker,
         MaskedPositionsLM(model),
+        source,
         options,
         inputs=inputs,
         validation_strategy=validation_strategy,

@@ -15,7 +15,7 @@ from cmgems_cli.masking.curriculum import Curriculum, is_unlearnt, parse_thresho
 from cmgems_cli.modeling.card import masked_lm_card, write_card
 from cmgems_cli.modeling.folder import save_model
 from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
-from cmgems_cli.modeling.presets import PRESETS
+from cmgems_cli.modeling.model_source import RANDOM, ModelSource
 from cmgems_cli.training.batching import MicroBatch, n_real_tokens
 from cmgems_cli.training.engine import Engine
 from cmgems_cli.training.metrics_log import METRICS
@@ -65,6 +65,8 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
     corpus : Corpus
     maker : PretrainBatches
     module : MaskedPositionsLM
+    source : ModelSource
+        Of the module, for the manifest.
     options : PretrainingOptions
     inputs : dict, name -> digest
         For the manifest.
@@ -81,6 +83,7 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
         corpus: Corpus,
         maker: PretrainBatches,
         module: MaskedPositionsLM,
+        source: ModelSource,
         options: PretrainingOptions,
         *,
         inputs: dict[str, str],
@@ -98,8 +101,8 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
             },
             "k": corpus.k,
             # A folder is named by its digest among the inputs: no path enters an artifact's digest.
-            "model": _without_path(options.model),
-            "init": _without_path(options.init),
+            "model": source.preset or "folder",
+            "init": source.init if source.init in (None, RANDOM) else "folder",
             # Named only where it decides something: runs that differ in nothing else are the same run.
             "switch_threshold": options.switch_threshold if options.strategy == "cm-gems" else None,
             "validation_masks": validation_strategy.name.lower(),
@@ -240,10 +243,6 @@ def pretrain(
                 environment=run.environment(compiled=run.options.compile),
             )
     return read_manifest(run.out, run.kind)
-
-
-def _without_path(source: str | None) -> str | None:
-    return source if source is None or source == "random" or source in PRESETS else "folder"
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -21,6 +21,7 @@ from cmgems_cli.datasets.task_rows import FoundTask
 from cmgems_cli.datasets.tasks import gue_task
 from cmgems_cli.errors import UsageError
 from cmgems_cli.modeling.folder import load_masked_lm, save_model
+from cmgems_cli.modeling.model_source import ModelSource
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -350,7 +351,7 @@ def test_a_baseline_of_another_recipe_is_noted_and_one_of_trained_weights_refuse
     note = "The baseline was not made with the same recipe, but with max_steps 3."
     assert note in (tmp_path / "out" / "report.md").read_text()
     (tmp_path / "trained").mkdir()
-    save_model(tmp_path / "trained", *load_masked_lm("tiny"))
+    save_model(tmp_path / "trained", *load_masked_lm(ModelSource("tiny")))
     words = ["evaluate", tmp_path / "trained", *options, "--jobs", "1", "--out", tmp_path / "scores"]
     assert CliRunner().invoke(app, [*map(str, words)]).exit_code == 0
     code, _, err = command(*options, "--baseline", tmp_path / "scores", "--out", tmp_path / "other")

@@ -40,6 +40,7 @@ from cmgems_cli.datasets.task_files import fewshot_files
 from cmgems_cli.datasets.task_rows import changed, find_task, read_task_data
 from cmgems_cli.datasets.tasks import SPECIAL_POSITIONS, fewshot_tasks, gue_task
 from cmgems_cli.modeling.classifier import new_classifier, save_classifier
+from cmgems_cli.modeling.model_source import ModelSource
 
 FIRST_SEED = 42
 # Shares of the rows of `h3-like` that become train and dev, GUE's own proportions; the rest is test.
@@ -94,10 +95,11 @@ def h3_like(data: Path, folder: Path) -> Path:
 
 def initial_weights(model: str, n_labels: int, seed: int, folder: Path) -> Path:
     """Save the classifier both start from; refuse if `cmgems finetune` would start from another."""
-    classifier, k = new_classifier(model, n_labels, seed=seed)
+    source = ModelSource(str(model))
+    classifier, k = new_classifier(source, n_labels, seed=seed), source.k
     folder.mkdir(parents=True)
     save_classifier(folder, classifier, k, [str(label) for label in range(n_labels)])
-    again, _ = new_classifier(folder, n_labels, seed=seed)
+    again = new_classifier(ModelSource(str(folder)), n_labels, seed=seed)
     for (name, mine), theirs in zip(classifier.named_parameters(), again.parameters(), strict=True):
         if not torch.equal(mine, theirs):
             sys.exit(f"{folder}: {name} differs between the two programs' initial weights")

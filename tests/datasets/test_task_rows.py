@@ -15,9 +15,11 @@ from cmgems_cli.cli import app
 from cmgems_cli.datasets.task_rows import OWN_DATA, FoundTask, changed, find_task, read_task_data
 from cmgems_cli.datasets.tasks import FEW_SHOTS, MANY_SHOTS, gue_task
 from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.training.finetune_run import FinetuningRun
 from cmgems_cli.training.processes import start_processes
 
+TINY = ModelSource("tiny")
 SIZES = {"train": 24, "dev": 8, "test": 10}
 
 
@@ -49,10 +51,14 @@ def fewshot(tmp_path: Path) -> Path:
 
 
 def opened(
-    path: Path, shots: int | None = None, model: str = "tiny", seed: int = 42, **settings: object
+    path: Path,
+    shots: int | None = None,
+    source: ModelSource = TINY,
+    seed: int = 42,
+    **settings: object,
 ) -> FinetuningRun:
     chosen = Settings(**{"precision": "fp32", **settings})  # type: ignore[arg-type]
-    return Finetuner(model, chosen, start_processes("cpu")).open(find_task(path, shots), path / "out", seed)
+    return Finetuner(source, chosen, start_processes("cpu")).open(find_task(path, shots), path / "out", seed)
 
 
 # --- what a path means
@@ -186,7 +192,7 @@ def test_inputs_are_the_files_and_the_model_folder(gue: Path, tmp_path: Path) ->
     folder.mkdir()
     shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     (folder / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": 69, **shape}))
-    run = opened(gue, model=str(folder), init="random")
+    run = opened(gue, source=ModelSource(str(folder), "random"))
     assert set(run.inputs) == {"train", "dev", "test", "model"}
     assert run.params["k"] == 3
     # No path is among what the digest is taken of.

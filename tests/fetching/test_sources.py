@@ -21,6 +21,7 @@ from cmgems_cli.datasets.tasks import GUE
 from cmgems_cli.fetching import sources
 from cmgems_cli.fetching.sources import DNABERT6_REPOSITORY, RECORD, local_path_of_gue, read_record
 from cmgems_cli.modeling.classifier import new_classifier, save_classifier
+from cmgems_cli.modeling.model_source import ModelSource
 from tests.fetching.server import COMMIT, Server
 
 # The folders of the hub's copy, as others who use it list them.
@@ -231,7 +232,8 @@ def test_dnaberts_weights_arrive_without_its_code_and_open(
 ) -> None:
     theirs = tmp_path / "theirs"
     theirs.mkdir()
-    model, k = new_classifier("tiny", 2, seed=3)
+    source = ModelSource("tiny")
+    model, k = new_classifier(source, 2, seed=3), source.k
     save_classifier(theirs, model, k, ["0", "1"])
     weights = load_file(theirs / "model.safetensors")
     torch.save(weights, theirs / "pytorch_model.bin")
@@ -249,7 +251,7 @@ def test_dnaberts_weights_arrive_without_its_code_and_open(
     assert code == 0, err
     folder = tmp_path / "work" / "models" / "dnabert6"
     assert not (folder / "dnabert_layer.py").exists()
-    opened, _ = new_classifier(folder, 2, seed=4)
+    opened = new_classifier(ModelSource(str(folder)), 2, seed=4)
     embedding = opened.bert.embeddings.word_embeddings.weight
     assert torch.equal(embedding, weights["bert.embeddings.word_embeddings.weight"])
 

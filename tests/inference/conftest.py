@@ -16,6 +16,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from cmgems_cli.artifacts import finish_artifact
 from cmgems_cli.modeling.classifier import new_classifier, save_classifier
 from cmgems_cli.modeling.folder import load_masked_lm, save_model
+from cmgems_cli.modeling.model_source import ModelSource
 
 LABELS = ("no", "yes", "perhaps")
 # 3-mers, 40 positions: at most 38 tokens, 40 bases.
@@ -54,7 +55,8 @@ def classifier(shape: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier artifact of three classes, said to be fine-tuned on sequences of up to 30 tokens."""
     folder = tmp_path_factory.mktemp("models") / "classifier"
     folder.mkdir()
-    model, k = new_classifier(shape, len(LABELS), init="random", seed=3)
+    source = ModelSource(str(shape), "random")
+    model, k = new_classifier(source, len(LABELS), seed=3), source.k
     _enlarge(model)
     files = save_classifier(folder, model, k, LABELS)
     finish_artifact(
@@ -68,7 +70,7 @@ def pretrained(shape: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model artifact, which has no classes."""
     folder = tmp_path_factory.mktemp("models") / "pretrained"
     folder.mkdir()
-    model, k = load_masked_lm(shape, init="random", seed=4)
+    model, k = load_masked_lm(ModelSource(str(shape), "random"), seed=4)
     _enlarge(model)
     files = save_model(folder, model, k)
     finish_artifact(folder, "model", params={}, inputs={}, stats={}, files=files, environment={})

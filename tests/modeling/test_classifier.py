@@ -26,10 +26,10 @@ from cmgems_cli.modeling.classifier import (
     SequenceClassifier,
     load_classifier,
     new_classifier,
-    read_architecture,
     save_classifier,
 )
 from cmgems_cli.modeling.folder import load_masked_lm, save_model
+from cmgems_cli.modeling.model_source import ModelSource
 
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32}
 
@@ -39,7 +39,7 @@ def pretrained(tmp_path: Path) -> Path:
     """A model folder this package wrote: `tiny` for 3-mers."""
     folder = tmp_path / "pretrained"
     folder.mkdir()
-    save_model(folder, *load_masked_lm("tiny", k=3, seed=5))
+    save_model(folder, *load_masked_lm(ModelSource("tiny"), k=3, seed=5))
     return folder
 
 
@@ -82,7 +82,7 @@ def batch(lengths: list[int], n_labels: int, seed: int = 0) -> tuple[Tensor, Ten
 
 @pytest.mark.parametrize("lengths", [[20, 20, 20], [20, 3, 11, 7], [2, 2], [9]])
 def test_loss_logits_and_gradients_equal_those_of_stock_bert(pretrained: Path, lengths: list[int]) -> None:
-    ours, stock = (new_classifier(pretrained, 3)[0] for _ in range(2))
+    ours, stock = (new_classifier(ModelSource(str(pretrained)), 3) for _ in range(2))
     input_ids, mask, labels = batch(lengths, 3)
     out = stock(input_ids=input_ids, attention_mask=torch.ones_like(input_ids) if mask is None else mask)
     expected = functional.cross_entropy(out.logits, labels, reduction="sum")
@@ -97,7 +97,7 @@ def test_loss_logits_and_gradients_equal_those_of_stock_bert(pretrained: Path, l
 
 
 def test_rows_without_label_add_nothing_but_reach_every_parameter(pretrained: Path) -> None:
-    model, _ = new_classifier(pretrained, 2)
+    model = new_classifier(ModelSource(str(pretrained)), 2)
     input_ids, mask, labels = batch([5, 5], 2)
     loss = SequenceClassifier(model)(input_ids, mask, torch.full_like(labels, NO_LABEL))
     loss.backward()
@@ -108,7 +108,7 @@ def test_rows_without_label_add_nothing_but_reach_every_parameter(pretrained: Pa
 
 
 def test_logits_are_float32_under_autocast(pretrained: Path) -> None:
-    model, _ = new_classifier(pretrained, 2)
+    model = new_classifier(ModelSource(str(pretrained)), 2)
     input_ids, mask, _ = batch([9, 4], 2)
     exact = SequenceClassifier(model).logits(input_ids, mask)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -121,8 +121,10 @@ def test_logits_are_float32_under_autocast(pretrained: Path) -> None:
 
 
 def test_the_encoder_is_the_folders_and_the_head_follows_from_the_seed(pretrained: Path) -> None:
-    lm = weights(load_masked_lm(pretrained)[0])
-    one, again, other = (weights(new_classifier(pretrained, 2, seed=seed)[0]) for seed in (1, 1, 2))
+    lm = weights(load_masked_lm(ModelSource(str(pretrained)))[0])
+    one, again, other = (
+        weights(new_classifier(ModelSource(str(pretrained)), 2, seed=seed)) for seed in (1, 1, 2)
+    )
     for name, tensor in lm.items():
         if name.startswith("bert."):
             assert torch.equal(one[name], tensor), name
@@ -134,17 +136,17 @@ def test_the_encoder_is_the_folders_and_the_head_follows_from_the_seed(pretraine
 
 def test_torchs_own_random_state_is_neither_used_nor_changed(pretrained: Path) -> None:
     torch.manual_seed(1)
-    one = weights(new_classifier(pretrained, 2)[0])
+    one = weights(new_classifier(ModelSource(str(pretrained)), 2))
     drawn = torch.rand(3)
     torch.manual_seed(1)
     assert torch.equal(torch.rand(3), drawn)
     torch.manual_seed(99)
-    assert same(weights(new_classifier(pretrained, 2)[0]), one)
+    assert same(weights(new_classifier(ModelSource(str(pretrained)), 2)), one)
 
 
 def test_random_initialisation_shares_the_head_alone_with_the_folders_weights(pretrained: Path) -> None:
-    given = weights(new_classifier(pretrained, 2, seed=3)[0])
-    random = weights(new_classifier(pretrained, 2, init="random", seed=3)[0])
+    given = weights(new_classifier(ModelSource(str(pretrained)), 2, seed=3))
+    random = weights(new_classifier(ModelSource(str(pretrained), "random"), 2, seed=3))
     assert given.keys() == random.keys()
     assert same(given, random, "classifier.")
     assert not torch.equal(
@@ -153,15 +155,17 @@ def test_random_initialisation_shares_the_head_alone_with_the_folders_weights(pr
 
 
 def test_a_preset_is_random_for_6_mers() -> None:
-    model, k = new_classifier("tiny", 2, seed=3)
+    source = ModelSource("tiny")
+    model, k = new_classifier(source, 2, seed=3), source.k
     assert k == 6
     assert model.config.vocab_size == 4101
-    assert same(weights(model), weights(new_classifier("tiny", 2, init="random", seed=3)[0]))
+    assert same(weights(model), weights(new_classifier(ModelSource("tiny", "random"), 2, seed=3)))
 
 
 def test_dnaberts_pooler_is_taken_and_its_heads_are_not(dnabert: Path) -> None:
     stored = torch.load(dnabert / "pytorch_model.bin", weights_only=True)
-    model, k = new_classifier(dnabert, 2)
+    source = ModelSource(str(dnabert))
+    model, k = new_classifier(source, 2), source.k
     assert k == 3
     for name, tensor in weights(model).items():
         if not name.startswith("classifier."):
@@ -169,20 +173,21 @@ def test_dnaberts_pooler_is_taken_and_its_heads_are_not(dnabert: Path) -> None:
 
 
 def test_another_tasks_head_is_left_behind(pretrained: Path, tmp_path: Path) -> None:
-    first, k = new_classifier(pretrained, 2, seed=1)
+    source = ModelSource(str(pretrained))
+    first, k = new_classifier(source, 2, seed=1), source.k
     folder = tmp_path / "from elsewhere"
     folder.mkdir()
     save_classifier(folder, first, k, ["no", "yes"])
-    second, _ = new_classifier(folder, 5, seed=2)
+    second = new_classifier(ModelSource(str(folder)), 5, seed=2)
     assert second.classifier.weight.shape == (5, 64)
     assert same(weights(first), weights(second), "bert.")
 
 
 def test_dropout_is_the_models_own_unless_said(dnabert: Path) -> None:
-    assert new_classifier("tiny", 2)[0].dropout.p == 0.0
-    model, _ = new_classifier("tiny", 2, dropout=0.25)
+    assert new_classifier(ModelSource("tiny"), 2).dropout.p == 0.0
+    model = new_classifier(ModelSource("tiny"), 2, dropout=0.25)
     assert (model.dropout.p, model.bert.embeddings.dropout.p) == (0.25, 0.25)
-    assert new_classifier(dnabert, 2)[0].dropout.p == 0.1
+    assert new_classifier(ModelSource(str(dnabert)), 2).dropout.p == 0.1
 
 
 def _without(names: str) -> Callable[[Path], Any]:
@@ -198,30 +203,31 @@ def test_an_incomplete_encoder_or_pooler_is_refused(pretrained: Path, dnabert: P
     with pytest.raises(
         InputError, match=r"no weights for bert\.encoder\.layer\.1\.output\.dense\.bias and 1 more"
     ):
-        new_classifier(pretrained, 2)
+        new_classifier(ModelSource(str(pretrained)), 2)
     stored = torch.load(dnabert / "pytorch_model.bin", weights_only=True)
     torch.save(
         {name: x for name, x in stored.items() if name != "bert.pooler.dense.bias"},
         dnabert / "pytorch_model.bin",
     )
     with pytest.raises(InputError, match=r"no weights for bert\.pooler\.dense\.bias; needed"):
-        new_classifier(dnabert, 2)
+        new_classifier(ModelSource(str(dnabert)), 2)
 
 
 def test_missing_folders_and_other_artifacts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere does not exist; needed a model's name"):
-        new_classifier(tmp_path / "nowhere", 2)
+        new_classifier(ModelSource(str(tmp_path / "nowhere")), 2)
     (tmp_path / "x.csv").write_text("")
     finish_artifact(tmp_path, "pmi", params={}, inputs={}, stats={}, files=["x.csv"], environment={})
     with pytest.raises(InputError, match="is a pmi artifact; needed a model"):
-        new_classifier(tmp_path, 2)
+        new_classifier(ModelSource(str(tmp_path)), 2)
 
 
 def test_an_architecture_is_read_without_its_weights(pretrained: Path) -> None:
     (pretrained / "model.safetensors").unlink()
-    config, k = read_architecture(pretrained)
+    source = ModelSource(str(pretrained))
+    config, k = source.config, source.k
     assert (config.max_position_embeddings, k) == (512, 3)
-    assert read_architecture("logo")[0].hidden_size == 256
+    assert ModelSource("logo").config.hidden_size == 256
 
 
 # --- on disk
@@ -231,7 +237,8 @@ def test_an_architecture_is_read_without_its_weights(pretrained: Path) -> None:
 def saved(pretrained: Path, tmp_path: Path) -> tuple[Path, BertForSequenceClassification]:
     folder = tmp_path / "classifier"
     folder.mkdir()
-    model, k = new_classifier(pretrained, 3, dropout=0.1)
+    source = ModelSource(str(pretrained))
+    model, k = new_classifier(source, 3, dropout=0.1), source.k
     save_classifier(folder, model, k, ["acceptor", "donor", "neither"])
     return folder, model.eval()
 

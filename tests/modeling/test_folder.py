@@ -27,6 +27,7 @@ from cmgems_cli.artifacts import finish_artifact
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.vocabulary import tokens
 from cmgems_cli.modeling.folder import load_masked_lm, save_model
+from cmgems_cli.modeling.model_source import ModelSource
 
 
 def equal_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
@@ -38,7 +39,7 @@ def ours(tmp_path: Path) -> Path:
     """A folder this package wrote: `tiny` for 3-mers."""
     folder = tmp_path / "ours"
     folder.mkdir()
-    save_model(folder, *load_masked_lm("tiny", k=3, seed=5))
+    save_model(folder, *load_masked_lm(ModelSource("tiny"), k=3, seed=5))
     return folder
 
 
@@ -94,7 +95,7 @@ def dnabert(tmp_path: Path) -> Path:
 
 
 def test_transformers_opens_a_saved_model_whole(ours: Path) -> None:
-    expected, _ = load_masked_lm("tiny", k=3, seed=5)
+    expected, _ = load_masked_lm(ModelSource("tiny"), k=3, seed=5)
     model, report = AutoModelForMaskedLM.from_pretrained(ours, output_loading_info=True)
     assert not any(report.values()), report
     assert model.dtype == torch.float32
@@ -112,8 +113,8 @@ def test_transformers_opens_a_saved_model_whole(ours: Path) -> None:
 
 
 def test_a_saved_model_loads_here_as_it_was(ours: Path) -> None:
-    expected, _ = load_masked_lm("tiny", k=3, seed=5)
-    model, k = load_masked_lm(ours)
+    expected, _ = load_masked_lm(ModelSource("tiny"), k=3, seed=5)
+    model, k = load_masked_lm(ModelSource(str(ours)))
     assert k == 3
     assert equal_weights(model, expected)
 
@@ -122,7 +123,7 @@ def test_equal_models_give_equal_bytes_without_versions_or_paths(tmp_path: Path)
     folders = [tmp_path / name for name in ("a", "b")]
     for folder in folders:
         folder.mkdir()
-        files = save_model(folder, *load_masked_lm("tiny", k=3, seed=5))
+        files = save_model(folder, *load_masked_lm(ModelSource("tiny"), k=3, seed=5))
         assert sorted(files) == sorted(path.name for path in folder.iterdir())
     for file in files:
         data = (folders[0] / file).read_bytes()
@@ -130,13 +131,13 @@ def test_equal_models_give_equal_bytes_without_versions_or_paths(tmp_path: Path)
         assert str(tmp_path).encode() not in data
     assert "transformers_version" not in (folders[0] / "config.json").read_text()
     # Through another folder and back: where weights came from leaves no trace.
-    save_model(folders[1], *load_masked_lm(folders[0]))
+    save_model(folders[1], *load_masked_lm(ModelSource(str(folders[0]))))
     for file in files:
         assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes()
 
 
 def test_weights_are_saved_as_float32_and_tied_ones_once(tmp_path: Path) -> None:
-    model, k = load_masked_lm("tiny", k=3)
+    model, k = load_masked_lm(ModelSource("tiny"), k=3)
     save_model(tmp_path, model.to(torch.bfloat16), k)
     weights = load_file(tmp_path / "model.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
@@ -149,12 +150,12 @@ def test_weights_are_saved_as_float32_and_tied_ones_once(tmp_path: Path) -> None
 def test_others_may_read_the_weights_as_they_read_the_rest(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     mode = (tmp_path / "plain").stat().st_mode
-    save_model(tmp_path, *load_masked_lm("tiny"))
+    save_model(tmp_path, *load_masked_lm(ModelSource("tiny")))
     assert {path.stat().st_mode for path in tmp_path.iterdir()} == {mode}
 
 
 def test_loading_and_saving_say_nothing(ours: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    save_model(ours, *load_masked_lm(ours))
+    save_model(ours, *load_masked_lm(ModelSource(str(ours))))
     assert capfd.readouterr() == ("", "")
 
 
@@ -164,15 +165,15 @@ def test_loading_and_saving_say_nothing(ours: Path, capfd: pytest.CaptureFixture
 def test_random_weights_are_a_function_of_the_seed_alone() -> None:
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
-    first, _ = load_masked_lm("tiny", k=3, seed=7)
+    first, _ = load_masked_lm(ModelSource("tiny"), k=3, seed=7)
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.manual_seed(2)
-    assert equal_weights(first, load_masked_lm("tiny", k=3, seed=7)[0])
-    assert not equal_weights(first, load_masked_lm("tiny", k=3, seed=8)[0])
+    assert equal_weights(first, load_masked_lm(ModelSource("tiny"), k=3, seed=7)[0])
+    assert not equal_weights(first, load_masked_lm(ModelSource("tiny"), k=3, seed=8)[0])
 
 
 def test_random_weights_follow_the_initializer_range() -> None:
-    model, k = load_masked_lm("tiny", seed=1)
+    model, k = load_masked_lm(ModelSource("tiny"), seed=1)
     assert k == 6
     embeddings = model.bert.embeddings.word_embeddings.weight
     assert embeddings[1:].std().item() == pytest.approx(0.02, rel=0.01)
@@ -181,7 +182,7 @@ def test_random_weights_follow_the_initializer_range() -> None:
 
 
 def test_models_use_the_fused_attention_and_start_in_training_mode() -> None:
-    model, _ = load_masked_lm("tiny", k=3)
+    model, _ = load_masked_lm(ModelSource("tiny"), k=3)
     assert model.config._attn_implementation == "sdpa"
     assert model.training
 
@@ -194,7 +195,7 @@ def stock_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_dnabert_folder_loads_weight_by_weight(dnabert: Path) -> None:
-    model, k = load_masked_lm(dnabert)
+    model, k = load_masked_lm(ModelSource(str(dnabert)))
     assert k == 3
     raw = stock_weights(dnabert)
     for name, parameter in model.named_parameters():
@@ -206,7 +207,7 @@ def test_a_dnabert_folder_loads_weight_by_weight(dnabert: Path) -> None:
 
 def test_transformers_computes_the_same_from_a_dnabert_folder(dnabert: Path) -> None:
     peer = AutoModelForMaskedLM.from_pretrained(dnabert, dtype=torch.float32).eval()
-    model, _ = load_masked_lm(dnabert)
+    model, _ = load_masked_lm(ModelSource(str(dnabert)))
     ids = torch.randint(5, 69, (2, 9))
     torch.testing.assert_close(model.eval()(ids).logits, peer(ids).logits)
 
@@ -214,14 +215,14 @@ def test_transformers_computes_the_same_from_a_dnabert_folder(dnabert: Path) -> 
 def test_a_dnabert_folder_saved_again_encodes_without_lower_casing(dnabert: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    save_model(out, *load_masked_lm(dnabert))
+    save_model(out, *load_masked_lm(ModelSource(str(dnabert))))
     assert AutoTokenizer.from_pretrained(out)("AAA AAT")["input_ids"] == [2, 5, 6, 3]
     assert "rnn" not in json.loads((out / "config.json").read_text())
 
 
 def test_dnaberts_first_config_without_a_model_type_loads(dnabert: Path) -> None:
     edit_config(dnabert, model_type=None)
-    assert load_masked_lm(dnabert)[1] == 3
+    assert load_masked_lm(ModelSource(str(dnabert)))[1] == 3
 
 
 def test_safetensors_are_preferred_and_half_precision_becomes_float32(dnabert: Path) -> None:
@@ -229,26 +230,26 @@ def test_safetensors_are_preferred_and_half_precision_becomes_float32(dnabert: P
     half = {name: x.half() if x.is_floating_point() else x for name, x in renamed.items()}
     save_file(half, dnabert / "model.safetensors")
     (dnabert / "pytorch_model.bin").write_bytes(b"not read")
-    model, _ = load_masked_lm(dnabert)
+    model, _ = load_masked_lm(ModelSource(str(dnabert)))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 def test_a_missing_vocabulary_file_leaves_k_to_the_size(dnabert: Path) -> None:
     (dnabert / "vocab.txt").unlink()
-    assert load_masked_lm(dnabert)[1] == 3
+    assert load_masked_lm(ModelSource(str(dnabert)))[1] == 3
 
 
 def test_init_random_takes_a_folders_architecture_alone(dnabert: Path) -> None:
     (dnabert / "pytorch_model.bin").unlink()
-    model, k = load_masked_lm(dnabert, init="random", seed=3)
+    model, k = load_masked_lm(ModelSource(str(dnabert), "random"), seed=3)
     assert (k, model.config.hidden_size) == (3, 16)
-    assert equal_weights(model, load_masked_lm(dnabert, init="random", seed=3)[0])
+    assert equal_weights(model, load_masked_lm(ModelSource(str(dnabert), "random"), seed=3)[0])
 
 
 def test_init_path_fills_a_preset(ours: Path) -> None:
-    model, k = load_masked_lm("tiny", init=ours, seed=99)
+    model, k = load_masked_lm(ModelSource("tiny", str(ours)), seed=99)
     assert k == 3
-    assert equal_weights(model, load_masked_lm(ours)[0])
+    assert equal_weights(model, load_masked_lm(ModelSource(str(ours)))[0])
 
 
 # --- refused, in one line that names the trouble
@@ -267,9 +268,9 @@ def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any])
     torch.save(weights, folder / "pytorch_model.bin")
 
 
-def refuse(pattern: str, *args: Any, **keywords: Any) -> None:
+def refuse(pattern: str, model: Path | str, init: Path | None = None, k: int | None = None) -> None:
     with pytest.raises(InputError, match=pattern) as caught:
-        load_masked_lm(*args, **keywords)
+        load_masked_lm(ModelSource(str(model), init and str(init)), k=k)
     assert "\n" not in str(caught.value)
 
 
@@ -336,7 +337,7 @@ def test_weights_that_do_not_fit_exactly_are_refused(dnabert: Path, case: str) -
 def test_a_tied_decoder_need_not_be_in_the_file(dnabert: Path) -> None:
     edit_weights(dnabert, drop("cls.predictions.decoder.weight"))
     edit_weights(dnabert, drop("cls.predictions.bias"))
-    load_masked_lm(dnabert)
+    load_masked_lm(ModelSource(str(dnabert)))
 
 
 def test_an_encoder_without_head_is_refused(ours: Path) -> None:
@@ -444,14 +445,14 @@ def test_init_from_another_architecture_is_refused(dnabert: Path, ours: Path) ->
 def test_refused_weights_leave_a_model_as_it_was(dnabert: Path) -> None:
     from cmgems_cli.modeling.weights import fit_weights, read_weights
 
-    model, _ = load_masked_lm(dnabert, init="random", seed=1)
+    model, _ = load_masked_lm(ModelSource(str(dnabert), "random"), seed=1)
     weights = read_weights(dnabert)
     weights["cls.predictions.transform.dense.bias"] = torch.zeros(17)
     with pytest.raises(InputError):
         fit_weights(model, weights, dnabert)
-    assert equal_weights(model, load_masked_lm(dnabert, init="random", seed=1)[0])
+    assert equal_weights(model, load_masked_lm(ModelSource(str(dnabert), "random"), seed=1)[0])
 
 
 def test_a_copied_folder_under_a_presets_name_is_reached_by_its_path(ours: Path, tmp_path: Path) -> None:
     shutil.copytree(ours, tmp_path / "logo")
-    assert load_masked_lm(str(tmp_path / "logo"))[0].config.hidden_size == 64
+    assert load_masked_lm(ModelSource(str(tmp_path / "logo")))[0].config.hidden_size == 64

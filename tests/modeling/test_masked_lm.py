@@ -15,11 +15,12 @@ from cmgems_cli.modeling import encoder
 from cmgems_cli.modeling.encoder import states_at
 from cmgems_cli.modeling.folder import load_masked_lm
 from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
+from cmgems_cli.modeling.model_source import ModelSource
 
 
 @pytest.fixture
 def model() -> BertForMaskedLM:
-    return load_masked_lm("tiny", k=3, seed=1)[0]
+    return load_masked_lm(ModelSource("tiny"), k=3, seed=1)[0]
 
 
 def batch(lengths: list[int], width: int, seed: int = 0, share: float = 0.3) -> dict[str, Tensor]:
@@ -248,7 +249,7 @@ def test_compiled_training_is_the_same_and_no_layer_or_shape_is_compiled_twice(
     shape = {"num_hidden_layers": 5, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128}
     config = {"model_type": "bert", "vocab_size": 69, "max_position_embeddings": 40, **shape}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    model = load_masked_lm(tmp_path, k=3, init="random", seed=1)[0]
+    model = load_masked_lm(ModelSource(str(tmp_path), "random"), k=3, seed=1)[0]
     set_dropout(model, 0.0)
     lm = MaskedPositionsLM(model)
     # Padded throughout, and no size that is also a width of the model: these would be other graphs.

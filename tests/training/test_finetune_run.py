@@ -24,6 +24,7 @@ from cmgems_cli.artifacts import read_manifest
 from cmgems_cli.errors import CmgemsError, OverwriteError, UsageError
 from cmgems_cli.genome.vocabulary import CLS, PAD, SEP
 from cmgems_cli.modeling.classifier import load_classifier, new_classifier
+from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.training import finetune_run as finetuning
 from cmgems_cli.training.engine import parameter_groups
 from cmgems_cli.training.finetune_batches import FinetuneBatches, Labelled, evaluation_batches
@@ -98,7 +99,8 @@ def make_run(small: Path, tmp_path: Path) -> MakeRun:
         **changed: Any,
     ) -> FinetuningRun:
         recipe = replace(RECIPE, **changed)
-        model, k = new_classifier(small, 2, init="random", dropout=dropout, seed=recipe.seed)
+        source = ModelSource(str(small), "random")
+        model, k = new_classifier(source, 2, dropout=dropout, seed=recipe.seed), source.k
         task = Task(TRAIN, dev, TEST, LABELS, k, ("made up",))
         return FinetuningRun(
             model,
@@ -281,7 +283,7 @@ def test_a_step_equals_plain_torch_on_one_padded_batch(make_run: MakeRun, small:
     run = make_run()
     made = run.make_step(6)
     run.engine.step(6, made.batches, made.n_targets)
-    model, _ = new_classifier(small, 2, init="random", seed=7)
+    model = new_classifier(ModelSource(str(small), "random"), 2, seed=7)
     optimizer = torch.optim.AdamW(
         parameter_groups(model, 0.01), lr=run.engine.recipe.learning_rate_at(6), betas=(0.9, 0.999), eps=1e-8
     )

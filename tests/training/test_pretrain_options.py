@@ -6,6 +6,7 @@ import pytest
 
 from cmgems_cli.errors import InputError
 from cmgems_cli.modeling.folder import load_masked_lm, save_model
+from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.training.pretrain_options import pretraining_options
 
 
@@ -25,7 +26,7 @@ def test_a_micro_batch_is_as_large_as_was_fastest(preset: str, device_type: str,
 
 
 def test_a_folder_has_the_micro_batches_of_its_width(tmp_path: Path) -> None:
-    model, k = load_masked_lm("tiny")
+    model, k = load_masked_lm(ModelSource("tiny"))
     save_model(tmp_path, model, k)
     chosen = pretraining_options(device_type="cpu", strategy="random", model=str(tmp_path))
     assert chosen.max_batch_tokens == 8_192
