@@ -1,4 +1,4 @@
-"""What the machine is: versions, devices, cores, memory and disk, as far as a program may use them."""
+"""The machine: versions, devices, and the cores, memory and disk space that this process may use."""
 
 from __future__ import annotations
 
@@ -13,54 +13,56 @@ import torch
 
 from cmgems_cli.training.processes import resolve_precision
 
-# Where Linux keeps a container's limits: version 2 of control groups, then version 1.
+# Linux control groups, which hold the limits of a container (versions 2 and 1).
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO, CPUINFO = Path("/proc/meminfo"), Path("/proc/cpuinfo")
 # Version 1 writes "no limit" as the largest number of whole pages.
 _NO_LIMIT = 1 << 62
 
-# There once a driver for NVIDIA cards is loaded, whatever torch can do.
+# Exists if an NVIDIA driver is loaded, whether torch can use it or not.
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True)
 class Version:
-    """One package this one needs.
+    """A required package and its installed version.
 
     Attributes
     ----------
     name : str
-    found : str or None
-        What is installed.
+    installed : str or None
+        None if it is not installed.
     needed : str
-        As in this package's own metadata: `>=2.6`; empty where any will do.
+        Version specifier in the metadata of this package, such as `>=2.6`; empty for any version.
     """
 
     name: str
-    found: str | None
+    installed: str | None
     needed: str
 
     @property
     def fits(self) -> bool:
-        """Whether what is installed is what is needed."""
+        """Whether the installed version meets the specifier."""
         from packaging.specifiers import SpecifierSet
 
-        return self.found is not None and SpecifierSet(self.needed).contains(self.found, prereleases=True)
+        return self.installed is not None and SpecifierSet(self.needed).contains(
+            self.installed, prereleases=True
+        )
 
 
 @dataclass(frozen=True)
 class Device:
-    """Something to compute on.
+    """A device to compute on.
 
     Attributes
     ----------
     name : str
-        As `--device` takes it: cpu, cuda:0.
+        As for the parameter `device`: cpu, cuda:0.
     model : str
     memory_bytes, free_bytes : int or None
-        All, and what is free now; None where the system does not tell.
+        Total and free memory; None if unknown.
     bf16 : bool
-        Whether the hardware multiplies it.
+        Whether the hardware multiplies bfloat16.
     """
 
     name: str
@@ -71,37 +73,37 @@ class Device:
 
 
 def versions() -> list[Version]:
-    """Return Python and the packages this one needs, those of its extras excepted."""
+    """Return Python and the required packages, without those of extras."""
     from packaging.requirements import Requirement
 
     try:
         own = metadata.metadata("cmgems")
     except metadata.PackageNotFoundError:
         return [Version("python", platform.python_version(), "")]
-    listed = [Version("python", platform.python_version(), own["Requires-Python"] or "")]
+    required = [Version("python", platform.python_version(), own["Requires-Python"] or "")]
     for text in metadata.requires("cmgems") or []:
         requirement = Requirement(text)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
         try:
-            found = metadata.version(requirement.name)
+            installed: str | None = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            found = None
-        listed.append(Version(requirement.name, found, str(requirement.specifier)))
-    return listed
+            installed = None
+        required.append(Version(requirement.name, installed, str(requirement.specifier)))
+    return required
 
 
 def devices() -> list[Device]:
-    """Return the CPU and every CUDA card torch sees."""
+    """Return the CPU and every CUDA device that torch can use."""
     total, free = memory()
-    listed = [Device("cpu", cpu_model(), total, free, _has_bf16(torch.device("cpu")))]
+    available = [Device("cpu", cpu_model(), total, free, _has_bf16(torch.device("cpu")))]
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         with torch.cuda.device(index):
-            card_free, card_total = torch.cuda.mem_get_info(index)
+            gpu_free, gpu_total = torch.cuda.mem_get_info(index)
             bf16 = _has_bf16(torch.device("cuda", index))
         name = torch.cuda.get_device_name(index)
-        listed.append(Device(f"cuda:{index}", name, card_total, card_free, bf16))
-    return listed
+        available.append(Device(f"cuda:{index}", name, gpu_total, gpu_free, bf16))
+    return available
 
 
 def _has_bf16(device: torch.device) -> bool:
@@ -109,7 +111,7 @@ def _has_bf16(device: torch.device) -> bool:
 
 
 def cpu_model() -> str:
-    """Return the processor's name as it gives it itself, or its kind."""
+    """Return the model name of the processor, or its architecture."""
     try:
         lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -119,22 +121,22 @@ def cpu_model() -> str:
 
 
 def cores() -> float:
-    """Return how many cores this process may use: those it may run on, or the container's share if less."""
+    """Return the number of cores this process may use, given its affinity and the limit of its container."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = _first_number(CGROUP / "cpu.max"), _second_number(CGROUP / "cpu.max")
-    if share == (None, None):
-        share = (
+    limit = _first_number(CGROUP / "cpu.max"), _second_number(CGROUP / "cpu.max")
+    if limit == (None, None):
+        limit = (
             _first_number(CGROUP / "cpu" / "cpu.cfs_quota_us"),
             _first_number(CGROUP / "cpu" / "cpu.cfs_period_us"),
         )
-    quota, period = share
+    quota, period = limit
     if quota is None or period is None or quota <= 0 or period <= 0:
         return float(allowed)
     return min(float(allowed), quota / period)
 
 
 def memory() -> tuple[int | None, int | None]:
-    """Return (all, free) main memory in bytes, within the container's limit; None where nothing tells."""
+    """Return (total, free) main memory in bytes, within the limit of the container; None if unknown."""
     fields = {}
     try:
         for line in MEMINFO.read_text(encoding="ascii").splitlines():
@@ -152,7 +154,7 @@ def memory() -> tuple[int | None, int | None]:
         limit, used = _first_number(limit_file), _first_number(used_file)
         if limit is not None and limit < min(_NO_LIMIT, total or _NO_LIMIT):
             total = int(limit)
-            # What counts as used includes file pages the kernel would give back: a lower bound.
+            # Used memory includes file pages that the kernel would release, so this is a lower bound.
             left = max(0, total - int(used or 0))
             free = left if free is None else min(free, left)
     return total, free
@@ -166,26 +168,26 @@ def _second_number(path: Path) -> float | None:
     return _number(path, 1)
 
 
-def _number(path: Path, place: int) -> float | None:
-    """Return a number of a control group's file; None where there is none, or the word max."""
+def _number(path: Path, index: int) -> float | None:
+    """Return a number from a file of a control group; None if it is missing, or the word max."""
     try:
-        return float(path.read_text(encoding="ascii").split()[place])
+        return float(path.read_text(encoding="ascii").split()[index])
     except (OSError, ValueError, IndexError):
         return None
 
 
 def free_disk(folder: Path) -> int:
-    """Return the bytes free where `folder` is, or would be made."""
-    return shutil.disk_usage(_existing(folder)).free
+    """Return the free bytes on the disk of `folder`, which may not exist yet."""
+    return shutil.disk_usage(_existing_parent(folder)).free
 
 
 def may_write(folder: Path) -> bool:
-    """Tell whether this process may write in `folder`, or make it."""
-    there = _existing(folder)
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    """Return whether this process may write to `folder` or create it."""
+    existing = _existing_parent(folder)
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
 
 
-def _existing(folder: Path) -> Path:
+def _existing_parent(folder: Path) -> Path:
     folder = folder.absolute()
     while not folder.exists():
         folder = folder.parent
@@ -193,7 +195,7 @@ def _existing(folder: Path) -> Path:
 
 
 def busy_cores() -> float:
-    """Return how many processes wanted a core over the last minute; 0 where the system does not tell."""
+    """Return the load average of the last minute; 0 if unknown."""
     try:
         return os.getloadavg()[0]
     except (OSError, AttributeError):
@@ -201,5 +203,5 @@ def busy_cores() -> float:
 
 
 def has_nvidia_driver() -> bool:
-    """Tell whether the system has an NVIDIA card's driver, which torch may be unable to use."""
+    """Return whether the system has an NVIDIA driver, which torch may be unable to use."""
     return NVIDIA_DRIVER.exists() or shutil.which("nvidia-smi") is not None

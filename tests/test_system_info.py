@@ -104,8 +104,8 @@ def test_cards_are_listed_after_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_versions_are_those_installed_and_fit_here() -> None:
     found = {version.name: version for version in machine.versions()}
-    assert found["python"].found == ".".join(map(str, sys.version_info[:3]))
-    assert found["torch"].found == torch.__version__
+    assert found["python"].installed == ".".join(map(str, sys.version_info[:3]))
+    assert found["torch"].installed == torch.__version__
     assert found["torch"].needed.startswith(">=")
     assert all(version.fits for version in found.values())
     assert "pytest" not in found  # of an extra

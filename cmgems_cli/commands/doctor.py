@@ -1,4 +1,4 @@
-"""`cmgems doctor`: what this machine is, what would run on it and how fast, and what to change."""
+"""`cmgems doctor`: the machine, the speed of pretraining on it, and what to change."""
 
 import platform
 from dataclasses import asdict
@@ -11,7 +11,7 @@ from cmgems_cli.console import Console, amount, duration
 from cmgems_cli.errors import CmgemsError
 
 if TYPE_CHECKING:
-    from cmgems_cli.doctor.diagnostics import Findings
+    from cmgems_cli.doctor.diagnostics import Diagnosis
 
 
 def doctor(
@@ -33,7 +33,7 @@ def doctor(
     """
     console = Console(quiet=quiet, json=json)
     try:
-        from cmgems_cli.doctor.diagnostics import STEPS, advice, examine, faults
+        from cmgems_cli.doctor.diagnostics import STEPS, advice, diagnose, problems
     except (ImportError, OSError) as error:
         raise CmgemsError(
             f"a library that training needs cannot be loaded ({error}); install it again: pip install"
@@ -42,45 +42,45 @@ def doctor(
     from cmgems_cli.fetching.sources import offline
 
     console.say("timing pretraining steps …")
-    found = examine(device, model, offline())
-    wrong, better = faults(found), advice(found)
+    diagnosis = diagnose(device, model, offline())
+    to_fix, to_consider = problems(diagnosis), advice(diagnosis)
     console.result(
         {
             "versions": {
-                version.name: {"found": version.found, "needed": version.needed, "fits": version.fits}
-                for version in found.versions
+                version.name: {"found": version.installed, "needed": version.needed, "fits": version.fits}
+                for version in diagnosis.versions
             },
             "platform": platform.platform(),
-            "devices": [asdict(one) for one in found.devices],
-            "cores": found.cores,
-            "threads": found.threads,
+            "devices": [asdict(one) for one in diagnosis.devices],
+            "cores": diagnosis.cores,
+            "threads": diagnosis.threads,
             "probe": {
-                **asdict(found.probe),
-                "hours_1000_steps": found.probe.recipe_s / 3600 * 1000 / STEPS,
-                "hours_10000_steps": found.probe.recipe_s / 3600 * 10_000 / STEPS,
+                **asdict(diagnosis.probe),
+                "hours_1000_steps": diagnosis.probe.recipe_s / 3600 * 1000 / STEPS,
+                "hours_10000_steps": diagnosis.probe.recipe_s / 3600 * 10_000 / STEPS,
             },
-            "room": [{**asdict(room), "enough": room.enough} for room in found.rooms],
-            "faults": wrong,
-            "advice": better,
+            "room": [{**asdict(check), "enough": check.fits} for check in diagnosis.capacity_checks],
+            "faults": to_fix,
+            "advice": to_consider,
         }
     )
-    _show(console, found, wrong, better)
+    _show(console, diagnosis, to_fix, to_consider)
 
 
-def _show(console: Console, found: "Findings", wrong: list[str], better: list[str]) -> None:
-    probe = found.probe
+def _show(console: Console, diagnosis: "Diagnosis", problems: list[str], advice: list[str]) -> None:
+    probe = diagnosis.probe
     console.table(
         f"versions, on {platform.platform()}",
         ["package", "found", "needed"],
         [
-            [one.name, one.found or "none", (one.needed or "any") + ("" if one.fits else "  does not fit")]
-            for one in found.versions
+            [one.name, one.installed or "none", (one.needed or "any") + ("" if one.fits else "  not met")]
+            for one in diagnosis.versions
         ],
     )
     console.table(
-        f"devices; {found.cores:g} cores, torch uses {found.threads} of them on the CPU",
+        f"devices; {diagnosis.cores:g} cores, torch uses {diagnosis.threads} of them on the CPU",
         ["device", "model", "memory", "free", "bf16"],
-        [[d.name, d.model, _bytes(d.memory_bytes), _bytes(d.free_bytes), d.bf16] for d in found.devices],
+        [[d.name, d.model, _bytes(d.memory_bytes), _bytes(d.free_bytes), d.bf16] for d in diagnosis.devices],
     )
     console.table(
         f"what would run, timed with {probe.model} ({amount(probe.parameters)} parameters)",
@@ -89,21 +89,22 @@ def _show(console: Console, found: "Findings", wrong: list[str], better: list[st
             ["device", probe.device],
             ["precision", probe.precision],
             ["attention", probe.attention],
-            ["tokens a micro-batch", f"{probe.max_batch_tokens:,}"],
-            ["tokens a second", f"{probe.tokens_per_s:,.0f}"],
+            ["tokens per micro-batch", f"{probe.max_batch_tokens:,}"],
+            ["tokens per second", f"{probe.tokens_per_s:,.0f}"],
             ["1,000 steps (paper, Table 6)", _time(probe.recipe_s / 10)],
             ["10,000 steps (paper, Table 2)", _time(probe.recipe_s)],
         ],
     )
     console.table(
-        "room for the full recipe",
-        ["what", "where", "takes", "free", "enough"],
-        [[r.what, r.where, _bytes(r.needed_bytes), _bytes(r.free_bytes), r.enough] for r in found.rooms],
+        "memory and disk space for the full recipe",
+        ["what", "where", "needed", "free", "enough"],
+        [
+            [r.what, r.where, _bytes(r.needed_bytes), _bytes(r.free_bytes), r.fits]
+            for r in diagnosis.capacity_checks
+        ],
     )
-    rows = [["has to change", sentence] for sentence in wrong] + [
-        ["may help", sentence] for sentence in better
-    ]
-    console.table("what to change", ["", "what"], rows or [["nothing", "all fits"]])
+    rows = [["problem", sentence] for sentence in problems] + [["advice", sentence] for sentence in advice]
+    console.table("what to change", ["", "what"], rows or [["nothing", "everything fits"]])
 
 
 def _time(seconds: float) -> str:

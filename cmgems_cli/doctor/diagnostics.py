@@ -1,4 +1,4 @@
-"""What this machine can do with the full recipe: how fast, whether there is room, and what to change."""
+"""Diagnose how the full recipe would run on this machine: speed, memory, disk, problems and advice."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from cmgems_cli.training.build import build_pretraining_run
 from cmgems_cli.training.pretrain_options import pretraining_options
 from cmgems_cli.training.processes import Processes, start_processes
 
-# ours: what a person waits for.
+# ours: short enough to wait for.
 PROBE_SECONDS = 2.0
-# ours: two sequences of 512. A larger micro-batch of dnabert alone takes longer than that on most CPUs.
+# ours: two sequences of 512. One larger micro-batch of dnabert exceeds PROBE_SECONDS on most CPUs.
 CPU_TOKENS_OF_LARGE = 1_024
 
-# paper, section 5.3: 10,000 steps; DNABERT's script: 250 sequences each. Half of them are 512 tokens with [CLS]
-# and [SEP], the others half as long on average (method, section 2).
+# paper, section 5.3: 10,000 steps; DNABERT's script: 250 sequences each. Half of them have 512 tokens with [CLS]
+# and [SEP], the others half as many on average (method, section 2).
 STEPS, SEQUENCES, MEAN_TOKENS = 10_000, 250, 385.75
 RECIPE_TOKENS = STEPS * SEQUENCES * MEAN_TOKENS
 
@@ -43,33 +43,33 @@ RECIPE_TOKENS = STEPS * SEQUENCES * MEAN_TOKENS
 GENOME_BASES = 2_940_000_000
 # cmgems_cli/fetching/sources.py: UCSC's hg38.fa.gz.
 FASTA_BYTES = 983_659_424
-# docs/artifacts.md: four bases a byte; 13 bytes a sequence of on average 389 bases.
+# docs/artifacts.md: four bases per byte, and 13 bytes per sequence, which has 389 bases on average.
 CORPUS_BYTES = round(GENOME_BASES * (1 / 4 + 13 / 388.75))
-# docs/log.md: prepare-genome at 3.1 Gbp, peak.
+# docs/log.md: peak memory of prepare-genome at 3.1 Gbp.
 PREPARING_BYTES = 433_000_000
-# Float32 weights; in a checkpoint AdamW's two moments too, and the old one goes when the new one is whole.
-MODEL_BYTES_A_PARAMETER, CHECKPOINTS_BYTES_A_PARAMETER = 4, 2 * 3 * 4
+# float32 weights; a checkpoint also has AdamW's two moments, and the old one is kept until the new one is complete.
+MODEL_BYTES_PER_PARAMETER, CHECKPOINT_BYTES_PER_PARAMETER = 4, 2 * 3 * 4
 
 DISK = "disk of the workspace"
 
 
 @dataclass(frozen=True)
 class Probe:
-    """How fast pretraining runs here, measured.
+    """Measured speed and memory of pretraining on this machine.
 
     Attributes
     ----------
     model : str
-        A preset.
+        Name of a preset.
     device, precision, attention : str
-        What `auto` chose.
+        The choices that `auto` made.
     parameters : int
     max_batch_tokens : int
-        Of the micro-batches timed.
+        Limit of the measured micro-batches.
     tokens_per_s : float
-        Real tokens, special tokens included, padding not.
+        Real tokens, including special tokens, excluding padding.
     memory_bytes : int
-        Peak of this process; on CUDA of the card.
+        Peak memory of this process, or of the GPU on CUDA.
     """
 
     model: str
@@ -83,20 +83,20 @@ class Probe:
 
     @property
     def recipe_s(self) -> float:
-        """Seconds of the paper's 10,000 steps at this speed."""
+        """Seconds that the paper's 10,000 steps take at this speed."""
         return RECIPE_TOKENS / self.tokens_per_s
 
 
 @dataclass(frozen=True)
-class Room:
-    """Space that a part of the full recipe takes, and what there is.
+class CapacityCheck:
+    """Memory or disk space that a part of the full recipe needs, and the free space.
 
     Attributes
     ----------
     what, where : str
     needed_bytes : int
     free_bytes : int or None
-        None where the system does not tell.
+        None if unknown.
     """
 
     what: str
@@ -105,8 +105,8 @@ class Room:
     free_bytes: int | None
 
     @property
-    def enough(self) -> bool:
-        """Whether there is enough, as far as one can tell."""
+    def fits(self) -> bool:
+        """Whether the free space suffices; true if it is unknown."""
         return self.free_bytes is None or self.needed_bytes <= self.free_bytes
 
 
@@ -115,11 +115,11 @@ def _is_small(model: str) -> bool:
 
 
 def attention_of(model: str, device: torch.device, precision: str) -> str:
-    """Return which attention pretraining takes, in words."""
+    """Describe the attention that pretraining uses."""
     if packs_sequences(device, precision):
         return "FlashAttention over packed sequences"
     if device.type == "cpu" and PRESETS[model].dropout > 0:
-        return "explicit, with dropout drawn 16 bits an element"
+        return "explicit, with dropout from 16 random bits per element"
     return "torch's fused attention over padded batches"
 
 
@@ -131,9 +131,9 @@ def measure(model: str, processes: Processes, seconds: float) -> Probe:
     model : str
         One of `PRESETS`.
     processes : Processes
-        This process alone.
+        A single process.
     seconds : float
-        About how long to measure, start-up not counted.
+        Approximate duration of the measurement, without start-up.
     """
     device = processes.device
     small_steps = device.type == "cpu" and not _is_small(model)
@@ -148,7 +148,7 @@ def measure(model: str, processes: Processes, seconds: float) -> Probe:
             max_batch_tokens=CPU_TOKENS_OF_LARGE if small_steps else None,
         )
         run = build_pretraining_run(corpus, None, Path(scratch) / "model", options, processes)
-        found = run.probe(seconds)
+        measured = run.probe(seconds)
     return Probe(
         model=model,
         device=str(device),
@@ -156,36 +156,38 @@ def measure(model: str, processes: Processes, seconds: float) -> Probe:
         attention=attention_of(model, device, run.precision),
         parameters=run.parameters,
         max_batch_tokens=options.max_batch_tokens,
-        tokens_per_s=found["tokens_per_s"],
-        memory_bytes=round(found["memory_bytes"]),
+        tokens_per_s=measured["tokens_per_s"],
+        memory_bytes=round(measured["memory_bytes"]),
     )
 
 
-def rooms(probe: Probe, device: Device, cpu: Device) -> list[Room]:
-    """Return what the full recipe takes, beside what is free; what the workspace already has takes nothing.
+def capacity_checks(probe: Probe, device: Device, cpu: Device) -> list[CapacityCheck]:
+    """Compare the needs of the full recipe with the free space; existing files of the workspace need none.
 
     Parameters
     ----------
     probe : Probe
     device, cpu : Device
-        Where the probe ran, and the CPU; as they were before it.
+        The device of the probe, and the CPU; both as before the probe.
     """
     fasta = workspace.downloads_folder() / "hg38.fa.gz"
     disk = 0 if fasta.exists() else FASTA_BYTES
     disk += 0 if is_finished(workspace.corpus_folder()) else CORPUS_BYTES
-    disk += probe.parameters * (MODEL_BYTES_A_PARAMETER + CHECKPOINTS_BYTES_A_PARAMETER)
+    disk += probe.parameters * (MODEL_BYTES_PER_PARAMETER + CHECKPOINT_BYTES_PER_PARAMETER)
     memory = "memory" if device.name == "cpu" else f"memory of {device.name}"
-    step = f"pretrain {probe.model}, {probe.max_batch_tokens:,} tokens a micro-batch"
+    step = f"pretrain {probe.model}, {probe.max_batch_tokens:,} tokens per micro-batch"
     return [
-        Room("genome, corpus, one model, its checkpoints", DISK, disk, free_disk(workspace.workspace())),
-        Room("prepare-genome of GRCh38", "memory", PREPARING_BYTES, cpu.free_bytes),
-        Room(step, memory, probe.memory_bytes, device.free_bytes),
+        CapacityCheck(
+            "genome, corpus, one model, its checkpoints", DISK, disk, free_disk(workspace.workspace())
+        ),
+        CapacityCheck("prepare-genome of GRCh38", "memory", PREPARING_BYTES, cpu.free_bytes),
+        CapacityCheck(step, memory, probe.memory_bytes, device.free_bytes),
     ]
 
 
 @dataclass(frozen=True)
-class Findings:
-    """All that advice depends on.
+class Diagnosis:
+    """The state of the machine, from which problems and advice follow.
 
     Attributes
     ----------
@@ -193,18 +195,18 @@ class Findings:
     devices : list of Device
         The CPU first.
     cores : float
-        That this process may use.
+        Cores that this process may use.
     threads : int
-        That torch uses.
+        Threads that torch uses.
     busy_cores : float
         Load before the probe.
     probe : Probe
-    rooms : list of Room
+    capacity_checks : list of CapacityCheck
     may_write : bool
-        In the workspace.
+        Whether the workspace is writable.
     nvidia_driver : bool
     torch_cuda : str or None
-        The CUDA release torch was built for; None: it was built without.
+        The CUDA release torch was built for; None if it was built without CUDA.
     offline : str or None
         The setting that forbids the network.
     """
@@ -215,50 +217,50 @@ class Findings:
     threads: int
     busy_cores: float
     probe: Probe
-    rooms: list[Room]
+    capacity_checks: list[CapacityCheck]
     may_write: bool
     nvidia_driver: bool
     torch_cuda: str | None
     offline: str | None
 
     @property
-    def cards(self) -> list[Device]:
-        """The CUDA cards."""
+    def gpus(self) -> list[Device]:
+        """The CUDA devices."""
         return [device for device in self.devices if device.name != "cpu"]
 
 
-def examine(device: str = "auto", model: str | None = None, offline: str | None = None) -> Findings:
-    """Look at the machine and time a model on it.
+def diagnose(device: str = "auto", model: str | None = None, offline: str | None = None) -> Diagnosis:
+    """Inspect the machine and time a model on it.
 
     Parameters
     ----------
     device : str
-        As `start_processes`.
+        As for `start_processes`.
     model : str, optional
-        Which to time: dnabert on CUDA and logo on a CPU when left out.
+        The preset to time. Default: dnabert on CUDA, logo on a CPU.
     offline : str, optional
         The setting that forbids the network.
 
     Raises
     ------
     UsageError
-        If the device is unknown or absent.
+        If the device is unknown or not available.
     """
     busy = busy_cores()
     processes = start_processes(device)
-    there = devices()
+    all_devices = devices()
     probe = measure(
         model or ("dnabert" if processes.device.type == "cuda" else "logo"), processes, PROBE_SECONDS
     )
-    used = next(one for one in there if one.name == probe.device)
-    return Findings(
+    probed = next(one for one in all_devices if one.name == probe.device)
+    return Diagnosis(
         versions=versions(),
-        devices=there,
+        devices=all_devices,
         cores=cores(),
         threads=torch.get_num_threads(),
         busy_cores=busy,
         probe=probe,
-        rooms=rooms(probe, used, there[0]),
+        capacity_checks=capacity_checks(probe, probed, all_devices[0]),
         may_write=may_write(workspace.workspace()),
         nvidia_driver=has_nvidia_driver(),
         torch_cuda=torch.version.cuda,
@@ -266,82 +268,82 @@ def examine(device: str = "auto", model: str | None = None, offline: str | None 
     )
 
 
-# ours: a run of more days than this deserves the remark that there are other ways.
+# ours: for longer runs the advice mentions alternatives.
 LONG_RUN_S = 3 * 24 * 3600.0
-# ours: with less than this share of its cores to itself a machine is not measured, its load is.
-BUSY_SHARE = 0.25
+# ours: with a larger fraction of the cores busy, the probe measures the load rather than the machine.
+BUSY_FRACTION = 0.25
 
 
-def faults(found: Findings) -> list[str]:
-    """Return what keeps the recipe from running, each with its remedy."""
-    listed = []
-    for version in found.versions:
+def problems(diagnosis: Diagnosis) -> list[str]:
+    """Return the problems that prevent the recipe from running, each with its remedy."""
+    sentences = []
+    for version in diagnosis.versions:
         if not version.fits:
-            have = f"{version.name} {version.found}" if version.found else f"no {version.name}"
+            installed = f"{version.name} {version.installed}" if version.installed else f"no {version.name}"
             remedy = (
                 f"install Python {version.needed}"
                 if version.name == "python"
                 else f"pip install '{version.name}{version.needed}'"
             )
-            listed.append(f"{have} is installed, needed {version.needed or 'any'}: {remedy}")
-    if not found.may_write:
-        listed.append(
-            f"{workspace.workspace()} may not be written: set CMGEMS_WORKSPACE to a folder of yours"
-        )
-    for room in found.rooms:
-        if not room.enough:
-            assert room.free_bytes is not None
+            sentences.append(f"{installed} is installed; needed {version.needed or 'any'}: {remedy}")
+    if not diagnosis.may_write:
+        sentences.append(f"{workspace.workspace()} is not writable: set CMGEMS_WORKSPACE to another folder")
+    for check in diagnosis.capacity_checks:
+        if not check.fits:
+            assert check.free_bytes is not None
             remedy = (
                 "set CMGEMS_WORKSPACE to a larger disk"
-                if room.where == DISK
-                else "lower --max-batch-tokens, or end other programs"
+                if check.where == DISK
+                else "give `cmgems pretrain --max-batch-tokens` a lower number, or close other programs"
             )
-            listed.append(
-                f"{room.where}: {room.what} takes {_gb(room.needed_bytes)}, {_gb(room.free_bytes)} are free: {remedy}"
+            sentences.append(
+                f"{check.where}: {check.what} needs {_gb(check.needed_bytes)},"
+                f" {_gb(check.free_bytes)} are free: {remedy}"
             )
-    return listed
+    return sentences
 
 
-def advice(found: Findings) -> list[str]:
-    """Return what would make it faster, or may surprise."""
-    listed = []
-    if not found.cards and found.nvidia_driver:
-        listed.append(
+def advice(diagnosis: Diagnosis) -> list[str]:
+    """Return what would speed up the recipe, and what to be aware of."""
+    sentences = []
+    if not diagnosis.gpus and diagnosis.nvidia_driver:
+        sentences.append(
             "there is an NVIDIA driver, but this torch was built without CUDA: install one with it (pip install torch)"
-            if found.torch_cuda is None
-            else "there is an NVIDIA driver, but torch sees no card: look at CUDA_VISIBLE_DEVICES and nvidia-smi"
+            if diagnosis.torch_cuda is None
+            else "there is an NVIDIA driver, but torch finds no GPU: check CUDA_VISIBLE_DEVICES and nvidia-smi"
         )
-    if len(found.cards) > 1:
-        listed.append(
-            f"{len(found.cards)} cards: torchrun --nproc-per-node {len(found.cards)} -m cmgems_cli pretrain … uses all"
+    if (n_gpus := len(diagnosis.gpus)) > 1:
+        sentences.append(
+            f"{n_gpus} GPUs: `torchrun --nproc-per-node {n_gpus} -m cmgems_cli pretrain …` uses all of them"
         )
-    used = found.cards or found.devices[:1]
-    for device in used:
+    for device in diagnosis.gpus or diagnosis.devices[:1]:
         if not device.bf16:
-            listed.append(f"{device.model} has no bf16: training runs in fp32, which is slower")
-    whole_cores = max(1, int(found.cores))
-    if found.threads < whole_cores and not found.cards:
-        listed.append(
-            f"torch uses {found.threads} of {whole_cores} cores: unset OMP_NUM_THREADS, or raise it"
+            sentences.append(f"{device.model} has no bf16: training runs in fp32, which is slower")
+    whole_cores = max(1, int(diagnosis.cores))
+    if diagnosis.threads < whole_cores and not diagnosis.gpus:
+        sentences.append(
+            f"torch uses {diagnosis.threads} of {whole_cores} cores: unset OMP_NUM_THREADS, or raise it"
         )
-    if found.threads > max(1.0, found.cores):
-        listed.append(
-            f"torch starts {found.threads} threads, but only {found.cores:g} cores may be used: set"
+    if diagnosis.threads > max(1.0, diagnosis.cores):
+        sentences.append(
+            f"torch starts {diagnosis.threads} threads, but only {diagnosis.cores:g} cores may be used: set"
             f" OMP_NUM_THREADS={whole_cores}"
         )
-    if found.busy_cores > BUSY_SHARE * found.cores:
-        listed.append(
-            f"other programs kept {found.busy_cores:.1f} of {found.cores:g} cores busy: alone it would be faster"
+    if diagnosis.busy_cores > BUSY_FRACTION * diagnosis.cores:
+        sentences.append(
+            f"other programs kept {diagnosis.busy_cores:.1f} of {diagnosis.cores:g} cores busy: without them it would"
+            " be faster"
         )
-    if found.probe.recipe_s > LONG_RUN_S:
-        smaller = "" if _is_small(found.probe.model) else " --model logo is far less work;"
-        listed.append(
-            f"{STEPS:,} steps of {found.probe.model} take {found.probe.recipe_s / 86400:,.0f} days here:{smaller}"
-            " --steps 1000 is the paper's short recipe"
+    probe = diagnosis.probe
+    if probe.recipe_s > LONG_RUN_S:
+        smaller = "" if _is_small(probe.model) else " `cmgems pretrain --model logo` takes far less time;"
+        sentences.append(
+            f"{STEPS:,} steps of {probe.model} take {probe.recipe_s / 86400:,.0f} days here:{smaller}"
+            " `cmgems pretrain --steps 1000` is the paper's short recipe"
         )
-    if found.offline:
-        listed.append(f"{found.offline}: `cmgems fetch` stays off the network")
-    return listed
+    if diagnosis.offline:
+        sentences.append(f"{diagnosis.offline}: `cmgems fetch` does not use the network")
+    return sentences
 
 
 def _gb(n_bytes: int) -> str:

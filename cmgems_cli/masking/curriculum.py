@@ -97,6 +97,11 @@ class Curriculum:
         The step whose evaluation made cm-gems switch; `global` applies from the next step. None before.
     last_evaluation : (int, float) or None, default None
         Step and validation perplexity of the latest evaluation.
+
+    Raises
+    ------
+    UsageError
+        If `strategy` is unknown.
     """
 
     strategy: str

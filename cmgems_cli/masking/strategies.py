@@ -135,9 +135,11 @@ def check_batch(
 
     Parameters
     ----------
-    token_ids, offsets, k
+    token_ids : integer, shape (total,)
+    offsets : int64, shape (n + 1,)
+    k : int
         As in `mask_batch`.
-    per_sequence : arrays, shape (n,)
+    per_sequence : arrays of any dtype, shape (n,)
         Arrays with one entry per sequence, by name.
 
     Raises

@@ -10,16 +10,16 @@ from transformers import BertForMaskedLM
 from typer.testing import CliRunner
 
 from cmgems_cli.cli import app
-from cmgems_cli.doctor import diagnostics as examination
+from cmgems_cli.doctor import diagnostics
 from cmgems_cli.doctor.diagnostics import (
-    Findings,
+    CapacityCheck,
+    Diagnosis,
     Probe,
-    Room,
     advice,
     attention_of,
-    faults,
+    capacity_checks,
     measure,
-    rooms,
+    problems,
 )
 from cmgems_cli.genome.bundled import bundled_fasta
 from cmgems_cli.genome.preparation import prepare_genome
@@ -29,16 +29,18 @@ from cmgems_cli.training.processes import start_processes
 
 GB = 10**9
 CPU = Device("cpu", "Abacus", 16 * GB, 12 * GB, bf16=True)
-CARD = Device("cuda:0", "NVIDIA A", 80 * GB, 79 * GB, bf16=True)
+GPU = Device("cuda:0", "NVIDIA A", 80 * GB, 79 * GB, bf16=True)
 PROBE = Probe("logo", "cpu", "bf16", "fused", 5_000_000, 8_192, 10_000.0, 1 * GB)
-FINE = Findings(
+NO_DISK = CapacityCheck("a corpus", diagnostics.DISK, 3 * GB, GB)
+NO_MEMORY = CapacityCheck("pretrain", "memory of cuda:0", 3 * GB, GB)
+FINE = Diagnosis(
     versions=[Version("python", "3.11.7", ">=3.11"), Version("torch", "2.13.0", ">=2.6")],
     devices=[CPU],
     cores=8.0,
     threads=8,
     busy_cores=0.1,
     probe=PROBE,
-    rooms=[Room("a corpus", examination.DISK, 2 * GB, 50 * GB)],
+    capacity_checks=[CapacityCheck("a corpus", diagnostics.DISK, 2 * GB, 50 * GB)],
     may_write=True,
     nvidia_driver=False,
     torch_cuda=None,
@@ -47,88 +49,90 @@ FINE = Findings(
 
 
 def test_a_machine_that_has_all_needs_no_advice() -> None:
-    assert faults(FINE) == []
+    assert problems(FINE) == []
     assert advice(FINE) == []
-    assert advice(replace(FINE, devices=[CPU, CARD], nvidia_driver=True, torch_cuda="13.0")) == []
+    assert advice(replace(FINE, devices=[CPU, GPU], nvidia_driver=True, torch_cuda="13.0")) == []
 
 
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"versions": [Version("torch", "2.5", ">=2.6")]}, "torch 2.5 is installed, needed >=2.6: pip install 't"),
+        ({"versions": [Version("torch", "2.5", ">=2.6")]}, "torch 2.5 is installed; needed >=2.6: pip install 't"),
         ({"versions": [Version("numba", None, ">=0.61")]}, "no numba is installed"),
         ({"versions": [Version("python", "3.10.1", ">=3.11")]}, "install Python >=3.11"),
-        ({"may_write": False}, "may not be written: set CMGEMS_WORKSPACE"),
-        ({"rooms": [Room("a corpus", examination.DISK, 3 * GB, GB)]}, "takes 3.0 GB, 1.0 GB are free: set CMGEMS_W"),
-        ({"rooms": [Room("pretrain", "memory of cuda:0", 3 * GB, GB)]}, "lower --max-batch-tokens"),
+        ({"may_write": False}, "is not writable: set CMGEMS_WORKSPACE"),
+        ({"capacity_checks": [NO_DISK]}, "needs 3.0 GB, 1.0 GB are free: set CMGEMS_W"),
+        ({"capacity_checks": [NO_MEMORY]}, "give `cmgems pretrain --max-batch-tokens` a lower number"),
     ],
 )  # fmt: skip
-def test_faults_name_their_remedy(changed: dict[str, object], words: str) -> None:
-    (found,) = faults(replace(FINE, **changed))  # type: ignore[arg-type]
-    assert words in found
-    assert "\n" not in found
+def test_problems_name_their_remedy(changed: dict[str, object], words: str) -> None:
+    (sentence,) = problems(replace(FINE, **changed))  # type: ignore[arg-type]
+    assert words in sentence
+    assert "\n" not in sentence
 
 
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
         ({"nvidia_driver": True}, "torch was built without CUDA"),
-        ({"nvidia_driver": True, "torch_cuda": "13.0"}, "torch sees no card: look at CUDA_VISIBLE_DEVICES"),
-        ({"devices": [CPU, CARD, replace(CARD, name="cuda:1")]}, "torchrun --nproc-per-node 2"),
+        ({"nvidia_driver": True, "torch_cuda": "13.0"}, "torch finds no GPU: check CUDA_VISIBLE_DEVICES"),
+        ({"devices": [CPU, GPU, replace(GPU, name="cuda:1")]}, "torchrun --nproc-per-node 2"),
         ({"devices": [replace(CPU, bf16=False)]}, "Abacus has no bf16"),
-        ({"devices": [CPU, replace(CARD, bf16=False)]}, "NVIDIA A has no bf16"),
+        ({"devices": [CPU, replace(GPU, bf16=False)]}, "NVIDIA A has no bf16"),
         ({"threads": 1}, "torch uses 1 of 8 cores: unset OMP_NUM_THREADS"),
         ({"threads": 64}, "set OMP_NUM_THREADS=8"),
         ({"threads": 3, "cores": 2.5}, "torch starts 3 threads, but only 2.5 cores may be used: set OMP_NUM_THREADS=2"),
         ({"busy_cores": 5.0}, "kept 5.0 of 8 cores busy"),
-        ({"probe": replace(PROBE, model="dnabert", tokens_per_s=430.0)}, "take 26 days here: --model logo"),
-        ({"probe": replace(PROBE, tokens_per_s=1_000.0)}, "take 11 days here: --steps 1000"),
-        ({"offline": "HF_HUB_OFFLINE=1"}, "HF_HUB_OFFLINE=1: `cmgems fetch` stays off the network"),
+        ({"probe": replace(PROBE, model="dnabert", tokens_per_s=430)}, "26 days here: `cmgems pretrain --model logo`"),
+        ({"probe": replace(PROBE, tokens_per_s=1_000.0)}, "take 11 days here: `cmgems pretrain --steps 1000`"),
+        ({"offline": "HF_HUB_OFFLINE=1"}, "HF_HUB_OFFLINE=1: `cmgems fetch` does not use the network"),
     ],
 )  # fmt: skip
 def test_advice(changed: dict[str, object], words: str) -> None:
-    (found,) = advice(replace(FINE, **changed))  # type: ignore[arg-type]
-    assert words in found
-    assert "\n" not in found
+    (sentence,) = advice(replace(FINE, **changed))  # type: ignore[arg-type]
+    assert words in sentence
+    assert "\n" not in sentence
 
 
-def test_a_card_makes_the_cpus_shortcomings_no_matter() -> None:
-    weak = [replace(CPU, bf16=False), CARD]
+def test_a_gpu_makes_the_cpus_shortcomings_no_matter() -> None:
+    weak = [replace(CPU, bf16=False), GPU]
     assert advice(replace(FINE, devices=weak, threads=1)) == []
 
 
-def test_room_unknown_is_no_fault() -> None:
-    assert Room("a", "memory", 10**15, None).enough
+def test_unknown_free_space_fits() -> None:
+    assert CapacityCheck("a", "memory", 10**15, None).fits
 
 
 def test_the_recipe_is_the_papers() -> None:
     # 10,000 steps of 250 sequences: half of 512 tokens, half of 7 to 512.
-    assert examination.RECIPE_TOKENS == 10_000 * 250 * (512 + (7 + 512) / 2) / 2
+    assert diagnostics.RECIPE_TOKENS == 10_000 * 250 * (512 + (7 + 512) / 2) / 2
     assert replace(PROBE, tokens_per_s=11_865.0).recipe_s / 3600 == pytest.approx(22.6, abs=0.05)
 
 
-def test_what_the_workspace_has_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_files_of_the_workspace_need_no_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CMGEMS_WORKSPACE", str(tmp_path))
-    before = rooms(PROBE, CPU, CPU)[0].needed_bytes
+    before = capacity_checks(PROBE, CPU, CPU)[0].needed_bytes
     (tmp_path / "downloads").mkdir()
     (tmp_path / "downloads" / "hg38.fa.gz").touch()
-    after = rooms(PROBE, CPU, CPU)[0].needed_bytes
-    assert before - after == examination.FASTA_BYTES
+    after = capacity_checks(PROBE, CPU, CPU)[0].needed_bytes
+    assert before - after == diagnostics.FASTA_BYTES
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "manifest.json").touch()
-    assert after - rooms(PROBE, CPU, CPU)[0].needed_bytes == examination.CORPUS_BYTES
-    on_a_card = rooms(replace(PROBE, device="cuda:0"), CARD, CPU)[-1]
-    assert (on_a_card.where, on_a_card.free_bytes) == ("memory of cuda:0", 79 * GB)
+    assert after - capacity_checks(PROBE, CPU, CPU)[0].needed_bytes == diagnostics.CORPUS_BYTES
+    on_a_gpu = capacity_checks(replace(PROBE, device="cuda:0"), GPU, CPU)[-1]
+    assert (on_a_gpu.where, on_a_gpu.free_bytes) == ("memory of cuda:0", 79 * GB)
 
 
 def test_the_size_of_a_corpus_is_foreseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = prepare_genome([bundled_fasta()], tmp_path / "corpus")
     taken = sum(manifest.files[name]["bytes"] for name in ("bases.npy", "windows.npy"))
-    foreseen = examination.CORPUS_BYTES / examination.GENOME_BASES * manifest.stats["bases"]
+    foreseen = diagnostics.CORPUS_BYTES / diagnostics.GENOME_BASES * manifest.stats["bases"]
     assert foreseen == pytest.approx(taken, rel=0.03)
 
 
-def test_attention_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     assert "dropout" in attention_of("dnabert", cpu, "bf16")
     assert "fused" in attention_of("logo", cpu, "fp32")
@@ -148,7 +152,7 @@ def test_a_model_is_measured_on_this_machine() -> None:
 
 def test_doctor_tells_people_and_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CMGEMS_WORKSPACE", str(tmp_path / "work"))
-    monkeypatch.setattr(examination, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(diagnostics, "PROBE_SECONDS", 0.2)
     result = CliRunner().invoke(app, ["doctor", "--model", "tiny", "--device", "cpu"])
     assert result.exit_code == 0, result.stderr
     for words in (
@@ -156,8 +160,8 @@ def test_doctor_tells_people_and_programs(tmp_path: Path, monkeypatch: pytest.Mo
         "torch",
         "devices",
         "bf16",
-        "tokens a second",
-        "room for the full recipe",
+        "tokens per second",
+        "space for the full recipe",
         "what to change",
     ):
         assert words in result.stdout
@@ -174,7 +178,7 @@ def test_doctor_tells_people_and_programs(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_device_that_is_not_there_is_one_line() -> None:
     if torch.cuda.is_available():
-        pytest.skip("there is a card")
+        pytest.skip("there is a GPU")
     result = CliRunner().invoke(app, ["doctor", "--device", "cuda"])
     assert result.exit_code == 2
     assert "finds no CUDA device" in result.stderr.splitlines()[-1]
