@@ -210,7 +210,13 @@ def read_manifest(folder: Path, kind: str | None = None, *, verify: bool = False
 
 
 def parse_manifest(path: Path) -> Manifest:
-    """Return what a manifest says, its form checked and nothing else (InputError if it cannot be read)."""
+    """Read a manifest and check only its form.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         manifest = Manifest(

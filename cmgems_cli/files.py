@@ -105,7 +105,13 @@ def force_to_disk(*paths: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Swap the names of two existing paths in one step; False where the file system cannot."""
+    """Swap the names of two existing paths atomically; return False if the file system cannot.
+
+    Raises
+    ------
+    OSError
+        If the swap fails for another reason.
+    """
     if not sys.platform.startswith("linux"):
         return False
     import ctypes

@@ -62,7 +62,9 @@ def texts(tree: ast.AST) -> list[tuple[int, str]]:
             parts.update(node.values)
             text = (part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
             found.append((node.lineno, "".join(map(str, text))))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings | parts:
+        elif (
+            isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings | parts
+        ):
             found.append((node.lineno, node.value))
     return found
 

@@ -51,7 +51,13 @@ def draw_shots(pool: Table, shots: int, seed: int) -> NDArray[np.int64]:
 
 
 def check_pool(pool: Table, shots: int) -> None:
-    """Refuse a pool that has fewer than `shots` rows of a class (InputError)."""
+    """Check that a pool has at least `shots` rows of each label.
+
+    Raises
+    ------
+    InputError
+        If it has fewer.
+    """
     rows_of_label = np.bincount(pool.labels, minlength=len(pool.label_names))
     scarcest = int(np.argmin(rows_of_label))
     if rows_of_label[scarcest] < shots:

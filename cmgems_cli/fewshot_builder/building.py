@@ -81,7 +81,7 @@ class Rows:
         return len(self.sequences)
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Rows:
-        """Return these rows (indices), in this order."""
+        """Return rows by their indices (int64, shape (n,)), in this order."""
         chosen = np.asarray(rows, np.int64)
         return Rows([self.sequences[row] for row in chosen.tolist()], self.labels[chosen], self.pairs[chosen])
 

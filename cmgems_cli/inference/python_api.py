@@ -96,14 +96,19 @@ def load_model(folder: str | Path, *, device: str = "auto", precision: str = "fp
 
 
 def encode(sequences: str | Iterable[str], k: int = 6) -> list[NDArray[np.int32]]:
-    """Return the token ids of sequences, without special tokens: int32, one array a sequence.
+    """Return the token ids of sequences, without special tokens.
 
     Parameters
     ----------
     sequences : str, or iterable of str
         Letters in either case. A k-mer with any other letter than A, C, G, T is [UNK], 1.
     k : int, default 6, bases
-        Of a token. A sequence of n letters has n - k + 1 tokens.
+        Bases per token.
+
+    Returns
+    -------
+    list of int32 arrays, shape (n - k + 1,)
+        One array per sequence, where n is its number of letters.
 
     Examples
     --------

@@ -111,16 +111,26 @@ class MaskSample:
         mask_rate: float = 0.15,
         seed: int = 42,
     ) -> MaskSample:
-        """Take the `n_sequences` first sequences that `pretrain` with this seed sees, or all there are."""
+        """Sample the first `n_sequences` sequences that `pretrain` with this seed sees, or all.
+
+        Parameters
+        ----------
+        corpus : Corpus
+        rank_of_token : int32, shape (5 + 4^k,)
+        ways : sequence of MaskVariant
+        n_sequences : int
+        mask_rate : float, default 0.15
+        seed : int, default 42
+        """
         sequence_indices, _ = training_order(0, min(n_sequences, corpus.n_train), corpus.n_train, seed)
         return cls(corpus, rank_of_token, list(ways), mask_rate, seed, sequence_indices)
 
     def masked(
         self, first: int, count: int
     ) -> tuple[NDArray[np.int32], NDArray[np.int64], list[NDArray[np.bool_]]]:
-        """Return the token ids of some sequences, where each begins, and their masks, one a way.
+        """Return the token ids, the offsets and one mask per variant of some sequences.
 
-        Shapes are those of `mask_batch`. random-mask has the spans of its last stage, the longest.
+        Dtypes and shapes are those of `mask_batch`. random-mask has the spans of its last stage, the longest.
         """
         indices = self.sequence_indices[first : first + count]
         token_ids, offsets = self.corpus.token_ids(indices)

@@ -90,8 +90,18 @@ def excerpts(sample: MaskSample, count: int, width: int | None) -> list[Excerpt]
 
 
 def rank_tenths(rank_of_token: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Return each token's tenth of the ranking, 0 the best; `NO_TENTH` where there is no rank.
+    """Return the tenth of the ranking of each token, 0 for the best; `NO_TENTH` for unranked tokens.
 
+    Parameters
+    ----------
+    rank_of_token : int32, shape (n_tokens,)
+
+    Returns
+    -------
+    int64, shape (n_tokens,)
+
+    Examples
+    --------
     >>> rank_tenths(np.array([2147483647, 1, 10, 11, 20], np.int32)).tolist()
     [-1, 0, 4, 5, 9]
     """

@@ -112,7 +112,7 @@ class MaskTally:
         return np.diagonal(self.masked_by_both) / max(1, self.tokens)
 
     def overlap(self) -> NDArray[np.float64]:
-        """Return the share of the tokens masked in way i that way j masks too. float64, (n_variants, n_variants).
+        """Return the share of the tokens masked in way i that way j masks too. float64, shape (n_variants, n_variants).
 
         Two ways that know nothing of each other overlap by the masked share of j. NaN where i masks none.
         """
@@ -163,7 +163,7 @@ class MaskTally:
         return [int(np.searchsorted(row, share * row[-1])) if row[-1] else 0 for row in cumulated]
 
     def extreme_kmers(self, way: int, count: int, *, most: bool) -> NDArray[np.int64]:
-        """Return the codes of the k-mers that a way masks most, or least, of those seen often enough.
+        """Return the codes (int64, shape (n,)) of the frequent k-mers that a variant masks most, or least.
 
         Of equal shares the more frequent k-mer comes first. At least `LEAST_SEEN` occurrences are needed.
         """
@@ -173,8 +173,15 @@ class MaskTally:
 
 
 def busiest_window(masks: Sequence[NDArray[np.bool_]], width: int) -> int:
-    """Return the start of the `width` positions of one sequence with the most masked tokens, the leftmost.
+    """Return the start of the leftmost `width` positions of a sequence with the most masked tokens.
 
+    Parameters
+    ----------
+    masks : sequence of bool arrays, shape (n,)
+    width : int
+
+    Examples
+    --------
     >>> busiest_window([np.array([False, False, True, True, False])], 2)
     2
     """

@@ -38,7 +38,7 @@ class Labelled:
         return len(self.labels)
 
     def lengths(self) -> NDArray[np.int64]:
-        """Return the positions each row takes, [CLS] and [SEP] included."""
+        """Return the tokens of each row, including [CLS] and [SEP]: int64, shape (rows,)."""
         return np.diff(self.offsets) + 2
 
 
@@ -157,7 +157,7 @@ class FinetuneBatches:
         return -(-len(self.data) // self.global_batch)
 
     def rows_of(self, step: int) -> NDArray[np.int64]:
-        """Return the rows step `step` (from 1) trains on: int64, at most `global_batch`."""
+        """Return the rows of step `step` (from 1): int64, shape (n,), n at most `global_batch`."""
         epoch, place = divmod(step - 1, self.steps_per_epoch)
         done = place * self.global_batch
         count = min(self.global_batch, len(self.data) - done)

@@ -165,6 +165,11 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         fp32 or bf16, resolved.
     kind : str
         Of the artifact that the caller will write: classifier or scores.
+
+    Raises
+    ------
+    UsageError
+        If a sequence is longer than a micro-batch may be.
     """
 
     def __init__(
@@ -265,7 +270,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         return {"best": None if self.best is None else {"step": self.best[0], "dev_loss": self.best[1]}}
 
     def extra_tensors(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Return the weights of the best step so far."""
+        """Return the weights of the best step so far: float32 tensors of the shape of the parameters."""
         return {BEST: self._best_weights} if self.best else {}
 
     def restore(self, checkpoint: Path, state: dict[str, Any]) -> None:

@@ -136,7 +136,7 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
         return {}
 
     def extra_tensors(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Return the further tensors of a checkpoint, by the name of their file."""
+        """Return further tensors of a checkpoint (any dtype and shape), by file name and tensor name."""
         return {}
 
     def restore(self, checkpoint: Path, state: dict[str, Any]) -> None:
