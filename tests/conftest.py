@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from tests.command_line import REPOSITORY, CommandLine
 
 # A first call compiles: time limits per example would judge the compiler. CI repeats the same examples,
 # so that a red run is a change's doing; everywhere else each run looks at new ones.
@@ -18,11 +18,25 @@ settings.load_profile("cmgems")
 
 
 @pytest.fixture(scope="session")
+def cmgems() -> CommandLine:
+    """The command line: `cmgems("info", folder, code=3).error`, `cmgems.process(...)` for a real process."""
+    return CommandLine()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a command's default paths lie, a folder that does not exist yet."""
+    monkeypatch.setenv("CMGEMS_WORKSPACE", str(tmp_path / "work"))
+    return tmp_path / "work"
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real data that is too large, or not ours, to commit: beside the checkout where there is any."""
-    folder = REPOSITORY.parent / "shared" / "data"
+    """Real data too large, or not ours, to commit: in $CMGEMS_TEST_DATA, else in ../shared/data."""
+    named = os.environ.get("CMGEMS_TEST_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}")
+        pytest.skip(f"no real data at {folder}; name its folder with CMGEMS_TEST_DATA")
     return folder
 
 
