@@ -8,10 +8,9 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from cmgems_cli.artifacts import finish_artifact
-from cmgems_cli.cli import app
+from tests.command_line import CommandLine
 
 # The pipeline's commands of the contract; other tests cover each one's options.
 COMMANDS = [
@@ -36,11 +35,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 FASTA = str(files("cmgems_cli") / "data" / "hg38_chr16_186964_397118.fa.gz")
 
 
-def run(*arguments: str, env: dict[str, str] | None = None) -> "tuple[int, str, str]":
-    result = CliRunner().invoke(app, list(arguments), env=env)
-    return result.exit_code, result.stdout, result.stderr
-
-
 @pytest.fixture
 def artifact(tmp_path: Path) -> Path:
     folder = tmp_path / "pmi"
@@ -52,18 +46,16 @@ def artifact(tmp_path: Path) -> Path:
     return folder
 
 
-def test_help_names_every_command() -> None:
-    code, out, _ = run("--help")
-    assert code == 0
+def test_help_names_every_command(cmgems: CommandLine) -> None:
+    done = cmgems("--help")
     for command in COMMANDS:
-        assert command in out
+        assert command in done.stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_has_help_with_an_example(command: str) -> None:
-    code, out, _ = run(command, "--help")
-    assert code == 0
-    assert f"cmgems {command}" in out.replace("\n", " ")
+def test_each_command_has_help_with_an_example(cmgems: CommandLine, command: str) -> None:
+    done = cmgems(command, "--help")
+    assert f"cmgems {command}" in done.stdout.replace("\n", " ")
 
 
 @pytest.mark.parametrize(
@@ -79,52 +71,49 @@ def test_each_command_has_help_with_an_example(command: str) -> None:
         (["pretrain", "nowhere"], 3, "nowhere does not exist; needed a corpus artifact"),
     ],
 )
-def test_user_errors_are_one_line_with_their_exit_code(arguments: list[str], code: int, words: str) -> None:
-    found, out, err = run(*arguments)
-    assert found == code
-    assert out == ""
-    assert err.count("\n") == 1
-    assert err.startswith("error: ")
-    assert words in err
+def test_user_errors_are_one_line_with_their_exit_code(
+    cmgems: CommandLine, arguments: list[str], code: int, words: str
+) -> None:
+    done = cmgems(*arguments, code=code)
+    assert words in done.error
 
 
-def test_info_json_is_one_object_on_stdout(artifact: Path) -> None:
-    code, out, _ = run("info", str(artifact), "--json", "--verify")
-    assert code == 0
-    value = json.loads(out)
+def test_info_json_is_one_object_on_stdout(cmgems: CommandLine, artifact: Path) -> None:
+    done = cmgems("info", str(artifact), "--json", "--verify")
+    value = done.json
     assert value["kind"] == "pmi"
     assert value["verified"] is True
     assert value["files"]["kmers.csv"]["bytes"] == 35
 
 
-def test_info_for_people_shows_digest_params_and_stats(artifact: Path) -> None:
-    code, out, _ = run("info", str(artifact))
-    assert code == 0
+def test_info_for_people_shows_digest_params_and_stats(cmgems: CommandLine, artifact: Path) -> None:
+    done = cmgems("info", str(artifact))
     for words in ("pmi, schema 1", "digest", "params", "ranked", "kmers.csv"):
-        assert words in out
+        assert words in done.stdout
 
 
-def test_info_verify_finds_changed_bytes(artifact: Path) -> None:
+def test_info_verify_finds_changed_bytes(cmgems: CommandLine, artifact: Path) -> None:
     path = artifact / "kmers.csv"
     path.write_text(path.read_text().replace("rank", "tank"))
-    assert run("info", str(artifact))[0] == 0
-    code, _, err = run("info", str(artifact), "--verify")
-    assert code == 3
-    assert "sha256" in err
+    cmgems("info", str(artifact))
+    done = cmgems("info", str(artifact), "--verify", code=3)
+    assert "sha256" in done.stderr
 
 
 def test_a_config_file_gives_defaults_that_environment_and_flags_override(
-    artifact: Path, tmp_path: Path
+    cmgems: CommandLine, artifact: Path, tmp_path: Path
 ) -> None:
     config = tmp_path / "options.toml"
     config.write_text("json = true\n[info]\nverify = true\n[pretrain]\nsteps = 5\n")
-    verified = json.loads(run("info", str(artifact), "--config", str(config))[1])["verified"]
+    verified = json.loads(cmgems("info", str(artifact), "--config", str(config)).stdout)["verified"]
     assert verified is True
-    by_environment = run("info", str(artifact), "--config", str(config), env={"CMGEMS_INFO_VERIFY": "0"})[1]
+    by_environment = cmgems(
+        "info", str(artifact), "--config", str(config), env={"CMGEMS_INFO_VERIFY": "0"}
+    ).stdout
     assert json.loads(by_environment)["verified"] is False
-    by_flag = run(
+    by_flag = cmgems(
         "info", str(artifact), "--config", str(config), "--verify", env={"CMGEMS_INFO_VERIFY": "0"}
-    )[1]
+    ).stdout
     assert json.loads(by_flag)["verified"] is True
 
 
@@ -139,15 +128,13 @@ def test_a_config_file_gives_defaults_that_environment_and_flags_override(
     ],
 )
 def test_unknown_keys_and_bad_values_in_a_config_file_are_errors(
-    artifact: Path, tmp_path: Path, text: str, words: str
+    cmgems: CommandLine, artifact: Path, tmp_path: Path, text: str, words: str
 ) -> None:
     config = tmp_path / "options.toml"
     config.write_text(text)
-    code, out, err = run("info", str(artifact), "--config", str(config))
-    assert code == 2
-    assert out == ""
-    assert words in err
-    assert err.count("\n") == 1
+    done = cmgems("info", str(artifact), "--config", str(config), code=2)
+    assert done.stdout == ""
+    assert words in done.error
 
 
 def test_a_reader_that_leaves_a_pipe_is_no_error(artifact: Path) -> None:
@@ -159,14 +146,13 @@ def test_a_reader_that_leaves_a_pipe_is_no_error(artifact: Path) -> None:
     assert done.returncode == 0
 
 
-def test_the_workspace_variable_moves_the_default_paths(tmp_path: Path) -> None:
-    code, _, err = run("pretrain", env={"CMGEMS_WORKSPACE": str(tmp_path / "elsewhere")})
-    assert code == 3
-    assert str(tmp_path / "elsewhere" / "corpus") in err
+def test_the_workspace_variable_moves_the_default_paths(cmgems: CommandLine, tmp_path: Path) -> None:
+    done = cmgems("pretrain", env={"CMGEMS_WORKSPACE": str(tmp_path / "elsewhere")}, code=3)
+    assert str(tmp_path / "elsewhere" / "corpus") in done.stderr
 
 
-def test_version() -> None:
-    assert run("--version")[1].startswith("cmgems ")
+def test_version(cmgems: CommandLine) -> None:
+    assert cmgems("--version").stdout.startswith("cmgems ")
 
 
 def test_python_dash_m_is_the_same_program() -> None:
@@ -228,13 +214,12 @@ def test_a_closed_stdout_is_no_fault(tmp_path: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
-def test_a_list_of_a_config_file_is_what_commas_say(tmp_path: Path) -> None:
+def test_a_list_of_a_config_file_is_what_commas_say(cmgems: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('contigs = ["chr16", "chr99"]\n')
-    code, _, err = run(
-        "prepare-genome", FASTA, "--out", str(tmp_path / "c"), "--config", str(tmp_path / "c.toml")
+    done = cmgems(
+        "prepare-genome", FASTA, "--out", str(tmp_path / "c"), "--config", str(tmp_path / "c.toml"), code=3
     )
-    assert code == 3
-    assert "no record named 'chr99'" in err
+    assert "no record named 'chr99'" in done.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from cmgems_cli.artifacts import finish_artifact
-from cmgems_cli.cli import app
+from tests.command_line import CommandLine
 from tests.test_layers import HEAVY
 
 # What each stage's manifest must hold for one line about it.
@@ -55,9 +54,8 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     return _make
 
 
-def shown() -> str:
-    result = CliRunner().invoke(app, [])
-    assert result.exit_code == 0, result.stderr
+def shown(cmgems: CommandLine) -> str:
+    result = cmgems()
     assert result.stderr == ""
     return result.stdout
 

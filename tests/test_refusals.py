@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from cmgems_cli.cli import app
 from cmgems_cli.errors import as_user_error
+from tests.command_line import CommandLine
 
 FASTA = str(files("cmgems_cli") / "data" / "hg38_chr16_186964_397118.fa.gz")
 SHORT = ["--model", "tiny", "--steps", "4", "--global-batch", "4", "--max-batch-tokens", "1024"]
@@ -24,16 +23,9 @@ SHORT += ["--eval-every", "2", "--eval-sequences", "4"]
 RoomFor = Callable[[int], AbstractContextManager[None]]
 
 
-def run(*arguments: str | Path, code: int = 0) -> str:
-    """Run a command that must end with `code`; return what it said to stderr."""
-    result = CliRunner().invoke(app, [*map(str, arguments)])
-    assert result.exit_code == code, (result.stderr, result.exception)
-    return result.stderr
-
-
-def refused(*arguments: str | Path) -> str:
+def refused(cmgems: CommandLine, *arguments: str | Path) -> str:
     """Run a command that the system refuses something; return its last line, the only one of an error."""
-    *before, last = run(*arguments, code=1).splitlines()
+    *before, last = cmgems(*arguments, code=1).stderr.splitlines()
     assert last.startswith("error: ")
     assert not any(line.startswith(("error", "Traceback")) for line in before)
     return last
@@ -46,7 +38,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_stage_says_that_there_is_no_room_and_runs_when_there_is(
-    workspace: Path, room_for: RoomFor
+    cmgems: CommandLine, workspace: Path, room_for: RoomFor
 ) -> None:
     stages: list[list[str | Path]] = [
         ["prepare-genome", FASTA],
@@ -66,15 +58,15 @@ def test_every_stage_says_that_there_is_no_room_and_runs_when_there_is(
     for stage in stages:
         finished = set(workspace.rglob("manifest.json"))
         with room_for(10_000):
-            said = refused(*stage)
+            said = refused(cmgems, *stage)
         assert os.strerror(errno.EFBIG) in said
         assert "free some space" in said
         assert set(workspace.rglob("manifest.json")) == finished
-        run(*stage, "--quiet")
+        cmgems(*stage, "--quiet")
     assert np.load(workspace / "e.npy").shape == (3503, 64)
 
 
-def test_an_evaluations_jobs_say_it_too(tmp_path: Path, room_for: RoomFor) -> None:
+def test_an_evaluations_jobs_say_it_too(cmgems: CommandLine, tmp_path: Path, room_for: RoomFor) -> None:
     for split, count in (("train", 20), ("dev", 12), ("test", 16)):
         path = tmp_path / "GUE" / "tf" / "0" / f"{split}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,23 +75,23 @@ def test_an_evaluations_jobs_say_it_too(tmp_path: Path, room_for: RoomFor) -> No
         )
     words = ["--data", tmp_path / "GUE", "--tasks", "tf/0", "--seeds", "42-43", "--jobs", "2"]
     with room_for(50):
-        said = refused("evaluate", "tiny", *words, "--out", tmp_path / "scores")
+        said = refused(cmgems, "evaluate", "tiny", *words, "--out", tmp_path / "scores")
     assert said.startswith("error: tf/0, seed 4")
     assert os.strerror(errno.EFBIG) in said
     assert "free some space" in said
 
 
-def test_a_path_that_cannot_be_is_named(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_is_named(cmgems: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    said = refused("prepare-genome", FASTA, "--out", tmp_path / "file" / "corpus")
+    said = refused(cmgems, "prepare-genome", FASTA, "--out", tmp_path / "file" / "corpus")
     assert said == f"error: {tmp_path / 'file'}: File exists; needed a folder; choose another path"
-    said = refused("prepare-genome", FASTA, "--out", tmp_path / ("x" * 300))
+    said = refused(cmgems, "prepare-genome", FASTA, "--out", tmp_path / ("x" * 300))
     assert said.endswith(": File name too long; choose another path")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_results_that_cannot_be_written_are_said_to_be(workspace: Path) -> None:
-    run("prepare-genome", FASTA, "--quiet")
+def test_results_that_cannot_be_written_are_said_to_be(cmgems: CommandLine, workspace: Path) -> None:
+    cmgems("prepare-genome", FASTA, "--quiet")
     with Path("/dev/full").open("w") as full:
         ran = subprocess.run(
             [sys.executable, "-m", "cmgems_cli", "info", workspace / "corpus"],

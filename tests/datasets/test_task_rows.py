@@ -7,17 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from cmgems_cli.artifacts import read_manifest
 from cmgems_cli.bench.build import Finetuner, Settings
-from cmgems_cli.cli import app
 from cmgems_cli.datasets.task_rows import OWN_DATA, FoundTask, changed, find_task, read_task_data
 from cmgems_cli.datasets.tasks import FEW_SHOTS, MANY_SHOTS, gue_task
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.training.finetune_run import FinetuningRun
 from cmgems_cli.training.processes import start_processes
+from tests.command_line import CommandLine
 
 TINY = ModelSource("tiny")
 SIZES = {"train": 24, "dev": 8, "test": 10}
@@ -202,11 +201,6 @@ def test_inputs_are_the_files_and_the_model_folder(gue: Path, tmp_path: Path) ->
 # --- the command
 
 
-def command(*arguments: str) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, ["finetune", *arguments])
-    return result.exit_code, result.stdout, result.stderr
-
-
 @pytest.mark.parametrize(
     ("write", "words"),
     [
@@ -215,41 +209,37 @@ def command(*arguments: str) -> tuple[int, str, str]:
         ("sequence,class\nACGTACGTAC,0\n", "no column 'label'"),
     ],
 )
-def test_bad_data_are_one_line_and_exit_code_3(gue: Path, tmp_path: Path, write: str, words: str) -> None:
+def test_bad_data_are_one_line_and_exit_code_3(
+    cmgems: CommandLine, gue: Path, tmp_path: Path, write: str, words: str
+) -> None:
     (gue / "train.csv").write_text(write)
-    code, out, err = command("tiny", str(gue), "--out", str(tmp_path / "out"))
-    assert (code, out) == (3, "")
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    assert words in err
+    done = cmgems("finetune", "tiny", str(gue), "--out", str(tmp_path / "out"), code=3)
+    assert words in done.error
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unknown_model_is_exit_code_3(gue: Path) -> None:
-    code, _, err = command("hugebert", str(gue))
-    assert code == 3
-    assert "hugebert does not exist; needed a model's name (dnabert, logo, tiny)" in err
+def test_an_unknown_model_is_exit_code_3(cmgems: CommandLine, gue: Path) -> None:
+    done = cmgems("finetune", "hugebert", str(gue), code=3)
+    assert "hugebert does not exist; needed a model's name (dnabert, logo, tiny)" in done.stderr
 
 
-def test_a_dry_run_plans_and_writes_nothing(gue: Path, tmp_path: Path) -> None:
+def test_a_dry_run_plans_and_writes_nothing(cmgems: CommandLine, gue: Path, tmp_path: Path) -> None:
     options = ["--dry-run", "--json", "--precision", "fp32", "--out", str(tmp_path / "out")]
-    code, out, err = command("tiny", str(gue), *options)
-    assert code == 0, err
-    plan = json.loads(out)["plan"]
+    done = cmgems("finetune", "tiny", str(gue), *options)
+    plan = done.json["plan"]
     assert (plan["n_train"], plan["n_dev"], plan["n_test"], plan["steps"]) == (24, 8, 10, 5)
-    assert "within the recipe's warm-up of 30" in err
+    assert "within the recipe's warm-up of 30" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_the_command_writes_a_classifier_into_the_workspace(
-    gue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cmgems: CommandLine, gue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CMGEMS_WORKSPACE", str(tmp_path / "ws"))
-    code, out, err = command("tiny", str(gue), "--max-steps", "2", "--precision", "fp32", "--quiet")
-    assert code == 0, err
+    done = cmgems("finetune", "tiny", str(gue), "--max-steps", "2", "--precision", "fp32", "--quiet")
     manifest = read_manifest(tmp_path / "ws" / "finetuned" / "tiny-mouse-0", "classifier", verify=True)
     accuracy = f"{manifest.stats['accuracy']:.3f}"
     for words in ("test MCC × 100", "test accuracy", accuracy, "24, 8, 10", "published are 6,478"):
-        assert words in out, words
-    code, out, _ = command("tiny", str(gue), "--max-steps", "2", "--json")
-    assert (code, out) == (4, "")
+        assert words in done.stdout, words
+    done = cmgems("finetune", "tiny", str(gue), "--max-steps", "2", "--json", code=4)
+    assert done.stdout == ""

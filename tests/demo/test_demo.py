@@ -1,31 +1,22 @@
 """The demo at a fraction of its size: whole, kept, gone on with, refused, and taken up by other commands."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from cmgems_cli import workspace
 from cmgems_cli.artifacts import read_manifest
 from cmgems_cli.bench.evaluation import Evaluation
-from cmgems_cli.cli import app
 from cmgems_cli.comparing.scores import read_scores
 from cmgems_cli.demo import pipeline as miniature
 from cmgems_cli.demo.pipeline import MODELS, Miniature, Sizes
 from cmgems_cli.errors import Interrupted
+from tests.command_line import CommandLine
 
 SMALL = Sizes(steps=6, global_batch=8, eval_every=2, regions=2, shots=5, runs=2)
-
-
-def run(*arguments: str, code: int = 0) -> str:
-    """Run a command that must end with `code`; return its stdout."""
-    result = CliRunner().invoke(app, list(arguments))
-    assert result.exit_code == code, result.stderr
-    return result.stdout
 
 
 @pytest.fixture(autouse=True)
@@ -34,12 +25,14 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Any]]]:
+def finished(
+    cmgems: CommandLine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, dict[str, Any]]]:
     """A finished demo and the object it printed."""
     out = tmp_path_factory.mktemp("finished") / "demo"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(miniature, "DEMO", SMALL)
-        yield out, json.loads(run("demo", "--out", str(out), "--json", "--quiet"))
+        yield out, cmgems("demo", "--out", str(out), "--json", "--quiet").json
 
 
 @pytest.fixture
@@ -90,10 +83,10 @@ def test_no_task_holds_sequence_that_was_pretrained_on(finished: tuple[Path, dic
 
 
 def test_the_screen_has_all_three_models_and_says_what_a_toy_shows(
+    cmgems: CommandLine,
     finished: tuple[Path, dict[str, Any]],
 ) -> None:
-    result = CliRunner().invoke(app, ["demo", "--out", str(finished[0])])
-    assert result.exit_code == 0
+    result = cmgems("demo", "--out", str(finished[0]))
     rows = {line.split()[0]: line for line in result.stdout.splitlines()[3:] if line.strip()}
     assert "random weights" in rows["tiny"]
     for name, row in zip(MODELS, finished[1]["ttest"]["rows"], strict=True):
@@ -103,19 +96,21 @@ def test_the_screen_has_all_three_models_and_says_what_a_toy_shows(
     assert f"cmgems ttest {finished[0]}/scores/tiny-fewshot " in result.stderr
 
 
-def test_what_is_finished_is_kept(finished: tuple[Path, dict[str, Any]]) -> None:
+def test_what_is_finished_is_kept(cmgems: CommandLine, finished: tuple[Path, dict[str, Any]]) -> None:
     out, value = finished
     before = {path: path.stat().st_mtime_ns for path in out.rglob("manifest.json")}
-    again = json.loads(run("demo", "--out", str(out), "--json"))
+    again = cmgems("demo", "--out", str(out), "--json").json
     assert {path: path.stat().st_mtime_ns for path in out.rglob("manifest.json")} == before
     assert {**again, "elapsed_s": None} == {**value, "elapsed_s": None}
 
 
-def test_another_seed_is_refused_and_with_overwrite_makes_something_else(copy: Path) -> None:
+def test_another_seed_is_refused_and_with_overwrite_makes_something_else(
+    cmgems: CommandLine, copy: Path
+) -> None:
     before = digests(copy)
-    assert run("demo", "--out", str(copy), "--seed", "7", code=4) == ""
+    assert cmgems("demo", "--out", str(copy), "--seed", "7", code=4).stdout == ""
     assert digests(copy) == before
-    run("demo", "--out", str(copy), "--seed", "7", "--overwrite")
+    cmgems("demo", "--out", str(copy), "--seed", "7", "--overwrite")
     after = digests(copy)
     assert {name for name in after if "-seed-4" in name} == set()
     assert all(after[name] != digest for name, digest in before.items() if name in after)
@@ -143,11 +138,11 @@ def spoil_last_scores(out: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [spoil_pretraining, spoil_tasks, spoil_last_scores])
 def test_an_interrupted_demo_ends_as_if_it_had_not_been(
-    finished: tuple[Path, dict[str, Any]], copy: Path, spoil: Callable[[Path], None]
+    cmgems: CommandLine, finished: tuple[Path, dict[str, Any]], copy: Path, spoil: Callable[[Path], None]
 ) -> None:
     spoil(copy)
     assert digests(copy) != digests(finished[0])
-    value = json.loads(run("demo", "--out", str(copy), "--json"))
+    value = cmgems("demo", "--out", str(copy), "--json").json
     assert digests(copy) == digests(finished[0])
     for name in MODELS:
         scores = Path("scores") / f"{name}-fewshot" / "scores.csv"
@@ -156,7 +151,7 @@ def test_an_interrupted_demo_ends_as_if_it_had_not_been(
 
 
 def test_a_signal_between_two_runs_keeps_the_first(
-    finished: tuple[Path, dict[str, Any]], copy: Path, monkeypatch: pytest.MonkeyPatch
+    cmgems: CommandLine, finished: tuple[Path, dict[str, Any]], copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.rmtree(copy / "scores" / "tiny-random-fewshot")
     whole = Evaluation.run
@@ -167,24 +162,26 @@ def test_a_signal_between_two_runs_keeps_the_first(
 
     with monkeypatch.context() as patch:
         patch.setattr(Evaluation, "run", stopped)
-        assert run("demo", "--out", str(copy), code=130) == ""
+        assert cmgems("demo", "--out", str(copy), code=130).stdout == ""
     folder = copy / "scores" / "tiny-random-fewshot" / "runs" / "region-01-5-seed-42"
     before = (folder / "manifest.json").stat().st_mtime_ns
-    run("demo", "--out", str(copy))
+    cmgems("demo", "--out", str(copy))
     assert (folder / "manifest.json").stat().st_mtime_ns == before
     assert digests(copy) == digests(finished[0])
 
 
-def test_a_changed_sequence_file_is_not_written_over(copy: Path) -> None:
+def test_a_changed_sequence_file_is_not_written_over(cmgems: CommandLine, copy: Path) -> None:
     (copy / "sequences" / "region-01.fa").write_text(">mine\nACGT\n")
-    result = CliRunner().invoke(app, ["demo", "--out", str(copy)])
-    assert result.exit_code == 4
+    result = cmgems("demo", "--out", str(copy), code=4)
     assert "region-01.fa is not what this demo would write" in result.stderr
     assert (copy / "sequences" / "region-01.fa").read_text() == ">mine\nACGT\n"
 
 
 def test_other_commands_go_on_from_it(
-    finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cmgems: CommandLine,
+    finished: tuple[Path, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out, value = finished
     monkeypatch.setenv("CMGEMS_WORKSPACE", str(out))
@@ -196,14 +193,14 @@ def test_other_commands_go_on_from_it(
     assert workspace.scores_folder("tiny-cm-gems", "fewshot") == stages.scores_folder("tiny-cm-gems")
     # The t-test of the demo is that of the command.
     folders = [str(stages.scores_folder(name)) for name in MODELS]
-    assert json.loads(run("ttest", *folders, "--json")) == value["ttest"]
+    assert cmgems("ttest", *folders, "--json").json == value["ttest"]
     # So are its data sets and its scores.
     task = ["build-fewshot", str(out / "sequences" / "region-01.fa"), "--shots", "5", "--test-share", "0.5"]
-    built = json.loads(run(*task, "--out", str(tmp_path / "task"), "--json"))
+    built = cmgems(*task, "--out", str(tmp_path / "task"), "--json").json
     assert built["digest"] == read_manifest(stages.data / "region-01").digest
     model = str(stages.model_folder("tiny-random"))
     grid = ["--tasks", "region-01,region-02", "--shots", "5", "--seeds", "42-43"]
     chosen = ["--bench", "fewshot", *grid, "--precision", "fp32", "--device", "cpu"]
-    run("evaluate", model, *chosen, "--out", str(tmp_path / "scores"), "--quiet")
+    cmgems("evaluate", model, *chosen, "--out", str(tmp_path / "scores"), "--quiet")
     ours = stages.scores_folder("tiny-random") / "scores.csv"
     assert (tmp_path / "scores" / "scores.csv").read_bytes() == ours.read_bytes()

@@ -1,15 +1,12 @@
 """doctor: what it advises on machines of every kind, and what it measures on this one."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import BertForMaskedLM
-from typer.testing import CliRunner
 
-from cmgems_cli.cli import app
 from cmgems_cli.doctor import diagnostics
 from cmgems_cli.doctor.diagnostics import (
     CapacityCheck,
@@ -26,6 +23,7 @@ from cmgems_cli.genome.preparation import prepare_genome
 from cmgems_cli.modeling.presets import bert_config
 from cmgems_cli.system_info import Device, Version
 from cmgems_cli.training.processes import start_processes
+from tests.command_line import CommandLine
 
 GB = 10**9
 CPU = Device("cpu", "Abacus", 16 * GB, 12 * GB, bf16=True)
@@ -150,11 +148,12 @@ def test_a_model_is_measured_on_this_machine() -> None:
     assert probe.device == "cpu"
 
 
-def test_doctor_tells_people_and_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_tells_people_and_programs(
+    cmgems: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CMGEMS_WORKSPACE", str(tmp_path / "work"))
     monkeypatch.setattr(diagnostics, "PROBE_SECONDS", 0.2)
-    result = CliRunner().invoke(app, ["doctor", "--model", "tiny", "--device", "cpu"])
-    assert result.exit_code == 0, result.stderr
+    result = cmgems("doctor", "--model", "tiny", "--device", "cpu")
     for words in (
         "versions",
         "torch",
@@ -166,8 +165,8 @@ def test_doctor_tells_people_and_programs(tmp_path: Path, monkeypatch: pytest.Mo
     ):
         assert words in result.stdout
     assert not (tmp_path / "work").exists()
-    result = CliRunner().invoke(app, ["doctor", "--model", "tiny", "--json", "--quiet"])
-    value = json.loads(result.stdout)
+    result = cmgems("doctor", "--model", "tiny", "--json", "--quiet")
+    value = result.json
     assert result.stderr == ""
     assert value["versions"]["torch"]["fits"] is True
     assert value["devices"][0]["name"] == "cpu"
@@ -176,10 +175,9 @@ def test_doctor_tells_people_and_programs(tmp_path: Path, monkeypatch: pytest.Mo
     assert isinstance(value["advice"], list)
 
 
-def test_a_device_that_is_not_there_is_one_line() -> None:
+def test_a_device_that_is_not_there_is_one_line(cmgems: CommandLine) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    result = CliRunner().invoke(app, ["doctor", "--device", "cuda"])
-    assert result.exit_code == 2
+    result = cmgems("doctor", "--device", "cuda", code=2)
     assert "finds no CUDA device" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr

@@ -13,15 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
-from cmgems_cli.cli import app
 from cmgems_cli.datasets.task_files import gue_folders
 from cmgems_cli.datasets.tasks import GUE
 from cmgems_cli.fetching import sources
 from cmgems_cli.fetching.sources import DNABERT6_REPOSITORY, RECORD, local_path_of_gue, read_record
 from cmgems_cli.modeling.classifier import new_classifier, save_classifier
 from cmgems_cli.modeling.model_source import ModelSource
+from tests.command_line import CommandLine
 from tests.fetching.server import COMMIT, Server
 
 # The folders of the hub's copy, as others who use it list them.
@@ -35,11 +34,6 @@ HUB_FOLDERS = [
     "splice_reconstructed",
     "virus_covid",
 ]  # fmt: skip
-
-
-def run(*arguments: str) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, ["fetch", *arguments])
-    return result.exit_code, result.stdout, result.stderr
 
 
 @pytest.fixture
@@ -76,49 +70,56 @@ def test_what_is_of_no_task_is_not_fetched(path: str) -> None:
 
 
 def test_gue_arrives_where_evaluate_finds_it(
-    server: Server, gue: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cmgems: CommandLine,
+    server: Server,
+    gue: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CMGEMS_WORKSPACE", str(tmp_path))
-    code, out, err = run("gue", "--mirror", server.url)
-    assert (code, out) == (0, ""), err
+    done = cmgems("fetch", "gue", "--mirror", server.url)
+    assert done.stdout == "", done.stderr
     folder = tmp_path / "benchmarks" / "gue"
     there, missing = gue_folders(folder, GUE.values())
     assert list(there) == list(GUE)
     assert missing == {}
     assert (folder / "tf/3/dev.csv").read_bytes() == gue["GUE/human_tf_3/dev.csv"]
     for words in ("84 file(s)", COMMIT[:12], "licence", "every checksum is right", "next: cmgems evaluate"):
-        assert words in err
+        assert words in done.stderr
     # What it is and how large is said before anything is fetched.
-    assert err.index("size") < err.index("every checksum")
+    assert done.stderr.index("size") < done.stderr.index("every checksum")
     held = json.loads((folder / RECORD).read_text())
     assert held["revision"] == COMMIT
     assert len(held["files"]) == 84
 
 
 def test_what_is_there_needs_no_network(
-    server: Server, gue: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cmgems: CommandLine,
+    server: Server,
+    gue: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = str(tmp_path / "gue")
-    assert run("gue", "--mirror", server.url, "--out", out)[0] == 0
+    cmgems("fetch", "gue", "--mirror", server.url, "--out", out)
     asked = server.ask_count()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    code, _, err = run("gue", "--out", out)
-    assert code == 0, err
-    assert "nothing had to be fetched" in err
+    done = cmgems("fetch", "gue", "--out", out)
+    assert "nothing had to be fetched" in done.stderr
     assert server.ask_count() == asked
 
 
 def test_a_stopped_fetch_of_many_files_fetches_the_others_only(
-    server: Server, gue: dict[str, bytes], tmp_path: Path
+    cmgems: CommandLine, server: Server, gue: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "gue"
     broken = f"/datasets/leannmlindsey/GUE/resolve/{COMMIT}/GUE/mouse_1/test.csv"
     server.faults[broken] = [("status", 404)]
-    assert run("gue", "--mirror", server.url, "--out", str(out))[0] == 1
+    cmgems("fetch", "gue", "--mirror", server.url, "--out", str(out), code=1)
     assert not (out / RECORD).exists()
     first = {path for path, _ in server.asked}
     server.asked.clear()
-    assert run("gue", "--mirror", server.url, "--out", str(out))[0] == 0
+    cmgems("fetch", "gue", "--mirror", server.url, "--out", str(out))
     again = {path for path, _ in server.asked if "/resolve/" in path}
     assert broken in again
     assert again & first == {broken}
@@ -126,46 +127,49 @@ def test_a_stopped_fetch_of_many_files_fetches_the_others_only(
 
 
 def test_a_changed_file_is_not_replaced_unasked(
-    server: Server, gue: dict[str, bytes], tmp_path: Path
+    cmgems: CommandLine, server: Server, gue: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "gue"
-    assert run("gue", "--mirror", server.url, "--out", str(out))[0] == 0
+    cmgems("fetch", "gue", "--mirror", server.url, "--out", str(out))
     changed = out / "EMP" / "H4" / "dev.csv"
     changed.write_text("sequence,label\n")
-    code, _, err = run("gue", "--mirror", server.url, "--out", str(out))
-    assert code == 4
-    assert str(changed) in err
-    assert run("gue", "--mirror", server.url, "--out", str(out), "--overwrite")[0] == 0
+    done = cmgems("fetch", "gue", "--mirror", server.url, "--out", str(out), code=4)
+    assert str(changed) in done.stderr
+    cmgems("fetch", "gue", "--mirror", server.url, "--out", str(out), "--overwrite")
     assert changed.read_bytes() == gue["GUE/emp_H4/dev.csv"]
 
 
-def test_a_hub_that_lost_a_task_says_so(server: Server, gue: dict[str, bytes], tmp_path: Path) -> None:
+def test_a_hub_that_lost_a_task_says_so(
+    cmgems: CommandLine, server: Server, gue: dict[str, bytes], tmp_path: Path
+) -> None:
     files = {name: content for name, content in gue.items() if "splice" not in name}
     server.add_repository("leannmlindsey/GUE", "dataset", "main", files, licence="mit")
-    code, _, err = run("gue", "--mirror", server.url, "--out", str(tmp_path / "gue"))
-    assert code == 0
-    assert "warning: the hub no longer has splice/reconstructed/dev.csv" in err
-    assert "mit (as its page says)" in err
+    done = cmgems("fetch", "gue", "--mirror", server.url, "--out", str(tmp_path / "gue"))
+    assert "warning: the hub no longer has splice/reconstructed/dev.csv" in done.stderr
+    assert "mit (as its page says)" in done.stderr
 
 
 @pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
 @pytest.mark.parametrize("what", ["grch38", "gue", "dnabert6"])
 def test_offline_settings_are_honoured(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, variable: str
+    cmgems: CommandLine,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    variable: str,
 ) -> None:
     monkeypatch.setenv(variable, "1")
-    code, _, err = run(what, "--mirror", server.url, "--out", str(tmp_path / "out"))
-    assert code == 1
-    assert err.startswith(f"error: {variable}=1 forbids the network")
-    assert err.count("\n") == 1
+    done = cmgems("fetch", what, "--mirror", server.url, "--out", str(tmp_path / "out"), code=1)
+    assert done.stderr.startswith(f"error: {variable}=1 forbids the network")
+    assert done.stderr.count("\n") == 1
     assert server.asked == []
 
 
-def test_a_hub_that_does_not_answer(server: Server, tmp_path: Path) -> None:
-    code, _, err = run("gue", "--mirror", server.url, "--out", str(tmp_path / "out"))
-    assert code == 1
-    assert err.startswith("error: cannot reach the hub for leannmlindsey/GUE (")
-    assert err.count("\n") == 1
+def test_a_hub_that_does_not_answer(cmgems: CommandLine, server: Server, tmp_path: Path) -> None:
+    done = cmgems("fetch", "gue", "--mirror", server.url, "--out", str(tmp_path / "out"), code=1)
+    assert done.stderr.startswith("error: cannot reach the hub for leannmlindsey/GUE (")
+    assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -182,37 +186,37 @@ def genome(server: Server, monkeypatch: pytest.MonkeyPatch) -> bytes:
 
 
 def test_the_genome_arrives_where_it_is_looked_for(
-    server: Server, genome: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cmgems: CommandLine, server: Server, genome: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CMGEMS_WORKSPACE", str(tmp_path))
     address = f"{server.url}/hg38.fa.gz"
-    code, out, err = run("grch38", "--mirror", address, "--json")
-    assert code == 0, err
-    value = json.loads(out)
+    done = cmgems("fetch", "grch38", "--mirror", address, "--json")
+    value = done.json
     path = tmp_path / "downloads" / "hg38.fa.gz"
     assert value["out"] == str(path)
     assert value["bytes"] == 100_000
     assert path.read_bytes() == genome
-    assert f"next: cmgems prepare-genome {path}" in err
+    assert f"next: cmgems prepare-genome {path}" in done.stderr
     # Again, and offline: nothing is asked for.
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert run("grch38")[0] == 0
+    cmgems("fetch", "grch38")
     assert server.ask_count() == 1
 
 
-def test_a_folder_as_out_takes_the_genome_by_its_name(server: Server, genome: bytes, tmp_path: Path) -> None:
-    assert run("grch38", "--mirror", f"{server.url}/hg38.fa.gz", "--out", str(tmp_path))[0] == 0
+def test_a_folder_as_out_takes_the_genome_by_its_name(
+    cmgems: CommandLine, server: Server, genome: bytes, tmp_path: Path
+) -> None:
+    cmgems("fetch", "grch38", "--mirror", f"{server.url}/hg38.fa.gz", "--out", str(tmp_path))
     assert (tmp_path / "hg38.fa.gz").read_bytes() == genome
 
 
 def test_a_dry_run_fetches_nothing_and_says_size_and_licence(
-    server: Server, genome: bytes, tmp_path: Path
+    cmgems: CommandLine, server: Server, genome: bytes, tmp_path: Path
 ) -> None:
     out = str(tmp_path / "hg38.fa.gz")
-    code, shown, err = run("grch38", "--mirror", f"{server.url}/hg38.fa.gz", "--out", out, "--dry-run")
-    assert code == 0
-    assert "100.0 kB" in shown
-    assert "freely usable" in err
+    done = cmgems("fetch", "grch38", "--mirror", f"{server.url}/hg38.fa.gz", "--out", out, "--dry-run")
+    assert "100.0 kB" in done.stdout
+    assert "freely usable" in done.stderr
     assert server.asked == []
     assert list(tmp_path.iterdir()) == []
 
@@ -228,7 +232,7 @@ def test_the_genome_is_the_one_that_was_published() -> None:
 
 
 def test_dnaberts_weights_arrive_without_its_code_and_open(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cmgems: CommandLine, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = tmp_path / "theirs"
     theirs.mkdir()
@@ -247,8 +251,7 @@ def test_dnaberts_weights_arrive_without_its_code_and_open(
     repository = DNABERT6_REPOSITORY
     server.add_repository(repository.repo_id, "model", repository.revision, files)
     monkeypatch.setenv("CMGEMS_WORKSPACE", str(tmp_path / "work"))
-    code, _, err = run("dnabert6", "--mirror", server.url)
-    assert code == 0, err
+    cmgems("fetch", "dnabert6", "--mirror", server.url)
     folder = tmp_path / "work" / "models" / "dnabert6"
     assert not (folder / "dnabert_layer.py").exists()
     opened = new_classifier(ModelSource(str(folder)), 2, seed=4)
@@ -256,12 +259,11 @@ def test_dnaberts_weights_arrive_without_its_code_and_open(
     assert torch.equal(embedding, weights["bert.embeddings.word_embeddings.weight"])
 
 
-def test_a_model_that_lacks_a_file_is_refused(server: Server, tmp_path: Path) -> None:
+def test_a_model_that_lacks_a_file_is_refused(cmgems: CommandLine, server: Server, tmp_path: Path) -> None:
     repository = DNABERT6_REPOSITORY
     server.add_repository(repository.repo_id, "model", repository.revision, {"config.json": b"{}"})
-    code, _, err = run("dnabert6", "--mirror", server.url, "--out", str(tmp_path / "out"))
-    assert code == 1
-    assert "no longer has LICENSE, pytorch_model.bin" in err
+    done = cmgems("fetch", "dnabert6", "--mirror", server.url, "--out", str(tmp_path / "out"), code=1)
+    assert "no longer has LICENSE, pytorch_model.bin" in done.stderr
 
 
 # ------------------------------------------------------------------ interruptions
@@ -269,7 +271,12 @@ def test_a_model_that_lacks_a_file_is_refused(server: Server, tmp_path: Path) ->
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_keeps_what_came(
-    server: Server, gue: dict[str, bytes], tmp_path: Path, sent: signal.Signals, code: int
+    cmgems: CommandLine,
+    server: Server,
+    gue: dict[str, bytes],
+    tmp_path: Path,
+    sent: signal.Signals,
+    code: int,
 ) -> None:
     out = tmp_path / "gue"
     slow = f"/datasets/leannmlindsey/GUE/resolve/{COMMIT}/GUE/emp_H3/test.csv"
@@ -293,6 +300,6 @@ def test_a_signal_keeps_what_came(
     assert "are kept: run the command again to resume" in err.splitlines()[-1]
     assert "Traceback" not in err
     server.asked.clear()
-    assert run("gue", "--mirror", server.url, "--out", str(out))[0] == 0
+    cmgems("fetch", "gue", "--mirror", server.url, "--out", str(out))
     assert read_record(out) is not None
     assert (slow, "bytes=20-") in server.asked

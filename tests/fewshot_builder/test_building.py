@@ -1,7 +1,6 @@
 """Few-shot data sets: what is kept, that pairs stay together, what the files hold, who can read them."""
 
 import gzip
-import json
 import math
 import random
 import re
@@ -12,10 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from cmgems_cli.artifacts import read_manifest
-from cmgems_cli.cli import app
 from cmgems_cli.datasets.shots import draw_shots
 from cmgems_cli.datasets.splits import read_splits
 from cmgems_cli.datasets.task_files import fewshot_files
@@ -31,6 +28,7 @@ from cmgems_cli.fewshot_builder.building import (
     write_fewshot,
 )
 from cmgems_cli.fewshot_builder.negatives import negative_of
+from tests.command_line import CommandLine
 
 
 def letters(n: int, seed: int, among: str = "ACGT") -> str:
@@ -260,22 +258,16 @@ def test_the_manifest_says_what_was_done_and_an_artifact_is_not_replaced_unasked
 # --- the command
 
 
-def run(*arguments: str | Path) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, ["build-fewshot", *map(str, arguments)])
-    return result.exit_code, result.stdout, result.stderr
-
-
 @pytest.fixture
 def silencers(tmp_path: Path) -> Path:
     return fasta(tmp_path / "silencers.fa.gz", [letters(50, seed) for seed in range(30)] + ["ACGTN" * 10])
 
 
 def test_the_command_makes_a_folder_named_after_the_file(
-    silencers: Path, monkeypatch: pytest.MonkeyPatch
+    cmgems: CommandLine, silencers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CMGEMS_WORKSPACE", str(silencers.parent / "work"))
-    code, out, err = run(silencers)
-    assert code == 0
+    done = cmgems("build-fewshot", silencers)
     folder = silencers.parent / "work" / "benchmarks" / "fewshot" / "silencers"
     assert sorted(path.name for path in folder.iterdir()) == [
         "10",
@@ -283,33 +275,30 @@ def test_the_command_makes_a_folder_named_after_the_file(
         "manifest.json",
         "test.tsv",
     ]
-    assert re.search(r"letters other than A, C, G, T +1 *\n", out)
-    assert re.search(r"10/train\.tsv +20 +20 +2 draws of 10 a class", out)
-    assert "50, 100, 500, 1000 shots: fewer training rows a class" in err
-    assert f"cmgems finetune MODEL {folder / '10' / 'train.tsv'}" in err
+    assert re.search(r"letters other than A, C, G, T +1 *\n", done.stdout)
+    assert re.search(r"10/train\.tsv +20 +20 +2 draws of 10 a class", done.stdout)
+    assert "50, 100, 500, 1000 shots: fewer training rows a class" in done.stderr
+    assert f"cmgems finetune MODEL {folder / '10' / 'train.tsv'}" in done.stderr
 
 
-def test_json_is_one_object(silencers: Path, tmp_path: Path) -> None:
-    code, out, _ = run(silencers, "--out", tmp_path / "set", "--json", "--shots", "5")
-    assert code == 0
-    value = json.loads(out)
+def test_json_is_one_object(cmgems: CommandLine, silencers: Path, tmp_path: Path) -> None:
+    done = cmgems("build-fewshot", silencers, "--out", tmp_path / "set", "--json", "--shots", "5")
+    value = done.json
     assert value["kind"] == "fewshot"
     assert value["stats"]["dropped_other_letters"] == 1
     assert (value["stats"]["train_rows"], value["stats"]["test_rows"]) == (54, 6)
     assert math.isfinite(value["elapsed_s"])
 
 
-def test_a_dry_run_writes_nothing(silencers: Path, tmp_path: Path) -> None:
-    code, out, _ = run(silencers, "--out", tmp_path / "set", "--json", "--dry-run")
-    assert code == 0
-    assert json.loads(out)["pairs"] == 30
+def test_a_dry_run_writes_nothing(cmgems: CommandLine, silencers: Path, tmp_path: Path) -> None:
+    done = cmgems("build-fewshot", silencers, "--out", tmp_path / "set", "--json", "--dry-run")
+    assert done.json["pairs"] == 30
     assert not (tmp_path / "set").exists()
 
 
-def test_compat_says_that_it_leaks(silencers: Path, tmp_path: Path) -> None:
-    code, _, err = run(silencers, "--out", tmp_path / "set", "--compat", "--test-share", "0.5")
-    assert code == 0
-    assert "test rows have their own positive or negative in training" in err
+def test_compat_says_that_it_leaks(cmgems: CommandLine, silencers: Path, tmp_path: Path) -> None:
+    done = cmgems("build-fewshot", silencers, "--out", tmp_path / "set", "--compat", "--test-share", "0.5")
+    assert "test rows have their own positive or negative in training" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -322,9 +311,9 @@ def test_compat_says_that_it_leaks(silencers: Path, tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_one_line(
-    silencers: Path, tmp_path: Path, arguments: list[str], code: int, words: str
+    cmgems: CommandLine, silencers: Path, tmp_path: Path, arguments: list[str], code: int, words: str
 ) -> None:
-    found, out, err = run(silencers, "--out", tmp_path / "set", "--quiet", *arguments)
-    assert (found, out) == (code, "")
-    assert words in err
+    done = cmgems("build-fewshot", silencers, "--out", tmp_path / "set", "--quiet", *arguments, code=code)
+    assert done.stdout == ""
+    assert words in done.stderr
     assert not (tmp_path / "set").exists()

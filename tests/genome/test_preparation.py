@@ -13,15 +13,14 @@ from pathlib import Path
 import numpy as np
 import pyfaidx
 import pytest
-from typer.testing import CliRunner
 
 from cmgems_cli.artifacts import read_manifest
-from cmgems_cli.cli import app
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome import corpus as corpus_module
 from cmgems_cli.genome import fasta as fasta_module
 from cmgems_cli.genome.corpus import BASES, CONTIGS, RUNS, WINDOWS, Corpus
 from cmgems_cli.genome.preparation import plan, prepare_genome
+from tests.command_line import CommandLine
 from tests.genome import reference
 from tests.genome.reference import write_fasta
 from tests.genome.test_fasta import bgzip
@@ -46,12 +45,6 @@ def genome(seed: int = 1) -> dict[str, str]:
 @pytest.fixture
 def fasta(tmp_path: Path) -> Path:
     return write_fasta(tmp_path / "g.fa", genome())
-
-
-def run(*arguments: str | Path) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, ["prepare-genome", *map(str, arguments)])
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result.exit_code, result.stdout, result.stderr
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -269,26 +262,23 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_ends_in_one_line_exit_code_3_and_nothing_written(case: str, tmp_path: Path) -> None:
+def test_bad_input_ends_in_one_line_exit_code_3_and_nothing_written(
+    cmgems: CommandLine, case: str, tmp_path: Path
+) -> None:
     text, words = BAD[case]
     (tmp_path / "in").mkdir()
     path = tmp_path / "in" / "g.fa"
     path.write_bytes(text)
-    code, out, err = run(path, "--out", tmp_path / "made" / "corpus", "--quiet")
-    assert code == 3
-    assert out == ""
-    assert err.count("\n") == 1
-    assert err.startswith("error: ")
-    assert words in err
+    done = cmgems("prepare-genome", path, "--out", tmp_path / "made" / "corpus", "--quiet", code=3)
+    assert words in done.error
     assert not (tmp_path / "made").exists() or not list((tmp_path / "made").iterdir())
     assert [entry.name for entry in path.parent.iterdir()] == ["g.fa"]
 
 
-def test_missing_files_and_folders_are_input_errors(tmp_path: Path) -> None:
-    assert run(tmp_path / "no.fa", "--out", tmp_path / "c")[0] == 3
-    code, _, err = run(tmp_path, "--out", tmp_path / "c")
-    assert code == 3
-    assert "is a folder" in err
+def test_missing_files_and_folders_are_input_errors(cmgems: CommandLine, tmp_path: Path) -> None:
+    cmgems("prepare-genome", tmp_path / "no.fa", "--out", tmp_path / "c", code=3)
+    done = cmgems("prepare-genome", tmp_path, "--out", tmp_path / "c", code=3)
+    assert "is a folder" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -305,48 +295,58 @@ def test_missing_files_and_folders_are_input_errors(tmp_path: Path) -> None:
         ["--contigs", "primary,all"],
     ],
 )
-def test_options_out_of_range_are_usage_errors(options: list[str], fasta: Path, tmp_path: Path) -> None:
-    code, _, err = run(fasta, "--out", tmp_path / "c", *options)
-    assert code == 2, err
+def test_options_out_of_range_are_usage_errors(
+    cmgems: CommandLine, options: list[str], fasta: Path, tmp_path: Path
+) -> None:
+    cmgems("prepare-genome", fasta, "--out", tmp_path / "c", *options, code=2)
     assert not (tmp_path / "c").exists()
 
 
-def test_the_command_prints_a_table_or_one_json_object(fasta: Path, tmp_path: Path) -> None:
-    code, out, err = run(fasta, "--out", tmp_path / "a", "--valid-share", "0.5")
-    assert code == 0, err
+def test_the_command_prints_a_table_or_one_json_object(
+    cmgems: CommandLine, fasta: Path, tmp_path: Path
+) -> None:
+    done = cmgems("prepare-genome", fasta, "--out", tmp_path / "a", "--valid-share", "0.5")
     for words in ("bases kept", "dropped: N", "sequences", "validation"):
-        assert words in out
-    code, out, err = run(fasta, "--out", tmp_path / "b", "--valid-share", "0.5", "--json", "--quiet")
-    result = json.loads(out)
+        assert words in done.stdout
+    done = cmgems(
+        "prepare-genome", fasta, "--out", tmp_path / "b", "--valid-share", "0.5", "--json", "--quiet"
+    )
+    result = done.json
     assert list(result) == ["kind", "digest", "stats", "out", "elapsed_s"]
     assert result["digest"] == read_manifest(tmp_path / "a", "corpus", verify=True).digest
-    assert err == ""
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(("share", "part"), [("0", "validation"), ("1", "training")])
-def test_an_empty_part_is_warned_about(share: str, part: str, fasta: Path, tmp_path: Path) -> None:
-    code, _, err = run(fasta, "--out", tmp_path / "a", "--valid-share", share, "--quiet")
-    assert code == 0
-    assert err == f"warning: no sequence is left for {part}; give more sequence or another --valid-share\n"
+def test_an_empty_part_is_warned_about(
+    cmgems: CommandLine, share: str, part: str, fasta: Path, tmp_path: Path
+) -> None:
+    done = cmgems("prepare-genome", fasta, "--out", tmp_path / "a", "--valid-share", share, "--quiet")
+    assert (
+        done.stderr
+        == f"warning: no sequence is left for {part}; give more sequence or another --valid-share\n"
+    )
 
 
 def test_the_workspace_says_where_to_write(
-    fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cmgems: CommandLine, fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CMGEMS_WORKSPACE", str(tmp_path / "work"))
-    assert run(fasta)[0] == 0
+    cmgems("prepare-genome", fasta)
     assert Corpus.open(tmp_path / "work" / "corpus").k == 6
 
 
-def test_a_finished_corpus_is_only_replaced_when_told_to(fasta: Path, tmp_path: Path) -> None:
+def test_a_finished_corpus_is_only_replaced_when_told_to(
+    cmgems: CommandLine, fasta: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "corpus"
-    assert run(fasta, "--out", out)[0] == 0
+    cmgems("prepare-genome", fasta, "--out", out)
     before = read_manifest(out).digest
-    assert run(fasta, "--out", out, "--seed", "7")[0] == 4
+    cmgems("prepare-genome", fasta, "--out", out, "--seed", "7", code=4)
     (tmp_path / "bad.fa").write_text("nothing")
-    assert run(tmp_path / "bad.fa", "--out", out, "--overwrite")[0] == 3
+    cmgems("prepare-genome", tmp_path / "bad.fa", "--out", out, "--overwrite", code=3)
     assert read_manifest(out, verify=True).digest == before
-    assert run(fasta, "--out", out, "--seed", "7", "--overwrite")[0] == 0
+    cmgems("prepare-genome", fasta, "--out", out, "--seed", "7", "--overwrite")
     assert read_manifest(out).digest != before
 
 
@@ -365,10 +365,11 @@ def test_progress_adds_up_to_the_files(fasta: Path, tmp_path: Path) -> None:
     assert sum(done) == fasta.stat().st_size
 
 
-def test_a_dry_run_says_what_would_be_read_and_writes_nothing(fasta: Path, tmp_path: Path) -> None:
-    code, out, err = run(fasta, "--out", tmp_path / "corpus", "--dry-run", "--json")
-    assert code == 0, err
-    result = json.loads(out)
+def test_a_dry_run_says_what_would_be_read_and_writes_nothing(
+    cmgems: CommandLine, fasta: Path, tmp_path: Path
+) -> None:
+    done = cmgems("prepare-genome", fasta, "--out", tmp_path / "corpus", "--dry-run", "--json")
+    result = done.json
     assert result["dry_run"] is True
     assert result["files"][0]["bytes"] == fasta.stat().st_size
     assert result["files"][0]["contigs"] is None
@@ -376,10 +377,10 @@ def test_a_dry_run_says_what_would_be_read_and_writes_nothing(fasta: Path, tmp_p
     pyfaidx.Faidx(str(fasta)).close()
     assert plan([fasta], contigs="chrX,chrM")[0].contigs == ["chrX", "chrM"]
     assert plan([fasta])[0].letters == 4000 + 2500 + 350 + 900 + 3 + 12 + 1 + 3
-    assert run(fasta, "--contigs", "chr9", "--dry-run")[0] == 3
-    assert run(fasta, fasta, "--dry-run")[0] == 3
+    cmgems("prepare-genome", fasta, "--contigs", "chr9", "--dry-run", code=3)
+    cmgems("prepare-genome", fasta, fasta, "--dry-run", code=3)
     (tmp_path / "bad.fa").write_text("nothing")
-    assert run(tmp_path / "bad.fa", "--dry-run")[0] == 3
+    cmgems("prepare-genome", tmp_path / "bad.fa", "--dry-run", code=3)
 
 
 def test_whole_chromosome_20(shared_data: Path, tmp_path: Path) -> None:

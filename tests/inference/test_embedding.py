@@ -10,14 +10,13 @@ import pytest
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import load_file
-from typer.testing import CliRunner
 
 import cmgems_cli
-from cmgems_cli.cli import app
 from cmgems_cli.errors import UsageError
 from cmgems_cli.inference import embedding
 from cmgems_cli.inference.embedding import check_layers
 from cmgems_cli.inference.output_formats import ArrayWriter
+from tests.command_line import CommandLine
 from tests.inference.conftest import SHAPE, random_sequence
 
 StockStates = Callable[[str], list[NDArray[np.float32]]]
@@ -25,13 +24,6 @@ StockStates = Callable[[str], list[NDArray[np.float32]]]
 HIDDEN = SHAPE["hidden_size"]
 # Of several lengths, in no order of them; the last has a gap.
 SEQUENCES = [random_sequence(n, n) for n in (40, 7, 33, 3, 18, 40, 25)] + ["ACGTACGTNNNNNACGGT"]
-
-
-def run(*arguments: str | Path, code: int = 0) -> tuple[str, str]:
-    """Run `cmgems embed`, which must end with `code`; return its stdout and stderr."""
-    result = CliRunner().invoke(app, ["embed", *map(str, arguments)])
-    assert result.exit_code == code, result.stderr
-    return result.stdout, result.stderr
 
 
 @pytest.fixture
@@ -54,11 +46,11 @@ def known(sequence: str) -> NDArray[np.bool_]:
 @pytest.mark.parametrize("layers", ["-1", "-1,-2", "0,3,1"])
 @pytest.mark.parametrize("pooling", ["mean", "cls", "tokens"])
 def test_states_are_those_of_transformers(
-    pretrained: Path, stock_states: StockStates, fasta: Path, pooling: str, layers: str
+    cmgems: CommandLine, pretrained: Path, stock_states: StockStates, fasta: Path, pooling: str, layers: str
 ) -> None:
     out = fasta.with_name("x.npy")
     how = ["--pooling", pooling, "--layers", layers, "--max-batch-tokens", "96"]
-    run(pretrained, fasta, "--out", out, *how)
+    cmgems("embed", pretrained, fasta, "--out", out, *how)
     found = np.load(out)
     assert found.dtype == np.float32
     expected = []
@@ -83,16 +75,18 @@ def test_states_are_those_of_transformers(
         assert [int(row["first"]) for row in rows] == [sum(sizes[:i]) for i in range(len(sizes))]
 
 
-def test_a_classifier_is_a_model_too(classifier: Path, fasta: Path) -> None:
-    value = json.loads(run(classifier, fasta, "--out", fasta.with_name("c.npy"), "--json", "--quiet")[0])
+def test_a_classifier_is_a_model_too(cmgems: CommandLine, classifier: Path, fasta: Path) -> None:
+    value = json.loads(
+        cmgems("embed", classifier, fasta, "--out", fasta.with_name("c.npy"), "--json", "--quiet").stdout
+    )
     assert value["shape"] == [len(SEQUENCES), HIDDEN]
     assert value["names"] == str(fasta.with_name("c.names.tsv"))
 
 
-def test_safetensors_hold_the_same_numbers(pretrained: Path, fasta: Path) -> None:
+def test_safetensors_hold_the_same_numbers(cmgems: CommandLine, pretrained: Path, fasta: Path) -> None:
     arrays = [fasta.with_name("x.npy"), fasta.with_name("y.safetensors")]
     for out in arrays:
-        run(pretrained, fasta, "--out", out, "--layers", "-1,-2", "--quiet")
+        cmgems("embed", pretrained, fasta, "--out", out, "--layers", "-1,-2", "--quiet")
     found = load_file(arrays[1])["embeddings"]
     np.testing.assert_array_equal(found, np.load(arrays[0]))
     with safe_open(arrays[1], "np") as file:
@@ -100,32 +94,34 @@ def test_safetensors_hold_the_same_numbers(pretrained: Path, fasta: Path) -> Non
     assert np.load(arrays[0], mmap_mode="r").shape == found.shape
 
 
-def test_windows_and_sequences_without_known_kmers(pretrained: Path, tmp_path: Path) -> None:
+def test_windows_and_sequences_without_known_kmers(
+    cmgems: CommandLine, pretrained: Path, tmp_path: Path
+) -> None:
     path, out = tmp_path / "x.fa", tmp_path / "x.npy"
     path.write_text(f">a\n{random_sequence(50, 1)}\n>b\n{'N' * 30}\n>c\nACGTAC\n")
-    run(pretrained, path, "--out", out, "--window", "20", "--quiet")
+    cmgems("embed", pretrained, path, "--out", out, "--window", "20", "--quiet")
     spans = [(row["name"], int(row["start"]), int(row["end"])) for row in names_of(out)]
     assert spans == [("a", 0, 20), ("a", 20, 40), ("a", 40, 50), ("c", 0, 6)]
     assert np.isfinite(np.load(out)).all()
-    _, err = run(pretrained, path, "--out", out, "--truncate", "--overwrite")
+    done = cmgems("embed", pretrained, path, "--out", out, "--truncate", "--overwrite")
     assert np.isnan(np.load(out)).all(axis=1).tolist() == [False, True, False]
-    assert "1 sequences without a known k-mer" in err
+    assert "1 sequences without a known k-mer" in done.stderr
 
 
 def test_many_rows_come_in_blocks_of_bounded_size(
-    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cmgems: CommandLine, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, whole, parts = tmp_path / "x.fa", tmp_path / "whole.npy", tmp_path / "parts.npy"
     path.write_text(f">a\n{random_sequence(2000, 1)}\n")
     how = ["--window", "20", "--stride", "9", "--pooling", "tokens", "--quiet", "--max-batch-tokens", "64"]
-    run(pretrained, path, "--out", whole, *how)
+    cmgems("embed", pretrained, path, "--out", whole, *how)
     sizes = []
     original = embedding._states
     monkeypatch.setattr(embedding, "BLOCK_BYTES", 100 * 4 * HIDDEN)
     monkeypatch.setattr(
         embedding, "_states", lambda *given: sizes.append(len(given[1].known)) or original(*given)
     )
-    run(pretrained, path, "--out", parts, *how)
+    cmgems("embed", pretrained, path, "--out", parts, *how)
     assert len(sizes) > 30
     assert max(sizes) <= 6
     np.testing.assert_allclose(np.load(parts), np.load(whole), atol=1e-6)
@@ -154,21 +150,25 @@ def test_an_unknown_pooling_is_refused(pretrained: Path) -> None:
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(
-    pretrained: Path, fasta: Path, monkeypatch: pytest.MonkeyPatch, how: list[str], code: int, words: str
+    cmgems: CommandLine,
+    pretrained: Path,
+    fasta: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: list[str],
+    code: int,
+    words: str,
 ) -> None:
     monkeypatch.chdir(fasta.parent)
-    out, err = run(pretrained, fasta, *how, code=code)
-    assert out == ""
-    assert err.count("\n") == 1
-    assert words in err
+    done = cmgems("embed", pretrained, fasta, *how, code=code)
+    assert words in done.error
     assert [path.name for path in fasta.parent.iterdir()] == ["x.fa"]
 
 
-def test_existing_arrays_and_names_are_kept(pretrained: Path, fasta: Path) -> None:
+def test_existing_arrays_and_names_are_kept(cmgems: CommandLine, pretrained: Path, fasta: Path) -> None:
     out = fasta.with_name("x.npy")
     out.with_suffix(".names.tsv").write_text("mine")
-    assert "x.names.tsv exists" in run(pretrained, fasta, "--out", out, code=4)[1]
-    run(pretrained, fasta, "--out", out, "--overwrite")
+    assert "x.names.tsv exists" in cmgems("embed", pretrained, fasta, "--out", out, code=4).stderr
+    cmgems("embed", pretrained, fasta, "--out", out, "--overwrite")
     assert len(names_of(out)) == len(np.load(out))
 
 

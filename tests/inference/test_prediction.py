@@ -10,21 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from cmgems_cli import load_model, predict
-from cmgems_cli.cli import app
 from cmgems_cli.inference import prediction
+from tests.command_line import CommandLine
 from tests.inference.conftest import LABELS, MAX_BASES, Stock, as_standard_input, random_sequence
 
 COLUMNS = [f"p_{label}" for label in LABELS]
-
-
-def run(*arguments: str | Path, code: int = 0) -> tuple[str, str]:
-    """Run `cmgems predict`, which must end with `code`; return its stdout and stderr."""
-    result = CliRunner().invoke(app, ["predict", *map(str, arguments)])
-    assert result.exit_code == code, result.stderr
-    return result.stdout, result.stderr
 
 
 def rows_of(text: str, delimiter: str = "\t") -> list[dict[str, str]]:
@@ -57,6 +49,7 @@ def chromosome(tmp_path: Path) -> tuple[Path, str]:
 
 @pytest.mark.parametrize("max_batch_tokens", ["64", "4096"])
 def test_windows_are_predicted_as_if_one_by_one(
+    cmgems: CommandLine,
     classifier: Path,
     stock_probabilities: Stock,
     chromosome: tuple[Path, str],
@@ -65,10 +58,10 @@ def test_windows_are_predicted_as_if_one_by_one(
 ) -> None:
     monkeypatch.setattr(prediction, "BATCHES_AHEAD", 3)
     path, sequence = chromosome
-    out, err = run(
-        classifier, path, "--window", "30", "--stride", "7", "--max-batch-tokens", max_batch_tokens
+    done = cmgems(
+        "predict", classifier, path, "--window", "30", "--stride", "7", "--max-batch-tokens", max_batch_tokens
     )
-    rows = rows_of(out)
+    rows = rows_of(done.stdout)
     spans = [(start, min(start + 30, 1000)) for start in range(0, 974 + 3, 7)]
     assert spans[-2:] == [(966, 996), (973, 1000)]
     known = [(start, end) for start, end in spans if has_known_kmer(sequence[start:end])]
@@ -76,7 +69,7 @@ def test_windows_are_predicted_as_if_one_by_one(
         ("chr9", *span) for span in known
     ]
     assert len(known) < len(spans)
-    assert f"{len(spans) - len(known)} windows without a known k-mer" in err
+    assert f"{len(spans) - len(known)} windows without a known k-mer" in done.stderr
     for row in rows[:5] + rows[50:70] + rows[-5:]:
         check(row, stock_probabilities(sequence[int(row["start"]) : int(row["end"])]))
     # Judged alike, all of this would show nothing.
@@ -85,7 +78,7 @@ def test_windows_are_predicted_as_if_one_by_one(
 
 
 def test_sequences_of_any_length_keep_their_order(
-    classifier: Path, stock_probabilities: Stock, tmp_path: Path
+    cmgems: CommandLine, classifier: Path, stock_probabilities: Stock, tmp_path: Path
 ) -> None:
     draw = np.random.default_rng(5)
     sequences = [
@@ -93,7 +86,7 @@ def test_sequences_of_any_length_keep_their_order(
     ]
     path = tmp_path / "many.csv"
     path.write_text("id,sequence\n" + "\n".join(f"row{i},{s}" for i, s in enumerate(sequences)) + "\n")
-    rows = rows_of(run(classifier, path, "--max-batch-tokens", "128")[0])
+    rows = rows_of(cmgems("predict", classifier, path, "--max-batch-tokens", "128").stdout)
     assert [row["name"] for row in rows] == [f"row{i}" for i in range(90)]
     assert list(rows[0]) == ["name", "label", *COLUMNS]
     for row, sequence in zip(rows, sequences, strict=True):
@@ -121,115 +114,127 @@ def test_padded_batches_come_in_few_widths(classifier: Path) -> None:
     assert set(shapes) == {(25, True)}
 
 
-def test_a_sequence_without_a_known_kmer_has_empty_cells(classifier: Path, tmp_path: Path) -> None:
+def test_a_sequence_without_a_known_kmer_has_empty_cells(
+    cmgems: CommandLine, classifier: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "x.fa"
     path.write_text(">a\nACGTACGT\n>b\nNNNNNNNN\n>c\nAC\n>d\n>e\nACGT\n")
-    out, err = run(classifier, path)
-    rows = rows_of(out)
+    done = cmgems("predict", classifier, path)
+    rows = rows_of(done.stdout)
     assert [row["name"] for row in rows] == ["a", "b", "c", "d", "e"]
     assert [bool(row["label"]) for row in rows] == [True, False, False, False, True]
     assert [row["p_yes"] for row in rows[1:4]] == ["", "", ""]
-    assert "3 sequences without a known k-mer" in err
-    record = json.loads(run(classifier, path, "--format", "jsonl")[0].splitlines()[1])
+    assert "3 sequences without a known k-mer" in done.stderr
+    record = json.loads(cmgems("predict", classifier, path, "--format", "jsonl").stdout.splitlines()[1])
     assert record == {"name": "b", "label": None, **dict.fromkeys(COLUMNS)}
 
 
-def test_input_of_nothing_known_is_an_error(classifier: Path, tmp_path: Path) -> None:
+def test_input_of_nothing_known_is_an_error(cmgems: CommandLine, classifier: Path, tmp_path: Path) -> None:
     path, out = tmp_path / "x.fa", tmp_path / "out.tsv"
     path.write_text(">a\n" + "N" * 100 + "\n>b\nAC\n")
     for how in (["--truncate"], ["--window", "20"]):
-        _, err = run(classifier, path, *how, "--out", out, code=3)
-        assert "none of its 2 sequences has 3 letters A, C, G, T in a row" in err
+        done = cmgems("predict", classifier, path, *how, "--out", out, code=3)
+        assert "none of its 2 sequences has 3 letters A, C, G, T in a row" in done.stderr
         assert not any(other.name.startswith((".out", "out")) for other in tmp_path.iterdir())
 
 
 def test_long_sequences_are_refused_cut_or_slid_along(
-    classifier: Path, stock_probabilities: Stock, tmp_path: Path
+    cmgems: CommandLine, classifier: Path, stock_probabilities: Stock, tmp_path: Path
 ) -> None:
     sequence = random_sequence(MAX_BASES + 1, 8)
     path = tmp_path / "x.csv"
     path.write_text(f"sequence\n{sequence}\nACGTACGT\n")
-    _, err = run(classifier, path, code=3)
-    assert err.count("\n") == 1
-    assert "1 of 2 sequences are longer than the 40 bases" in err
-    out, err = run(classifier, path, "--truncate")
-    check(rows_of(out)[0], stock_probabilities(sequence[:MAX_BASES]))
-    assert "1 sequences were cut to 40 bases" in err
-    rows = rows_of(run(classifier, path, "--window", "40")[0])
+    done = cmgems("predict", classifier, path, code=3)
+    assert "1 of 2 sequences are longer than the 40 bases" in done.error
+    done = cmgems("predict", classifier, path, "--truncate")
+    check(rows_of(done.stdout)[0], stock_probabilities(sequence[:MAX_BASES]))
+    assert "1 sequences were cut to 40 bases" in done.stderr
+    rows = rows_of(cmgems("predict", classifier, path, "--window", "40").stdout)
     assert [(row["name"], row["start"], row["end"]) for row in rows] == [("0", "0", "40"), ("1", "0", "8")]
 
 
 # --- how it is read and written
 
 
-def test_formats_agree_and_are_told_by_the_name(classifier: Path, tmp_path: Path) -> None:
+def test_formats_agree_and_are_told_by_the_name(
+    cmgems: CommandLine, classifier: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "x.fa.gz"
     path.write_bytes(gzip.compress(f">a,b\n{random_sequence(100, 3)}\n>c\nACGTT\n".encode()))
     window = ("--window", "20", "--quiet")
     for name in ("t.tsv", "t.csv", "t.jsonl"):
-        run(classifier, path, *window, "--out", tmp_path / "new" / name)
+        cmgems("predict", classifier, path, *window, "--out", tmp_path / "new" / name)
     tsv, comma, lines = ((tmp_path / "new" / name).read_text() for name in ("t.tsv", "t.csv", "t.jsonl"))
     assert tsv.splitlines()[0].split("\t") == ["name", "start", "end", "label", *COLUMNS]
     assert rows_of(tsv) == rows_of(comma, ",")
     for row, line in zip(rows_of(tsv), lines.splitlines(), strict=True):
         assert {name: str(value) for name, value in json.loads(line).items()} == row
-    assert run(classifier, path, *window)[0] == tsv
-    assert run(classifier, path, *window, "--format", "csv")[0] == comma
-    assert run(classifier, path, *window, "--no-header")[0] == tsv.split("\n", 1)[1]
-    assert "neither" not in run(classifier, path, "--out", tmp_path / "t.txt", code=2)[1]
+    assert cmgems("predict", classifier, path, *window).stdout == tsv
+    assert cmgems("predict", classifier, path, *window, "--format", "csv").stdout == comma
+    assert cmgems("predict", classifier, path, *window, "--no-header").stdout == tsv.split("\n", 1)[1]
+    assert "neither" not in cmgems("predict", classifier, path, "--out", tmp_path / "t.txt", code=2).stderr
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_standard_input_gives_what_the_file_gives(classifier: Path, tmp_path: Path, zipped: bool) -> None:
+def test_standard_input_gives_what_the_file_gives(
+    cmgems: CommandLine, classifier: Path, tmp_path: Path, zipped: bool
+) -> None:
     path = tmp_path / "x.fa"
     path.write_text(f">a\n{random_sequence(100, 3)}\n")
     data = gzip.compress(path.read_bytes()) if zipped else path.read_bytes()
     with as_standard_input(data):
-        out, err = run(classifier, "-", "--window", "20")
-    assert out == run(classifier, path, "--window", "20")[0]
-    assert "standard input in windows of 20 bases" in err
+        done = cmgems("predict", classifier, "-", "--window", "20")
+    assert done.stdout == cmgems("predict", classifier, path, "--window", "20").stdout
+    assert "standard input in windows of 20 bases" in done.stderr
 
 
-def test_json_is_one_object_beside_the_file(classifier: Path, tmp_path: Path) -> None:
+def test_json_is_one_object_beside_the_file(cmgems: CommandLine, classifier: Path, tmp_path: Path) -> None:
     path, out = tmp_path / "x.fa", tmp_path / "out.tsv"
     path.write_text(f">a\n{random_sequence(100, 3)}{'N' * 40}\n>b\nACGT\n")
-    value = json.loads(run(classifier, path, "--window", "20", "--out", out, "--json", "--quiet")[0])
+    value = json.loads(
+        cmgems("predict", classifier, path, "--window", "20", "--out", out, "--json", "--quiet").stdout
+    )
     assert (value["sequences"], value["rows"], value["left_out"]) == (2, 6, 2)
     assert sum(value["labels"].values()) == 6
     assert value["rows_per_s"] > 0
     assert value["out"] == str(out)
     assert len(rows_of(out.read_text())) == 6
-    assert "give --out" in run(classifier, path, "--json", code=2)[1]
+    assert "give --out" in cmgems("predict", classifier, path, "--json", code=2).stderr
 
 
-def test_a_table_of_labels_and_the_rate_are_shown(classifier: Path, tmp_path: Path) -> None:
+def test_a_table_of_labels_and_the_rate_are_shown(
+    cmgems: CommandLine, classifier: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "x.csv"
     path.write_text("sequence,label\nACGTACGT,no\nACGTT,yes\n")
-    out, err = run(classifier, path, "--out", tmp_path / "out.csv")
+    done = cmgems("predict", classifier, path, "--out", tmp_path / "out.csv")
     for label in LABELS:
-        assert label in out
-    assert "2 sequences in" in err
-    assert "a second" in err
+        assert label in done.stdout
+    assert "2 sequences in" in done.stderr
+    assert "a second" in done.stderr
 
 
 def test_what_exists_is_kept_unless_told_and_a_failure_leaves_nothing(
-    classifier: Path, tmp_path: Path
+    cmgems: CommandLine, classifier: Path, tmp_path: Path
 ) -> None:
     path, out = tmp_path / "x.fa", tmp_path / "out.tsv"
     path.write_text(">a\nACGTACGT\n")
     out.write_text("mine")
-    assert "add --overwrite" in run(classifier, path, "--out", out, code=4)[1]
+    assert "add --overwrite" in cmgems("predict", classifier, path, "--out", out, code=4).stderr
     # Piped in, the long sequence is only met after the first rows were written.
     broken = f">a\nACGTACGT\n>b\n{'ACGT' * 100}\n".encode()
     with as_standard_input(broken):
-        _, err = run(classifier, "-", "--out", out, "--overwrite", code=3)
-    assert "'b' is longer" in err
+        done = cmgems("predict", classifier, "-", "--out", out, "--overwrite", code=3)
+    assert "'b' is longer" in done.stderr
     assert out.read_text() == "mine"
     assert sorted(other.name for other in tmp_path.iterdir()) == ["out.tsv", "x.fa"]
-    run(classifier, path, "--out", out, "--overwrite")
+    cmgems("predict", classifier, path, "--out", out, "--overwrite")
     assert rows_of(out.read_text())[0]["name"] == "a"
     assert (
-        "is a folder" in run(classifier, path, "--out", tmp_path, "--format", "csv", "--overwrite", code=4)[1]
+        "is a folder"
+        in cmgems(
+            "predict", classifier, path, "--out", tmp_path, "--format", "csv", "--overwrite", code=4
+        ).stderr
     )
 
 
@@ -238,32 +243,39 @@ def test_what_exists_is_kept_unless_told_and_a_failure_leaves_nothing(
     [("", "is empty"), (">a\n", "none of its 1 sequences"), ("label\n1\n", "no column 'sequence'")],
 )
 def test_input_that_holds_no_sequence_is_refused(
-    classifier: Path, tmp_path: Path, text: str, words: str
+    cmgems: CommandLine, classifier: Path, tmp_path: Path, text: str, words: str
 ) -> None:
     path = tmp_path / "x"
     path.write_text(text)
-    _, err = run(classifier, path, code=3)
-    assert words in err.splitlines()[-1]
+    done = cmgems("predict", classifier, path, code=3)
+    assert words in done.stderr.splitlines()[-1]
 
 
-def test_a_model_without_classes_is_refused(pretrained: Path, tmp_path: Path) -> None:
+def test_a_model_without_classes_is_refused(cmgems: CommandLine, pretrained: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.fa"
     path.write_text(">a\nACGTACGT\n")
-    _, err = run(pretrained, path, code=3)
-    assert "is a model artifact; needed a classifier artifact: make one with `cmgems finetune`" in err
-    assert "does not exist; needed a classifier's folder" in run(tmp_path / "nowhere", path, code=3)[1]
+    done = cmgems("predict", pretrained, path, code=3)
+    assert "is a model artifact; needed a classifier artifact: make one with `cmgems finetune`" in done.stderr
+    assert (
+        "does not exist; needed a classifier's folder"
+        in cmgems("predict", tmp_path / "nowhere", path, code=3).stderr
+    )
 
 
-def test_lengths_the_classifier_never_saw_are_warned_of(classifier: Path, tmp_path: Path) -> None:
+def test_lengths_the_classifier_never_saw_are_warned_of(
+    cmgems: CommandLine, classifier: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "x.fa"
     path.write_text(f">a\n{random_sequence(40, 3)}\n")
-    assert "fine-tuned on 32 at most" in run(classifier, path)[1]
-    assert "fine-tuned on" not in run(classifier, path, "--window", "32")[1]
+    assert "fine-tuned on 32 at most" in cmgems("predict", classifier, path).stderr
+    assert "fine-tuned on" not in cmgems("predict", classifier, path, "--window", "32").stderr
 
 
-def test_bf16_stays_close(classifier: Path, chromosome: tuple[Path, str]) -> None:
+def test_bf16_stays_close(cmgems: CommandLine, classifier: Path, chromosome: tuple[Path, str]) -> None:
     exact, rough = (
-        rows_of(run(classifier, chromosome[0], "--window", "40", "--precision", precision)[0])
+        rows_of(
+            cmgems("predict", classifier, chromosome[0], "--window", "40", "--precision", precision).stdout
+        )
         for precision in ("fp32", "bf16")
     )
     difference = [abs(float(a["p_no"]) - float(b["p_no"])) for a, b in zip(exact, rough, strict=True)]

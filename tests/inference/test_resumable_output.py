@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from cmgems_cli.cli import app
 from cmgems_cli.errors import Interrupted, OverwriteError
 from cmgems_cli.inference import embedding, prediction
 from cmgems_cli.inference.resumable_output import partial_files
+from tests.command_line import CommandLine
 from tests.inference.conftest import as_standard_input, random_sequence
 
 WINDOWS = ("--window", "10", "--stride", "5", "--max-batch-tokens", "12", "--device", "cpu")
@@ -29,12 +28,6 @@ def genome(tmp_path: Path) -> Path:
     gapped = random_sequence(300, 1) + "N" * 40 + random_sequence(300, 2)
     path.write_text(f">a\n{gapped}\n>b\n{random_sequence(1500, 3)}\n")
     return path
-
-
-def run(*arguments: object, code: int = 0) -> str:
-    result = CliRunner().invoke(app, [*map(str, arguments)])
-    assert result.exit_code == code, result.stderr
-    return result.stderr
 
 
 class Stop:
@@ -68,19 +61,19 @@ def hidden(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("suffix", ["tsv", "jsonl"])
 def test_predictions_go_on_where_they_stopped(
-    suffix: str, classifier: Path, genome: Path, tmp_path: Path, stop: Stop
+    cmgems: CommandLine, suffix: str, classifier: Path, genome: Path, tmp_path: Path, stop: Stop
 ) -> None:
     whole, out = tmp_path / f"whole.{suffix}", tmp_path / f"out.{suffix}"
-    told = run("predict", classifier, genome, *WINDOWS, "--out", whole)
+    told = cmgems("predict", classifier, genome, *WINDOWS, "--out", whole).stderr
     n_blocks = stop.blocks
     assert n_blocks > 4
     command = ("predict", classifier, genome, *WINDOWS, "--out", out)
     for stop.after in (1, 2):
-        assert "the same command goes on" in run(*command, code=130)
+        assert "the same command goes on" in cmgems(*command, code=130).stderr
         assert not out.exists()
         assert hidden(tmp_path) == [f".out.{suffix}.checkpoint.json", f".out.{suffix}.partial"]
     stop.after = None
-    goes_on = run(*command)
+    goes_on = cmgems(*command).stderr
     assert stop.blocks == n_blocks - 3
     assert out.read_bytes() == whole.read_bytes()
     assert hidden(tmp_path) == []
@@ -93,63 +86,71 @@ def test_predictions_go_on_where_they_stopped(
 @pytest.mark.parametrize("pooling", ["mean", "tokens"])
 @pytest.mark.parametrize("suffix", ["npy", "safetensors"])
 def test_embeddings_go_on_where_they_stopped(
-    pooling: str, suffix: str, classifier: Path, genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cmgems: CommandLine,
+    pooling: str,
+    suffix: str,
+    classifier: Path,
+    genome: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stop = Stop(monkeypatch, embedding, "embed_blocks")
     whole, out = tmp_path / f"whole.{suffix}", tmp_path / f"out.{suffix}"
     arguments = ("embed", classifier, genome, *WINDOWS, "--pooling", pooling)
-    run(*arguments, "--out", whole)
+    cmgems(*arguments, "--out", whole)
     stop.after, stop.error = 3, Interrupted("stopped by SIGTERM", 143)
-    run(*arguments, "--out", out, code=143)
+    cmgems(*arguments, "--out", out, code=143)
     stop.after = None
-    run(*arguments, "--out", out)
+    cmgems(*arguments, "--out", out)
     for one, other in ((whole, out), (whole.with_suffix(".names.tsv"), out.with_suffix(".names.tsv"))):
         assert one.read_bytes() == other.read_bytes()
     assert hidden(tmp_path) == []
 
 
-def test_half_a_block_written_is_cut_off(classifier: Path, genome: Path, tmp_path: Path, stop: Stop) -> None:
+def test_half_a_block_written_is_cut_off(
+    cmgems: CommandLine, classifier: Path, genome: Path, tmp_path: Path, stop: Stop
+) -> None:
     whole, out = tmp_path / "whole.tsv", tmp_path / "out.tsv"
-    run("predict", classifier, genome, *WINDOWS, "--out", whole)
+    cmgems("predict", classifier, genome, *WINDOWS, "--out", whole)
     stop.after = 2
-    run("predict", classifier, genome, *WINDOWS, "--out", out, code=130)
+    cmgems("predict", classifier, genome, *WINDOWS, "--out", out, code=130)
     with (tmp_path / ".out.tsv.partial").open("ab") as stream:
         stream.write(b"a\t5\t1")
     stop.after = None
-    run("predict", classifier, genome, *WINDOWS, "--out", out)
+    cmgems("predict", classifier, genome, *WINDOWS, "--out", out)
     assert out.read_bytes() == whole.read_bytes()
 
 
 def test_another_task_is_refused_and_no_resume_starts_again(
-    classifier: Path, genome: Path, tmp_path: Path, stop: Stop
+    cmgems: CommandLine, classifier: Path, genome: Path, tmp_path: Path, stop: Stop
 ) -> None:
     out = tmp_path / "out.tsv"
     command = ["predict", classifier, genome, *WINDOWS, "--out", out]
     stop.after = 2
-    run(*command, code=130)
+    cmgems(*command, code=130)
     stop.after = None
     other = [*command, "--stride", "4"]
-    assert "was begun with stride = 5, now it is 4" in run(*other, code=2)
+    assert "was begun with stride = 5, now it is 4" in cmgems(*other, code=2).stderr
     genome.write_text(genome.read_text().replace("A", "C", 1))
-    assert "input_sha256" in run(*command, code=2)
-    run(*other, "--no-resume")
+    assert "input_sha256" in cmgems(*command, code=2).stderr
+    cmgems(*other, "--no-resume")
     found = out.read_bytes()
     assert hidden(tmp_path) == []
-    run(*other, "--overwrite")
+    cmgems(*other, "--overwrite")
     assert out.read_bytes() == found
 
 
 @pytest.mark.parametrize("damage", ["shorter", "gone", "no checkpoint"])
 def test_partial_files_that_lost_something_are_begun_again(
-    damage: str, classifier: Path, genome: Path, tmp_path: Path, stop: Stop
+    cmgems: CommandLine, damage: str, classifier: Path, genome: Path, tmp_path: Path, stop: Stop
 ) -> None:
     out, aside = tmp_path / "out.tsv", tmp_path / ".out.tsv.partial"
     command = ("predict", classifier, genome, *WINDOWS, "--out", out)
-    run(*command)
+    cmgems(*command)
     whole, n_blocks = out.read_bytes(), stop.blocks
     out.unlink()
     stop.after = 2
-    run(*command, code=130)
+    cmgems(*command, code=130)
     stop.after = None
     if damage == "shorter":
         aside.write_bytes(aside.read_bytes()[:-1])
@@ -157,24 +158,24 @@ def test_partial_files_that_lost_something_are_begun_again(
         aside.unlink()
     else:
         (tmp_path / ".out.tsv.checkpoint.json").write_text("{")
-    run(*command)
+    cmgems(*command)
     assert stop.blocks == n_blocks
     assert out.read_bytes() == whole
 
 
 def test_standard_input_does_not_undo_what_a_file_began(
-    classifier: Path, genome: Path, tmp_path: Path, stop: Stop
+    cmgems: CommandLine, classifier: Path, genome: Path, tmp_path: Path, stop: Stop
 ) -> None:
     command = [classifier, *WINDOWS, "--out", tmp_path / "out.tsv"]
     stop.after = 2
-    run("predict", *command, genome, code=130)
+    cmgems("predict", *command, genome, code=130)
     begun = hidden(tmp_path)
     stop.after = None
     with as_standard_input(genome.read_bytes()):
-        assert "was begun with a file" in run("predict", *command, "-", code=2)
+        assert "was begun with a file" in cmgems("predict", *command, "-", code=2).stderr
     assert hidden(tmp_path) == begun
     with as_standard_input(genome.read_bytes()):
-        run("predict", *command, "-", "--no-resume")
+        cmgems("predict", *command, "-", "--no-resume")
     assert hidden(tmp_path) == []
 
 
@@ -192,18 +193,18 @@ def test_two_commands_never_write_one_file(tmp_path: Path) -> None:
 
 
 def test_of_standard_input_nothing_is_left(
-    classifier: Path, genome: Path, tmp_path: Path, stop: Stop
+    cmgems: CommandLine, classifier: Path, genome: Path, tmp_path: Path, stop: Stop
 ) -> None:
     stop.after = 2
     with as_standard_input(genome.read_bytes()):
-        told = run("predict", classifier, "-", *WINDOWS, "--out", tmp_path / "out.tsv", code=130)
+        told = cmgems("predict", classifier, "-", *WINDOWS, "--out", tmp_path / "out.tsv", code=130).stderr
     assert "nothing half-written was kept" in told
     assert [path.name for path in tmp_path.iterdir()] == ["genome.fa"]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
 def test_a_process_that_was_ended_goes_on(
-    signum: signal.Signals, classifier: Path, tmp_path: Path, stop: Stop
+    cmgems: CommandLine, signum: signal.Signals, classifier: Path, tmp_path: Path, stop: Stop
 ) -> None:
     genome, out, whole = tmp_path / "long.fa", tmp_path / "out.tsv", tmp_path / "whole.tsv"
     genome.write_text(f">long\n{random_sequence(6_000, 5)}\n")
@@ -215,8 +216,8 @@ def test_a_process_that_was_ended_goes_on(
         time.sleep(0.01)
     process.send_signal(signum)
     assert process.wait() == (143 if signum == signal.SIGTERM else -signum)
-    run(*command, whole)
+    cmgems(*command, whole)
     n_blocks = stop.blocks
-    run(*command, out)
+    cmgems(*command, out)
     assert 0 < stop.blocks < n_blocks
     assert out.read_bytes() == whole.read_bytes()

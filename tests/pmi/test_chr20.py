@@ -4,25 +4,23 @@ from pathlib import Path
 
 import pytest
 from scipy.stats import spearmanr
-from typer.testing import CliRunner
 
-from cmgems_cli.cli import app
 from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.genome.vocabulary import FIRST_KMER
 from cmgems_cli.pmi.ranking import Ranking, read_ranking
 from cmgems_cli.pmi.scoring import Definition
 from cmgems_cli.pmi.stage import build_pmi
 from cmgems_cli.pmi.tables import read_kmer_table
+from tests.command_line import CommandLine
 
 
 @pytest.fixture(scope="module")
-def chr20(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+def chr20(cmgems: CommandLine, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     fasta = shared_data / "hs37_chr20.fa.gz"
     if not fasta.is_file():
         pytest.skip(f"no GRCh37 chr20 at {fasta}")
     folder = tmp_path_factory.mktemp("chr20") / "corpus"
-    result = CliRunner().invoke(app, ["prepare-genome", str(fasta), "--out", str(folder), "--quiet"])
-    assert result.exit_code == 0, result.output
+    cmgems("prepare-genome", str(fasta), "--out", str(folder), "--quiet")
     return Corpus.open(folder)
 
 
