@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 from typer.main import get_command
-from typer.testing import CliRunner
 
 from cmgems_cli.cli import app
 from cmgems_cli.comparing.scores import COLUMNS
+from tests.command_line import CommandLine
 from tests.test_examples import Call, check_values, parsed
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -263,7 +263,9 @@ def run(line: str) -> str:
     return done.stdout
 
 
-def test_the_tutorial_prints_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tutorial_prints_what_it_shows(
+    cmgems: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CMGEMS_WORKSPACE", raising=False)
     full = os.environ.get("TUTORIAL") == "full"
@@ -277,9 +279,7 @@ def test_the_tutorial_prints_what_it_shows(tmp_path: Path, monkeypatch: pytest.M
         if not (exact or first or full or lines[0].startswith("cp ")):
             continue
         if lines[0].startswith("cmgems ") and not full:
-            result = CliRunner().invoke(app, shlex.split(lines[0])[1:])
-            assert result.exit_code == 0, result.stderr
-            printed = result.stdout
+            printed = cmgems(*shlex.split(lines[0])[1:]).stdout
         else:
             printed = "".join(map(run, lines))
         if shown and (exact or first):

@@ -64,8 +64,8 @@ def next_of(text: str) -> str:
     return next(line.removeprefix("next: ") for line in text.splitlines() if line.startswith("next: "))
 
 
-def test_an_empty_workspace_shows_the_stages_and_where_to_begin(make: Make) -> None:
-    text = shown()
+def test_an_empty_workspace_shows_the_stages_and_where_to_begin(cmgems: CommandLine, make: Make) -> None:
+    text = shown(cmgems)
     for command in ("prepare-genome", "build-pmi", "pretrain", "finetune", "evaluate"):
         assert f"{command} " in text
     assert next_of(text) == "cmgems prepare-genome GENOME.fa.gz"
@@ -73,67 +73,67 @@ def test_an_empty_workspace_shows_the_stages_and_where_to_begin(make: Make) -> N
     assert not Path("work").exists()
 
 
-def test_a_genome_that_was_fetched_is_the_one_to_prepare(make: Make) -> None:
+def test_a_genome_that_was_fetched_is_the_one_to_prepare(cmgems: CommandLine, make: Make) -> None:
     fasta = Path("work/downloads/hg38.fa.gz")
     fasta.parent.mkdir(parents=True)
     fasta.touch()
-    assert next_of(shown()) == f"cmgems prepare-genome {fasta}"
+    assert next_of(shown(cmgems)) == f"cmgems prepare-genome {fasta}"
 
 
-def test_the_next_command_follows_the_pipeline(make: Make) -> None:
+def test_the_next_command_follows_the_pipeline(cmgems: CommandLine, make: Make) -> None:
     make("corpus", "corpus")
-    text = shown()
+    text = shown(cmgems)
     assert "work/corpus: 1,234 sequences from 210,155 bases" in text
     assert next_of(text) == "cmgems build-pmi"
     make("pmi", "pmi")
-    assert next_of(shown()) == "cmgems pretrain --strategy cm-gems"
+    assert next_of(shown(cmgems)) == "cmgems pretrain --strategy cm-gems"
     make("models/tiny-random", "model", age=100, switched_at_step=None)
     make("models/tiny-cm-gems", "model")
-    text = shown()
+    text = shown(cmgems)
     assert "work/models/tiny-cm-gems: 300 steps, switched after 270" in text
     assert "work/models/tiny-random: 300 steps\n" in text
     assert next_of(text) == "cmgems finetune work/models/tiny-cm-gems DATA"
     make("finetuned/tiny-cm-gems-own", "classifier")
-    text = shown()
+    text = shown(cmgems)
     assert "test MCC × 100 71.75, accuracy 0.854" in text
     assert next_of(text) == "cmgems predict work/finetuned/tiny-cm-gems-own DNA"
     make("scores/tiny-cm-gems-fewshot", "scores")
-    assert next_of(shown()) == "cmgems evaluate work/models/tiny-cm-gems --init random --bench fewshot"
+    assert next_of(shown(cmgems)) == "cmgems evaluate work/models/tiny-cm-gems --init random --bench fewshot"
     make("scores/tiny-cm-gems-random-fewshot", "scores", age=100)
     assert (
-        next_of(shown())
+        next_of(shown(cmgems))
         == "cmgems ttest work/scores/tiny-cm-gems-random-fewshot work/scores/tiny-cm-gems-fewshot"
     )
 
 
-def test_an_unfinished_run_is_to_be_gone_on_with(make: Make) -> None:
+def test_an_unfinished_run_is_to_be_gone_on_with(cmgems: CommandLine, make: Make) -> None:
     make("corpus", "corpus")
     make("pmi", "pmi")
     Path("work/models/logo-cm-gems/checkpoints/step_000500").mkdir(parents=True)
-    text = shown()
+    text = shown(cmgems)
     assert "… work/models/logo-cm-gems: unfinished, saved after step 500" in text
     assert next_of(text) == "the same cmgems command that began work/models/logo-cm-gems"
 
 
-def test_an_unfinished_evaluation_counts_its_runs(make: Make) -> None:
+def test_an_unfinished_evaluation_counts_its_runs(cmgems: CommandLine, make: Make) -> None:
     make("scores/logo-gue/runs/tf-0-seed-42", "scores")
     Path("work/scores/logo-gue/runs/tf-0-seed-43").mkdir()
-    assert "work/scores/logo-gue: unfinished, 1 run(s) done" in shown()
+    assert "work/scores/logo-gue: unfinished, 1 run(s) done" in shown(cmgems)
 
 
-def test_a_damaged_artifact_is_shown_as_such_and_does_not_count(make: Make) -> None:
+def test_a_damaged_artifact_is_shown_as_such_and_does_not_count(cmgems: CommandLine, make: Make) -> None:
     folder = make("corpus", "corpus")
     (folder / "manifest.json").write_text("{}")
-    text = shown()
+    text = shown(cmgems)
     assert "✗ work/corpus: " in text
     assert "is not a readable manifest" in text
     assert next_of(text).startswith("cmgems prepare-genome")
 
 
-def test_many_models_do_not_fill_the_screen(make: Make) -> None:
+def test_many_models_do_not_fill_the_screen(cmgems: CommandLine, make: Make) -> None:
     for number in range(6):
         make(f"models/logo-{number}", "model", age=number)
-    text = shown()
+    text = shown(cmgems)
     assert "work/models/logo-2" in text
     assert "work/models/logo-3" not in text
     assert "and 3 more in work/models" in text

@@ -4,17 +4,15 @@ import json
 import re
 import resource
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from cmgems_cli.artifacts import finish_artifact
-from cmgems_cli.cli import app
 from cmgems_cli.comparing.published import published_scores
 from cmgems_cli.comparing.scores import COLUMNS, Score, write_scores
+from tests.command_line import CommandLine, Result, run_python
 
 TABLE_3 = [
     "paper:dnabert-120k",
@@ -24,29 +22,20 @@ TABLE_3 = [
 ]
 
 
-def ttest(*arguments: str) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, ["ttest", *arguments])
-    return result.exit_code, result.stdout, result.stderr
+@pytest.fixture(scope="session")
+def ttest(cmgems: CommandLine) -> CommandLine:
+    return cmgems.of("ttest")
 
 
-def ttest_json(*arguments: str) -> dict[str, Any]:
-    code, out, err = ttest("--json", *arguments)
-    assert code == 0, err
+def json_of(result: Result) -> dict[str, Any]:
+    """Return the object on stdout, of the JSON that every reader takes: without NaN and infinities."""
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    found = json.loads(out, parse_constant=refuse)
-    assert isinstance(found, dict)
-    return found
-
-
-def refused(code: int, *arguments: str) -> str:
-    found, out, err = ttest(*arguments)
-    assert (found, out) == (code, "")
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    return err
+    value = json.loads(result.stdout, parse_constant=refuse)
+    assert isinstance(value, dict)
+    return value
 
 
 def table_of(path: Path, values: dict[str, list[float]], *, metric: str = "mcc", seeds: int = 1) -> Path:
@@ -63,9 +52,8 @@ def table_of(path: Path, values: dict[str, list[float]], *, metric: str = "mcc",
     return path
 
 
-def test_table_3_of_the_paper_is_printed_exactly() -> None:
-    code, out, _ = ttest(*TABLE_3)
-    assert code == 0
+def test_table_3_of_the_paper_is_printed_exactly(ttest: CommandLine) -> None:
+    done = ttest(*TABLE_3)
     # paper, Table 3 prints p with three decimals: 0.021, 0.043, 0.112
     expected = [
         ("dnabert-120k", "60.69 ± 17.72", "+2.40", "0.0207", "27"),
@@ -73,13 +61,13 @@ def test_table_3_of_the_paper_is_printed_exactly() -> None:
         ("dnabert-genemask-10k", "62.34 ± 17.69", "+0.75", "0.1125", "27"),
         ("dnabert-cm-gems-10k", "63.09 ± 17.49", "–", "–", "27"),
     ]
-    cells = [tuple(re.split(r"\s{2,}", line.strip())) for line in out.splitlines()]
+    cells = [tuple(re.split(r"\s{2,}", line.strip())) for line in done.stdout.splitlines()]
     assert [row for row in cells if row in expected] == expected
-    assert "MCC × 100; p of the paired t-test against dnabert-cm-gems-10k" in out
+    assert "MCC × 100; p of the paired t-test against dnabert-cm-gems-10k" in done.stdout
 
 
-def test_json_is_the_contracts() -> None:
-    found = ttest_json(*TABLE_3)
+def test_json_is_the_contracts(ttest: CommandLine) -> None:
+    found = json_of(ttest("--json", *TABLE_3))
     assert (found["metric"], found["n"], found["reference"]) == ("mcc", 27, "dnabert-cm-gems-10k")
     assert [row["model"] for row in found["rows"]] == [name.removeprefix("paper:") for name in TABLE_3]
     for row in found["rows"]:
@@ -96,9 +84,9 @@ def test_json_is_the_contracts() -> None:
     assert found["scale"] == 100
 
 
-def test_the_statistics_beside_table_3_are_golden() -> None:
+def test_the_statistics_beside_table_3_are_golden(ttest: CommandLine) -> None:
     # Worked out once with scipy 1.17 alone, from Table 2's columns.
-    found = ttest_json(*TABLE_3)
+    found = json_of(ttest("--json", *TABLE_3))
     first = found["rows"][0]
     assert first["holm_p"] == pytest.approx(3 * first["p"])
     assert first["wilcoxon_p"] == pytest.approx(0.035524, abs=1e-6)
@@ -117,24 +105,24 @@ def test_the_statistics_beside_table_3_are_golden() -> None:
     }
 
 
-def test_same_seed_same_output_and_two_models_have_no_ranks() -> None:
+def test_same_seed_same_output_and_two_models_have_no_ranks(ttest: CommandLine) -> None:
     assert ttest(*TABLE_3) == ttest(*TABLE_3, "--seed", "42")
-    found = ttest_json(*TABLE_3[2:])
+    found = json_of(ttest("--json", *TABLE_3[2:]))
     assert found["friedman"] is None
     assert [row["mean_rank"] for row in found["rows"]] == [None, None]
-    assert "rank" not in ttest(*TABLE_3[2:])[1]
+    assert "rank" not in ttest(*TABLE_3[2:]).stdout
 
 
-def test_fewshot_columns_are_compared_by_accuracy() -> None:
-    code, out, err = ttest("paper:dnabert-random-10k", "paper:dnabert-global-10k")
-    assert code == 0
-    assert "0.627 ± " in out
-    assert "0.656 ± " in out
-    assert "share no row of mcc: compared by accuracy" in err
-    assert ttest_json("paper:dnabert-120k", "paper:dnabert-global-10k", "--metric", "accuracy")["n"] == 10
+def test_fewshot_columns_are_compared_by_accuracy(ttest: CommandLine) -> None:
+    done = ttest("paper:dnabert-random-10k", "paper:dnabert-global-10k")
+    assert "0.627 ± " in done.stdout
+    assert "0.656 ± " in done.stdout
+    assert "share no row of mcc: compared by accuracy" in done.stderr
+    two = json_of(ttest("--json", "paper:dnabert-120k", "paper:dnabert-global-10k", "--metric", "accuracy"))
+    assert two["n"] == 10
 
 
-def test_an_artifact_stands_beside_the_paper(tmp_path: Path) -> None:
+def test_an_artifact_stands_beside_the_paper(ttest: CommandLine, tmp_path: Path) -> None:
     folder = tmp_path / "ours"
     folder.mkdir()
     ours = [
@@ -145,64 +133,63 @@ def test_an_artifact_stands_beside_the_paper(tmp_path: Path) -> None:
     ]
     write_scores(folder / "scores.csv", ours)
     finish_artifact(folder, "scores", params={}, inputs={}, stats={}, files=["scores.csv"], environment={})
-    found = ttest_json("paper:dnabert-120k", "paper:dnabert-cm-gems-10k", str(folder))
+    found = json_of(ttest("--json", "paper:dnabert-120k", "paper:dnabert-cm-gems-10k", str(folder)))
     assert found["reference"] == "ours"
     assert found["rows"][2]["mean"] == pytest.approx(63.09 + 2, abs=5e-3)
     # Two seeds, +1 and +3: on average 2 above the published column in every row.
     assert found["rows"][1]["difference"] == pytest.approx(2)
     assert found["rows"][1]["p"] is None
     assert found["rows"][1]["note"].startswith("the same difference in every row")
-    code, out, err = ttest("paper:dnabert-cm-gems-10k", str(folder))
-    assert code == 0
-    assert "dnabert-cm-gems-10k 1, ours 2" in err
-    assert "the same difference in every row" in err
-    assert "+2.00" in out
+    done = ttest("paper:dnabert-cm-gems-10k", str(folder))
+    assert "dnabert-cm-gems-10k 1, ours 2" in done.stderr
+    assert "the same difference in every row" in done.stderr
+    assert "+2.00" in done.stdout
 
 
-def test_csvs_of_several_models_are_chosen_from(tmp_path: Path) -> None:
+def test_csvs_of_several_models_are_chosen_from(ttest: CommandLine, tmp_path: Path) -> None:
     path = table_of(tmp_path / "all.csv", {"base": [0.1, 0.2, 0.4], "new": [0.2, 0.5, 0.6]}, seeds=3)
-    found = ttest_json(f"{path}:base", f"{path}:new")
+    found = json_of(ttest("--json", f"{path}:base", f"{path}:new"))
     assert [row["mean"] for row in found["rows"]] == pytest.approx([70 / 3 + 1, 130 / 3 + 1])
-    assert "holds 2 models (base, new)" in refused(2, str(path), f"{path}:new")
-    assert "has no model 'old'" in refused(3, f"{path}:old", f"{path}:new")
+    assert "holds 2 models (base, new)" in ttest(str(path), f"{path}:new", code=2).error
+    assert "has no model 'old'" in ttest(f"{path}:old", f"{path}:new", code=3).error
 
 
-def test_a_model_against_itself_and_a_single_row_have_answers(tmp_path: Path) -> None:
-    row = ttest_json("paper:dnabert-120k", "paper:dnabert-120k")["rows"][0]
+def test_a_model_against_itself_and_a_single_row_have_answers(ttest: CommandLine, tmp_path: Path) -> None:
+    row = json_of(ttest("--json", "paper:dnabert-120k", "paper:dnabert-120k"))["rows"][0]
     assert (row["difference"], row["p"], row["wilcoxon_p"], row["sign_flip_p"]) == (0.0, 1.0, 1.0, 1.0)
     path = table_of(tmp_path / "one.csv", {"a": [0.1], "b": [0.3], "c": [0.2]})
-    found = ttest_json(f"{path}:a", f"{path}:b", f"{path}:c")
+    found = json_of(ttest("--json", f"{path}:a", f"{path}:b", f"{path}:c"))
     assert found["n"] == 1
     assert [row["p"] for row in found["rows"]] == [None, None, None]
     assert [row["sd"] for row in found["rows"]] == [0.0, 0.0, 0.0]
     assert found["friedman"]["p"] is None
-    code, out, err = ttest(f"{path}:a", f"{path}:b")
-    assert code == 0
-    assert "a: one row: nothing to test" in err
-    assert "nan" not in out.lower()
+    done = ttest(f"{path}:a", f"{path}:b")
+    assert "a: one row: nothing to test" in done.stderr
+    assert "nan" not in done.stdout.lower()
 
 
-def test_every_refusal_is_one_line_with_its_exit_code(tmp_path: Path) -> None:
-    assert "needed two or more" in refused(2, "paper:dnabert-120k")
-    assert "did you mean paper:dnabert-120k" in refused(3, "paper:dnabert-120", "paper:dnabert-120k")
-    assert "does not exist" in refused(3, str(tmp_path / "none"), "paper:dnabert-120k")
-    assert "is not one of" in refused(2, *TABLE_3, "--metric", "auroc")
-    assert "has no f1 (it has: accuracy, mcc)" in refused(
-        3, "paper:dnabert-120k", TABLE_3[3], "--metric", "f1"
+def test_every_refusal_is_one_line_with_its_exit_code(ttest: CommandLine, tmp_path: Path) -> None:
+    assert "needed two or more" in ttest("paper:dnabert-120k", code=2).error
+    assert "did you mean paper:dnabert-120k" in ttest("paper:dnabert-120", "paper:dnabert-120k", code=3).error
+    assert "does not exist" in ttest(str(tmp_path / "none"), "paper:dnabert-120k", code=3).error
+    assert "is not one of" in ttest(*TABLE_3, "--metric", "auroc", code=2).error
+    assert (
+        "has no f1 (it has: accuracy, mcc)"
+        in ttest("paper:dnabert-120k", TABLE_3[3], "--metric", "f1", code=3).error
     )
     partial = table_of(tmp_path / "partial.csv", {"ours": [0.5, 0.6]})
-    words = refused(3, "paper:dnabert-120k", str(partial))
+    words = ttest("paper:dnabert-120k", str(partial), code=3).error
     assert "dnabert-120k lacks 2 rows (gue a, gue b)" in words
     assert "ours lacks 27 rows (gue EMP/H3, gue EMP/H3K14ac, gue EMP/H3K36me3 and 24 more)" in words
 
 
-def test_nan_is_refused_with_its_row(tmp_path: Path) -> None:
+def test_nan_is_refused_with_its_row(ttest: CommandLine, tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
     path.write_text(f"{','.join(COLUMNS)}\ngue,tf/0,human,,1,mcc,nan,1,1,ours,\n")
-    assert "line 2 (ours gue tf/0 mcc): mcc is nan" in refused(3, "paper:dnabert-120k", str(path))
+    assert "line 2 (ours gue tf/0 mcc): mcc is nan" in ttest("paper:dnabert-120k", str(path), code=3).error
 
 
-def test_common_rows_on_demand(tmp_path: Path) -> None:
+def test_common_rows_on_demand(ttest: CommandLine, tmp_path: Path) -> None:
     write_scores(
         tmp_path / "ours.csv",
         [
@@ -210,10 +197,9 @@ def test_common_rows_on_demand(tmp_path: Path) -> None:
             for task in ("tf/0", "mouse/0", "tf/9")
         ],
     )
-    code, out, err = ttest("paper:dnabert-120k", str(tmp_path / "ours.csv"), "--common")
-    assert code == 0
-    assert "warning: dnabert-120k lacks 1 row (gue tf/9): left out for all" in err
-    assert "55.63 ± 11.21" in out  # tf/0 66.84 and mouse/0 44.42
+    done = ttest("paper:dnabert-120k", str(tmp_path / "ours.csv"), "--common")
+    assert "warning: dnabert-120k lacks 1 row (gue tf/9): left out for all" in done.stderr
+    assert "55.63 ± 11.21" in done.stdout  # tf/0 66.84 and mouse/0 44.42
 
 
 def test_it_starts_fast_and_without_heavy_libraries() -> None:
@@ -229,7 +215,7 @@ def test_it_starts_fast_and_without_heavy_libraries() -> None:
     def run(code: str) -> tuple[subprocess.CompletedProcess[str], float]:
         """Return what came of it, and its processor time in s, which other work on the machine hardly changes."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        done = run_python(code)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -248,4 +234,4 @@ def test_a_refusal_does_not_wait_for_scipy() -> None:
         "sys.argv = ['cmgems', 'ttest', 'paper:none', 'paper:none']\n"
         "try:\n    app()\nexcept SystemExit:\n    sys.exit(bool({'scipy', 'numpy'} & set(sys.modules)))\n"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+    run_python(code)

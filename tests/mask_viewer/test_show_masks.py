@@ -1,16 +1,13 @@
 """`cmgems show-masks`: the masks of a run, what is printed, the page, and the fault of ranks by position."""
 
 import html.parser
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from cmgems_cli.artifacts import read_manifest
-from cmgems_cli.cli import app
 from cmgems_cli.errors import UsageError
 from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.genome.intervals import intervals_of
@@ -20,24 +17,23 @@ from cmgems_cli.mask_viewer.samples import MaskSample, mask_variants_of
 from cmgems_cli.mask_viewer.summaries import excerpts
 from cmgems_cli.pmi.ranking import read_ranking
 from cmgems_cli.training.sequence_order import training_order
+from tests.command_line import CommandLine
 from tests.mask_viewer.conftest import FASTA
 from tests.masking import reference
 
 
-def run(inputs: tuple[Path, Path], *arguments: str) -> tuple[int, str, str]:
-    corpus, pmi = map(str, inputs)
-    result = CliRunner().invoke(app, ["show-masks", corpus, "--pmi", pmi, *arguments])
-    return result.exit_code, result.stdout, result.stderr
+@pytest.fixture(scope="session")
+def show_masks(cmgems: CommandLine, inputs: tuple[Path, Path]) -> CommandLine:
+    """Run `cmgems show-masks` on the corpus and its ranking."""
+    corpus, pmi = inputs
+    return cmgems.of("show-masks", corpus, "--pmi", pmi)
 
 
 @pytest.fixture(scope="module")
-def figures(inputs: tuple[Path, Path]) -> dict:
+def figures(show_masks: CommandLine) -> dict:
     """The JSON object over all ways."""
-    code, out, _ = run(
-        inputs, "--strategies", "random,genemask,global,random-mask", "--rank-by", "both", "--json"
-    )
-    assert code == 0
-    return json.loads(out)
+    done = show_masks("--strategies", "random,genemask,global,random-mask", "--rank-by", "both", "--json")
+    return done.json
 
 
 def test_ways_of_masking() -> None:
@@ -158,12 +154,11 @@ def test_figures_of_the_json_object_agree_with_each_other(figures: dict) -> None
     assert all(position in stretch for way in one["masked"].values() for position in way)
 
 
-def test_what_is_printed_fits_80_columns_and_shows_masks_as_letters(inputs: tuple[Path, Path]) -> None:
-    code, out, err = run(inputs, "--rank-by", "both", "--show", "2", "--sequences", "300")
-    assert code == 0
-    lines = out.splitlines()
+def test_what_is_printed_fits_80_columns_and_shows_masks_as_letters(show_masks: CommandLine) -> None:
+    done = show_masks("--rank-by", "both", "--show", "2", "--sequences", "300")
+    lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert "\x1b" not in out
+    assert "\x1b" not in done.stdout
     at = next(i for i, line in enumerate(lines) if line.startswith("bases"))
     bases = lines[at].split()[1]
     assert re.fullmatch("[0-9-]+", lines[at + 1].split()[1])
@@ -177,25 +172,24 @@ def test_what_is_printed_fits_80_columns_and_shows_masks_as_letters(inputs: tupl
         "positions mostly masked",
         "share masked along the sequence",
     ):
-        assert words in out
-    assert "300 sequences masked in 5 ways" in err
+        assert words in done.stdout
+    assert "300 sequences masked in 5 ways" in done.stderr
 
 
-def test_colour_is_for_terminals(inputs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colour_is_for_terminals(show_masks: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert "\x1b[" in run(inputs, "--show", "1", "--sequences", "10")[1]
+    assert "\x1b[" in show_masks("--show", "1", "--sequences", "10").stdout
 
 
-def test_without_ranks_no_ranking_is_needed(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_without_ranks_no_ranking_is_needed(
+    cmgems: CommandLine, inputs: tuple[Path, Path], tmp_path: Path
+) -> None:
     arguments = ["show-masks", str(inputs[0]), "--sequences", "50", "--strategies"]
     env = {"CMGEMS_WORKSPACE": str(tmp_path)}
-    found = CliRunner().invoke(app, [*arguments, "random"], env=env)
-    assert found.exit_code == 0
+    found = cmgems(*arguments, "random", env=env)
     assert "tenth" not in found.stdout
     assert "NPMI" not in found.stdout
-    refused = CliRunner().invoke(app, [*arguments, "global"], env=env)
-    assert refused.exit_code == 3
-    assert "needed a pmi artifact" in refused.stderr
+    assert "needed a pmi artifact" in cmgems(*arguments, "global", env=env, code=3).error
 
 
 class Reader(html.parser.HTMLParser):
@@ -220,11 +214,10 @@ class Reader(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_is_whole_and_leads_nowhere(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_page_is_whole_and_leads_nowhere(show_masks: CommandLine, tmp_path: Path) -> None:
     page = tmp_path / "pages" / "masks.html"
-    code, _, err = run(inputs, "--rank-by", "both", "--sequences", "200", "--html", str(page))
-    assert code == 0
-    assert f"page written to {page}" in err
+    done = show_masks("--rank-by", "both", "--sequences", "200", "--html", str(page))
+    assert f"page written to {page}" in done.stderr
     text = page.read_text(encoding="utf-8")
     reader = Reader()
     reader.feed(text)
@@ -238,15 +231,15 @@ def test_the_page_is_whole_and_leads_nowhere(inputs: tuple[Path, Path], tmp_path
     assert list(page.parent.iterdir()) == [page]
 
 
-def test_a_page_is_not_replaced_unasked(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_page_is_not_replaced_unasked(show_masks: CommandLine, tmp_path: Path) -> None:
     page = tmp_path / "masks.html"
     page.write_text("mine")
-    code, out, err = run(inputs, "--html", str(page))
-    assert (code, out) == (4, "")
-    assert "add --overwrite" in err
+    done = show_masks("--html", str(page), code=4)
+    assert done.stdout == ""
+    assert "add --overwrite" in done.stderr
     assert page.read_text() == "mine"
-    assert run(inputs, "--html", str(tmp_path))[0] == 4
-    assert run(inputs, "--html", str(page), "--overwrite", "--sequences", "20")[0] == 0
+    show_masks("--html", str(tmp_path), code=4)
+    show_masks("--html", str(page), "--overwrite", "--sequences", "20")
 
 
 @pytest.mark.parametrize(
@@ -257,20 +250,17 @@ def test_a_page_is_not_replaced_unasked(inputs: tuple[Path, Path], tmp_path: Pat
         (["--pmi", "nowhere"], 3, "nowhere does not exist; needed a pmi artifact"),
     ],
 )
-def test_mistakes_are_one_line(
-    inputs: tuple[Path, Path], arguments: list[str], code: int, words: str
+def test_mistakes_are_one_line(show_masks: CommandLine, arguments: list[str], code: int, words: str) -> None:
+    done = show_masks(*arguments, code=code)
+    assert done.stdout == ""
+    assert words in done.error
+
+
+def test_a_ranking_of_another_k_is_refused(
+    cmgems: CommandLine, inputs: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    found, out, err = run(inputs, *arguments)
-    assert (found, out) == (code, "")
-    assert words in err
-    assert err.count("\n") == 1
-
-
-def test_a_ranking_of_another_k_is_refused(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     from cmgems_cli.pmi.stage import build_pmi
 
     build_pmi(Corpus.open(inputs[0]), tmp_path / "pmi", k=5, min_count=20)
     assert read_manifest(tmp_path / "pmi").params["k"] == 5
-    code, _, err = run((inputs[0], tmp_path / "pmi"))
-    assert code == 3
-    assert "ranks 5-mers" in err
+    assert "ranks 5-mers" in cmgems("show-masks", inputs[0], "--pmi", tmp_path / "pmi", code=3).error

@@ -3,15 +3,12 @@
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
 from cmgems_cli.artifacts import read_manifest, sha256_of_file
-from cmgems_cli.cli import app
 from cmgems_cli.errors import InputError, OverwriteError, UsageError
 from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.genome.vocabulary import kmers
@@ -19,29 +16,18 @@ from cmgems_cli.pmi.ranking import KMERS_CSV, read_ranking
 from cmgems_cli.pmi.scoring import score
 from cmgems_cli.pmi.stage import build_pmi
 from cmgems_cli.pmi.tables import read_kmer_table
+from tests.command_line import CommandLine
 from tests.pmi.packing import random_dna, slow_orders, write_corpus
 
 SEQUENCES = [random_dna(1, 3_000), "ACGTACGTACGT" * 20, "AC", random_dna(2, 500)]
 
-Run = Callable[..., Result]
-
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run `cmgems build-pmi` in an empty folder; fail loudly on another exit code than expected."""
+def run(cmgems: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """Run `cmgems build-pmi` in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CMGEMS_WORKSPACE", raising=False)
-
-    def invoke(*arguments: object, exit_code: int = 0) -> Result:
-        result = CliRunner().invoke(app, ["build-pmi", *map(str, arguments)])
-        assert result.exit_code == exit_code, result.output
-        if exit_code:
-            assert result.stdout == ""
-            assert result.stderr.startswith("error: ")
-            assert result.stderr.count("\n") == 1
-        return result
-
-    return invoke
+    return cmgems.of("build-pmi")
 
 
 @pytest.fixture
@@ -147,7 +133,7 @@ def test_counts_of_no_sequence_are_refused(tmp_path: Path) -> None:
         build_pmi(read_kmer_table(tmp_path / "counts.csv"), tmp_path / "out")
 
 
-def test_command_with_workspace_defaults(run: Run, corpus: Path) -> None:
+def test_command_with_workspace_defaults(run: CommandLine, corpus: Path) -> None:
     result = run("--min-count", 10)
     with (corpus.parent / "pmi" / KMERS_CSV).open() as stream:
         rows = list(csv.DictReader(stream))
@@ -160,7 +146,7 @@ def test_command_with_workspace_defaults(run: Run, corpus: Path) -> None:
     assert "pmi written to cmgems-work/pmi" in result.stderr
 
 
-def test_command_json_is_one_object(run: Run, corpus: Path) -> None:
+def test_command_json_is_one_object(run: CommandLine, corpus: Path) -> None:
     result = run("--min-count", 10, "--json", "--quiet", "--out", "here")
     value = json.loads(result.stdout)
     manifest = read_manifest(Path("here"), "pmi")
@@ -170,34 +156,34 @@ def test_command_json_is_one_object(run: Run, corpus: Path) -> None:
     assert result.stderr == ""
 
 
-def test_command_from_counts_and_overwrite(run: Run, tmp_path: Path) -> None:
+def test_command_from_counts_and_overwrite(run: CommandLine, tmp_path: Path) -> None:
     table = write_table(tmp_path / "counts.csv", SEQUENCES[0], 3)
     run("--from-counts", table, "--definition", "released", "--min-count", 5, "--k", 3)
     assert read_manifest(Path("cmgems-work/pmi"), "pmi").params["definition"] == "released"
-    assert "--overwrite" in run("--from-counts", table, "--min-count", 5, exit_code=4).stderr
+    assert "--overwrite" in run("--from-counts", table, "--min-count", 5, code=4).error
     run("--from-counts", table, "--min-count", 5, "--overwrite")
-    assert "holds 3-mers" in run("--from-counts", table, "--k", 4, "--out", "x", exit_code=3).stderr
+    assert "holds 3-mers" in run("--from-counts", table, "--k", 4, "--out", "x", code=3).error
     assert not Path("x").exists()
 
 
-def test_command_dry_run_writes_nothing(run: Run, corpus: Path) -> None:
-    plan = json.loads(run("--dry-run", "--json").stdout)
+def test_command_dry_run_writes_nothing(run: CommandLine, corpus: Path) -> None:
+    plan = run("--dry-run", "--json").json
     assert plan["bases"] == sum(map(len, SEQUENCES))
     assert plan["k"] == 4
     assert "nothing was written" in run("--dry-run").stdout
     assert not (corpus.parent / "pmi").exists()
 
 
-def test_command_warns_when_k_is_not_that_of_the_corpus(run: Run, corpus: Path) -> None:
+def test_command_warns_when_k_is_not_that_of_the_corpus(run: CommandLine, corpus: Path) -> None:
     assert "pretraining needs" in run("--k", 3, "--min-count", 10).stderr
     assert "pretraining needs" not in run("--k", 4, "--min-count", 10, "--overwrite").stderr
 
 
-def test_command_refusals(run: Run, corpus: Path, tmp_path: Path) -> None:
-    assert "give one of them" in run(corpus, "--from-counts", "x.csv", exit_code=2).stderr
-    assert "cmgems prepare-genome" in run("elsewhere", exit_code=3).stderr
-    assert "is not a file" in run("--from-counts", "x.csv", exit_code=3).stderr
-    assert "--min-count is 1; needed 2 or more" in run("--min-count", 1, exit_code=2).stderr
-    assert "holds a corpus artifact" in run("--out", corpus, exit_code=4).stderr
-    assert "use --min-count" in run("--min-count", 10**6, "--quiet", exit_code=3).stderr
+def test_command_refusals(run: CommandLine, corpus: Path, tmp_path: Path) -> None:
+    assert "give one of them" in run(corpus, "--from-counts", "x.csv", code=2).error
+    assert "cmgems prepare-genome" in run("elsewhere", code=3).error
+    assert "is not a file" in run("--from-counts", "x.csv", code=3).error
+    assert "--min-count is 1; needed 2 or more" in run("--min-count", 1, code=2).error
+    assert "holds a corpus artifact" in run("--out", corpus, code=4).error
+    assert "use --min-count" in run("--min-count", 10**6, "--quiet", code=3).error
     assert not (corpus.parent / "pmi").exists()

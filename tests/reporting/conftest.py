@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from cmgems_cli.artifacts import Manifest, finish_artifact
-from cmgems_cli.cli import app
 from cmgems_cli.comparing.scores import Score, write_scores
 from cmgems_cli.pmi.ranking import write_kmers
+from tests.command_line import CommandLine
 
 ENVIRONMENT = {
     "versions": {"python": "3.11.7", "cmgems": "0.1.0", "torch": "2.13.0"},
@@ -25,9 +24,9 @@ ENVIRONMENT = {
 }
 
 
-def report(*arguments: str) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, ["report", *arguments])
-    return result.exit_code, result.stdout, result.stderr
+@pytest.fixture(scope="session")
+def report(cmgems: CommandLine) -> CommandLine:
+    return cmgems.of("report")
 
 
 def make_model(
@@ -230,11 +229,10 @@ def every(runs: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def written(every: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(report: CommandLine, every: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of everything."""
     out = tmp_path_factory.mktemp("out") / "report"
-    code, _, err = report(*every, "--out", str(out), "--quiet")
-    assert code == 0, err
+    report(*every, "--out", out, "--quiet")
     return out
 
 
@@ -242,13 +240,12 @@ Reported = Callable[..., Path]
 
 
 @pytest.fixture
-def reported(tmp_path: Path) -> Reported:
+def reported(report: CommandLine, tmp_path: Path) -> Reported:
     """Report on these folders and return where it is."""
 
     def run(*named: Path | str) -> Path:
         out = tmp_path / "report"
-        code, _, err = report(*map(str, named), "--out", str(out), "--quiet")
-        assert code == 0, err
+        report(*named, "--out", out, "--quiet")
         return out
 
     return run

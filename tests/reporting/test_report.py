@@ -1,7 +1,6 @@
 """`cmgems report`: what the page and the Markdown hold, and that nothing outside them is needed."""
 
 import base64
-import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -12,7 +11,8 @@ import pytest
 
 from cmgems_cli.artifacts import finish_artifact, read_manifest
 from cmgems_cli.reporting.markdown import plain
-from tests.reporting.conftest import Reported, make_model, make_scores, report
+from tests.command_line import CommandLine
+from tests.reporting.conftest import Reported, make_model, make_scores
 
 # What a browser fetches by itself, or a reader could be led to.
 LOADING = {"src", "href", "srcset", "data", "action", "poster", "background", "xlink:href"}
@@ -195,16 +195,16 @@ def test_a_run_named_twice_counts_once(runs: Path, reported: Reported) -> None:
     assert "R2" not in text.replace("R1, R2, …", "")
 
 
-def test_runs_default_to_the_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_default_to_the_workspace(
+    report: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     work = tmp_path / "work"
     monkeypatch.setenv("CMGEMS_WORKSPACE", str(work))
     make_scores(work / "scores" / "s", {"tf/0": [0.5]}, model="m")
     make_model(work / "models" / "b", steps=5)
     make_model(work / "models" / "a", steps=5)
     (work / "models" / "unfinished").mkdir()
-    code, out, err = report("--json", "--quiet")
-    assert code == 0, err
-    found = json.loads(out)
+    found = report("--json", "--quiet").json
     assert [run["named"] for run in found["runs"]] == [
         str(work / name) for name in ("models/a", "models/b", "scores/s")
     ]
@@ -219,69 +219,68 @@ def test_runs_default_to_the_workspace(tmp_path: Path, monkeypatch: pytest.Monke
 # ------------------------------------------------------------------ refusals
 
 
-def refused(code: int, *arguments: str) -> str:
-    found, out, err = report(*arguments)
-    assert (found, out) == (code, ""), err
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    return err
-
-
 def test_without_matplotlib_one_line_says_how_to_get_it(
-    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    report: CommandLine, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
-    err = refused(1, str(runs / "pmi"), "--out", str(tmp_path / "r"))
+    err = report(str(runs / "pmi"), "--out", str(tmp_path / "r"), code=1).error
     assert "pip install 'cmgems[plots]'" in err
     assert not (tmp_path / "r").exists()
 
 
-def test_unfinished_and_missing_folders_are_refused(tmp_path: Path) -> None:
+def test_unfinished_and_missing_folders_are_refused(report: CommandLine, tmp_path: Path) -> None:
     unfinished = tmp_path / "half"
     unfinished.mkdir()
     (unfinished / "metrics.jsonl").write_text("{}\n")
     out = str(tmp_path / "r")
-    assert "unfinished" in refused(3, str(unfinished), "--out", out)
-    assert "does not exist" in refused(3, str(tmp_path / "nowhere"), "--out", out)
-    assert "no published column" in refused(3, "paper:nobody", "--out", out)
+    assert "unfinished" in report(str(unfinished), "--out", out, code=3).error
+    assert "does not exist" in report(str(tmp_path / "nowhere"), "--out", out, code=3).error
+    assert "no published column" in report("paper:nobody", "--out", out, code=3).error
     assert not (tmp_path / "r").exists()
 
 
-def test_an_empty_workspace_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_workspace_is_refused(
+    report: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CMGEMS_WORKSPACE", str(tmp_path / "empty"))
-    assert "no finished artifact" in refused(3)
+    assert "no finished artifact" in report(code=3).error
 
 
-def test_a_report_is_replaced_on_request_only_and_nothing_else_ever(runs: Path, tmp_path: Path) -> None:
+def test_a_report_is_replaced_on_request_only_and_nothing_else_ever(
+    report: CommandLine, runs: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "r"
     named = [str(runs / "pmi"), "--out", str(out)]
-    assert report(*named)[0] == 0
+    report(*named)
     before = (out / "report.html").stat().st_mtime_ns
-    assert "nothing to do" in report(*named)[2]
+    assert "nothing to do" in report(*named).stderr
     assert (out / "report.html").stat().st_mtime_ns == before
-    said = refused(4, *named, "--seed", "7")
+    said = report(*named, "--seed", "7", code=4).error
     assert "was made with seed = 42, this command has 7; add --overwrite" in said
-    assert "was made with runs = " in refused(4, str(runs / "corpus"), "--out", str(out))
+    assert "was made with runs = " in report(str(runs / "corpus"), "--out", str(out), code=4).error
     (out / "notes.txt").write_text("mine")
-    assert report(*named, "--seed", "7", "--overwrite")[0] == 0
+    report(*named, "--seed", "7", "--overwrite")
     assert (out / "notes.txt").read_text() == "mine"
     assert read_manifest(out, "report", verify=True).params["seed"] == 7
-    said = refused(4, str(runs / "pmi"), "--out", str(runs / "pmi"), "--overwrite")
+    said = report(str(runs / "pmi"), "--out", str(runs / "pmi"), "--overwrite", code=4).error
     assert "holds a pmi artifact, not a report" in said
     file = tmp_path / "file"
     file.write_text("mine")
-    assert "is a file" in refused(4, str(runs / "pmi"), "--out", str(file), "--overwrite")
+    assert "is a file" in report(str(runs / "pmi"), "--out", str(file), "--overwrite", code=4).error
     other = tmp_path / "other"
     other.mkdir()
     (other / "report.html").write_text("<h1>somebody else's</h1>")
-    refused(4, str(runs / "pmi"), "--out", str(other), "--overwrite")
+    assert (
+        "is not a report artifact"
+        in report(str(runs / "pmi"), "--out", str(other), "--overwrite", code=4).error
+    )
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_damaged_run_is_named(tmp_path: Path) -> None:
+def test_a_damaged_run_is_named(report: CommandLine, tmp_path: Path) -> None:
     folder = tmp_path / "scores"
     folder.mkdir()
     (folder / "scores.csv").write_text("bench,task\n")
@@ -294,4 +293,4 @@ def test_a_damaged_run_is_named(tmp_path: Path) -> None:
         files=["scores.csv"],
         environment={},
     )
-    assert "has no column" in refused(3, str(folder), "--out", str(tmp_path / "r"))
+    assert "has no column" in report(str(folder), "--out", str(tmp_path / "r"), code=3).error
