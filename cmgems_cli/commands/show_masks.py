@@ -13,6 +13,7 @@ import typer
 from cmgems_cli import options, workspace
 from cmgems_cli.console import Console, duration
 from cmgems_cli.errors import InputError, OverwriteError
+from cmgems_cli.palette import background_of, text_colour_on
 
 if TYPE_CHECKING:
     from cmgems_cli.mask_viewer.samples import MaskSample
@@ -185,9 +186,8 @@ def _coloured(text: str, tenths: list[int], flags: list[bool]) -> list[tuple[str
 
 
 def _style(tenth: int) -> str:
-    from cmgems_cli.mask_viewer.colours import ink_of, paper_of
-
-    return f"{ink_of(tenth)} on {paper_of(tenth)}"
+    background = background_of(tenth)
+    return f"{text_colour_on(background)} on {background}"
 
 
 def _show_figures(console: Console, sample: MaskSample, tally: MaskTally, label: int, width: int) -> None:

@@ -16,16 +16,13 @@ from cmgems_cli.genome.corpus import WINDOW
 # method, section 2: the first sequence starts below 1,000 and below a tenth of the run.
 MAX_START = 1000
 
-# Windows looked at before mapped pages are given back, and comparisons with windows elsewhere: at most
-# about 100 MB of the file is resident at a time.
+# Windows hashed at a time, and windows compared before mapped pages are released: at most about 100 MB of
+# the file is resident at a time.
 WINDOWS_PER_STEP = 1 << 16
 COMPARISONS_PER_STEP = 1 << 10
 
 # MurmurHash3's 64-bit finalizer, first multiplier (Appleby, public domain).
 _MULTIPLIER = np.uint64(0xFF51AFD7ED558CCD)
-
-# Entries of the hash table per window: a power of two at least this.
-TABLE_ROOM = 1.5
 
 
 @dataclass(frozen=True)
@@ -165,79 +162,65 @@ def _same(bases, one, other, n_bases):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _mark_distinct(bases, windows, k, begin, hashes, table, distinct):  # type: ignore[no-untyped-def]
-    """Mark the windows from `begin` on that `hashes` is of; stop after COMPARISONS_PER_STEP comparisons.
-
-    `table` is open-addressed: the upper half of a hash and 1 + the window's index, 0 where free. The lower
-    half chooses the slot. Equal upper halves lead to a comparison of the bases. Returns the number marked.
-    """
-    slots = uint64(table.size - 1)
-    comparisons = 0
-    for i in range(hashes.size):
-        if comparisons >= COMPARISONS_PER_STEP:
-            return i
-        w = begin + i
-        upper = hashes[i] >> uint64(32)
-        slot = hashes[i] & slots
-        distinct[w] = True
-        while table[slot] != 0:
-            if table[slot] >> uint64(32) == upper:
-                first = np.int64(table[slot] & uint64(0xFFFFFFFF)) - 1
-                comparisons += 1
-                n_bases = np.int64(windows[w].n_tokens) + k - 1
-                if windows[first].n_tokens == windows[w].n_tokens and _same(
-                    bases, windows[first].start, windows[w].start, n_bases
-                ):
-                    distinct[w] = False
-                    break
-            slot = (slot + uint64(1)) & slots
-        if distinct[w]:
-            table[slot] = (upper << uint64(32)) | uint64(w + 1)
-    return hashes.size
+def _compare(bases, windows, rows, others, k, equal):  # type: ignore[no-untyped-def]
+    """Set `equal[i]` where windows `rows[i]` and `others[i]` hold the same bases."""
+    for i in range(rows.size):
+        one, other = windows[rows[i]], windows[others[i]]
+        n_bases = np.int64(one.n_tokens) + k - 1
+        equal[i] = one.n_tokens == other.n_tokens and _same(bases, one.start, other.start, n_bases)
 
 
 def first_occurrences(bases: Path, windows: np.ndarray, k: int, *, hash_bits: int = 64) -> np.ndarray:
-    """Tell which windows hold bases that no earlier window of the same length holds.
+    """Find the windows whose bases no earlier window of the same length holds.
 
     Parameters
     ----------
     bases : Path
-        `bases.npy`; read piece by piece, and only a small part of it resident at a time.
+        `bases.npy`; read piece by piece, so that only a small part of it is resident at a time.
     windows : array of `WINDOW`, shape (n,)
-        In genome order. n < 2^32 - 1.
+        In genome order.
     k : int
         Bases per token.
     hash_bits : int, default 64
-        Upper bits of the hashes in use. Fewer change nothing but the time: equal hashes lead to a
-        comparison in full.
+        Number of upper bits of the hashes to use. Fewer bits change only the time: windows of equal hashes
+        are compared in full.
 
     Returns
     -------
     bool, shape (n,)
     """
     distinct = np.zeros(windows.size, np.bool_)
-    table = np.zeros(1 << max(4, int(np.ceil(np.log2(TABLE_ROOM * windows.size + 1)))), np.uint64)
+    hashes = np.empty(windows.size, np.uint64)
     with bases.open("rb") as stream:
         np.lib.format.read_magic(stream)
         np.lib.format.read_array_header_1_0(stream)
         data = stream.tell()
+        for begin in range(0, windows.size, WINDOWS_PER_STEP):
+            rows = windows[begin : begin + WINDOWS_PER_STEP]
+            first_byte = int(rows["start"][0]) // 4
+            last_byte = (int(rows["start"][-1]) + int(rows["n_tokens"][-1]) + k) // 4
+            stream.seek(data + first_byte)
+            part = np.frombuffer(stream.read(last_byte + 1 - first_byte), np.uint8)
+            _hash(part, 4 * first_byte, rows, k, hashes[begin : begin + WINDOWS_PER_STEP])
+        hashes &= ~np.uint64(0) << np.uint64(64 - hash_bits)
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             everywhere = np.frombuffer(mapped, np.uint8, offset=data)
-            for begin in range(0, windows.size, WINDOWS_PER_STEP):
-                rows = windows[begin : begin + WINDOWS_PER_STEP]
-                first_byte = int(rows["start"][0]) // 4
-                last_byte = (int(rows["start"][-1]) + int(rows["n_tokens"][-1]) + k) // 4
-                stream.seek(data + first_byte)
-                here = np.frombuffer(stream.read(last_byte + 1 - first_byte), np.uint8)
-                hashes = np.empty(rows.size, np.uint64)
-                _hash(here, 4 * first_byte, rows, k, hashes)
-                hashes &= ~np.uint64(0) << np.uint64(64 - hash_bits)
-                marked = 0
-                while marked < rows.size:
-                    marked += _mark_distinct(
-                        everywhere, windows, k, begin + marked, hashes[marked:], table, distinct
-                    )
+            undecided = np.arange(windows.size)
+            while undecided.size:
+                # The first window of each hash is distinct; another pass decides on those that share a
+                # hash with it by chance.
+                values, first = np.unique(hashes, return_index=True)
+                distinct[undecided[first]] = True
+                later = np.ones(undecided.size, np.bool_)
+                later[first] = False
+                others = undecided[first[np.searchsorted(values, hashes[later])]]
+                undecided, hashes = undecided[later], hashes[later]
+                equal = np.zeros(undecided.size, np.bool_)
+                for begin in range(0, undecided.size, COMPARISONS_PER_STEP):
+                    step = slice(begin, begin + COMPARISONS_PER_STEP)
+                    _compare(everywhere, windows, undecided[step], others[step], k, equal[step])
                     if hasattr(mmap, "MADV_DONTNEED"):
                         mapped.madvise(mmap.MADV_DONTNEED)
-            del everywhere  # a map cannot be closed while an array looks into it
+                undecided, hashes = undecided[~equal], hashes[~equal]
+            del everywhere  # a map cannot be closed while an array refers to it
     return distinct

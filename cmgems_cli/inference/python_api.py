@@ -24,16 +24,13 @@ from cmgems_cli.inference.prediction import predict_blocks
 from cmgems_cli.inference.record_readers import Source
 from cmgems_cli.inference.row_blocks import check_lengths, survey, tiling_options
 from cmgems_cli.inference.survey import Input, survey_input
-from cmgems_cli.masking import WITHOUT_RANKS, Strategy
+from cmgems_cli.masking import SINGLE, WITHOUT_RANKS
 from cmgems_cli.masking.corruption import corrupt_batch
 from cmgems_cli.masking.strategies import mask_batch
 from cmgems_cli.pmi.ranking import UNRANKED, Ranking, read_ranking
 
 # One sequence; many; many by name; or a file of them.
 Sequences = str | Iterable[str] | Mapping[str, str] | Path
-
-# Strategies of `mask`: cm-step and cm-gems are curricula of these.
-_STRATEGIES = {strategy.label: strategy for strategy in Strategy}
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,14 +251,14 @@ def mask(
     UsageError
         If there is no such strategy, or it needs a ranking.
     """
-    if strategy not in _STRATEGIES:
-        raise UsageError(f"strategy {strategy!r} is none of {', '.join(_STRATEGIES)}")
+    if strategy not in SINGLE:
+        raise UsageError(f"strategy {strategy!r} is none of {', '.join(SINGLE)}")
     if ranking is None and strategy not in WITHOUT_RANKS:
         raise UsageError(f"{strategy} masks by k-mer ranks; give a ranking, from load_ranking")
     k = ranking.k if ranking else k
     ranks = ranking.rank_of_token if ranking else np.full(vocabulary_size(k), UNRANKED, np.int32)
     token_ids, offsets, keys = _batch(encode(sequences, k), seed, epoch)
-    codes = np.full(len(offsets) - 1, _STRATEGIES[strategy], np.uint8)
+    codes = np.full(len(offsets) - 1, SINGLE[strategy], np.uint8)
     masked = mask_batch(
         token_ids, offsets, codes, ranks, k=k, mask_rate=mask_rate, rank_by=rank_by, span_limit=k, **keys
     )

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmgems_cli.files import write_whole
-from cmgems_cli.mask_viewer.colours import curve_of, ink_of, paper_of
 from cmgems_cli.mask_viewer.samples import MaskSample
 from cmgems_cli.mask_viewer.summaries import (
     NO_TENTH,
@@ -22,6 +21,7 @@ from cmgems_cli.mask_viewer.summaries import (
     summary_rows,
 )
 from cmgems_cli.mask_viewer.tally import LEAST_SEEN, MaskTally
+from cmgems_cli.palette import background_of, text_colour_on
 
 # Tokens a line.
 _LINE = 102
@@ -109,8 +109,8 @@ def _write(path: Path, title: str, parts: list[str]) -> None:
 
 def _tenth_style() -> str:
     return "".join(
-        f"b.t{'n' if tenth == NO_TENTH else tenth} {{ font-weight: inherit; background: {paper_of(tenth)};"
-        f" color: {ink_of(tenth)} }}\n"
+        f"b.t{'n' if tenth == NO_TENTH else tenth} {{ font-weight: inherit; background: {background_of(tenth)};"
+        f" color: {text_colour_on(background_of(tenth))} }}\n"
         for tenth in (NO_TENTH, *range(TENTHS))
     )
 
@@ -176,7 +176,7 @@ def _curves(sample: MaskSample, shares: NDArray[np.float64], name: str, last: st
     x_of_key = left
     for way, row in zip(sample.ways, shares, strict=True):
         dashed = ' stroke-dasharray="4 3"' if way.rank_by == "position" else ""
-        stroke = f'fill="none" stroke="{curve_of(way.strategy)}" stroke-width="1.5"{dashed}'
+        stroke = f'fill="none" stroke="{way.colour}" stroke-width="1.5"{dashed}'
         points = " ".join(
             f"{left + plot_width * i / max(1, n - 1):.1f},{top + plot_height * (1 - share / highest):.1f}"
             for i, share in enumerate(row.tolist())

@@ -11,16 +11,13 @@ from numpy.typing import NDArray
 from cmgems_cli.errors import UsageError
 from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.mask_viewer.tally import MaskTally
-from cmgems_cli.masking import WITHOUT_RANKS, Strategy
+from cmgems_cli.masking import INFO, SINGLE, STRATEGIES, WITHOUT_RANKS, Strategy
 from cmgems_cli.masking.curriculum import RANDOM_MASK_GROWTH, RANDOM_MASK_STAGE_ENDS
 from cmgems_cli.masking.strategies import mask_batch
 from cmgems_cli.training.sequence_order import training_order
 
 # ours: about 1.6 M tokens of 510-token sequences at once.
 _SEQUENCES_AT_ONCE = 4096
-
-# Strategies that are others in turn.
-_MADE_OF = {"cm-step": "random and global", "cm-gems": "genemask, then global"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,12 @@ class MaskVariant:
     @property
     def uses_ranks(self) -> bool:
         """Whether k-mer ranks are needed."""
-        return self.strategy_name not in WITHOUT_RANKS
+        return INFO[self.strategy_name].uses_ranks
+
+    @property
+    def colour(self) -> str:
+        """Colour (#rrggbb) of its curve."""
+        return INFO[self.strategy_name].colour
 
 
 def mask_variants_of(strategies: str, rank_by: str) -> list[MaskVariant]:
@@ -59,17 +61,16 @@ def mask_variants_of(strategies: str, rank_by: str) -> list[MaskVariant]:
     >>> [way.name for way in mask_variants_of("random,global", "both")]
     ['random', 'global', 'global (position)']
     """
-    named = {MaskVariant(strategy).strategy_name: strategy for strategy in Strategy}
     ways: list[MaskVariant] = []
     lookups = ("content", "position") if rank_by == "both" else (rank_by,)
     for name in [part.strip() for part in strategies.split(",") if part.strip()]:
-        if name in _MADE_OF:
-            raise UsageError(f"--strategies: {name} is {_MADE_OF[name]}; name those")
-        if name not in named:
-            raise UsageError(f"--strategies: {name!r} is unknown; choose {', '.join(named)}")
+        if name in STRATEGIES and name not in SINGLE:
+            raise UsageError(f"--strategies: {name} is {INFO[name].made_of}; name those")
+        if name not in SINGLE:
+            raise UsageError(f"--strategies: {name!r} is unknown; choose {', '.join(SINGLE)}")
         # Without ranks there is but one way.
         ways += [
-            MaskVariant(named[name], lookup)
+            MaskVariant(SINGLE[name], lookup)
             for lookup in (("content",) if name in WITHOUT_RANKS else lookups)
         ]
     if not ways:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cmgems_cli.errors import InputError, UsageError
-from cmgems_cli.masking import STRATEGIES, Strategy
+from cmgems_cli.masking import SINGLE, STRATEGIES, Strategy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -146,8 +146,7 @@ class Curriculum:
             global_fraction = self._block(step) / CM_STEP_BLOCKS
             seed, codes = np.uint64(self.seed), (int(Strategy.GLOBAL), int(Strategy.RANDOM))
             return draw_strategies(global_fraction, *codes, seed, epochs, sequence_indices)
-        code = Strategy[self.name(step).upper().replace("-", "_")]
-        return np.full(len(sequence_indices), code, dtype=np.uint8)
+        return np.full(len(sequence_indices), SINGLE[self.name(step)], dtype=np.uint8)
 
     def name(self, step: int) -> str:
         """Return the name of a step's strategy for messages and metrics; under cm-gems, the active one."""

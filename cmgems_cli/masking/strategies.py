@@ -24,7 +24,9 @@ from cmgems_cli.pmi.ranking import UNRANKED
 # rank_by="position" only; the paper halves any number of centres.
 _RELEASED_FEW_CENTRES = 9
 
-_GENEMASK, _GLOBAL, _RANDOM_MASK = int(Strategy.GENEMASK), int(Strategy.GLOBAL), int(Strategy.RANDOM_MASK)
+# Plain integers, which compiled code can compare.
+_RANDOM, _GENEMASK = int(Strategy.RANDOM), int(Strategy.GENEMASK)
+_GLOBAL, _RANDOM_MASK = int(Strategy.GLOBAL), int(Strategy.RANDOM_MASK)
 
 
 def mask_batch(
@@ -205,7 +207,7 @@ def _mask_sequences(
             keep_all = by_position and count < _RELEASED_FEW_CENTRES
             kept = count if keep_all else (count + 1) // 2
             _mask_genes(ranks[:n], centres[:count], kept, k, best_ranks, best_positions, here)
-        else:
+        elif code in (_RANDOM, _RANDOM_MASK):
             span = k
             if code == _RANDOM_MASK:
                 # Positions use draws 0 … n - 1, so draw n is free.
@@ -213,6 +215,8 @@ def _mask_sequences(
             count = _draw_centres(stream, n, mask_rate / k, centres)
             for centre in centres[:count]:
                 _mask_span(centre, span, here)
+        else:
+            raise ValueError("no branch of the masking kernel implements this strategy code")
 
 
 @njit(cache=True, nogil=True)

@@ -9,22 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cmgems_cli.masking import INFO
+
 CARD = "README.md"
 
 PAPER = (
     "*Unlocking Efficiency: Adaptive Masking for Gene Transformer Models* (ECAI 2024), whose method `cmgems`"
     " implements"
 )
-
-# What each strategy masks, in one line (method, section 4).
-MASKS = {
-    "random": "spans of k tokens at random positions",
-    "genemask": "spans at random positions, the better-ranked half around their best-ranked k-mer (GENEMASK)",
-    "global": "around the best-ranked k-mers of the whole sequence (GLOBAL)",
-    "cm-step": "GLOBAL in a fraction of sequences that grows from 0 to 1, random spans in the others (CM-Step)",
-    "cm-gems": "GENEMASK, then GLOBAL once validation perplexity stopped falling (CM-GEMS)",
-    "random-mask": "random spans that grow longer in stages (RandomMask)",
-}
 
 
 def masked_lm_card(
@@ -57,7 +49,7 @@ def masked_lm_card(
             "training sequences",
             f"{corpus['train_sequences']:,}; {corpus['valid_sequences']:,} held out for validation",
         ),
-        ("strategy", f"`{strategy}`: {MASKS.get(strategy, 'as its name says')}"),
+        ("strategy", f"`{strategy}`: {INFO[strategy].masks if strategy in INFO else 'as its name says'}"),
         ("mask rate", f"{params['mask_rate']:g}"),
         ("steps", f"{params['steps']:,} of {params['global_batch']:,} sequences"),
         ("learning rate", f"{params['learning_rate']:g}, warm-up {params['warmup_steps']:,} steps"),

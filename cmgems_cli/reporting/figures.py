@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cmgems_cli.palette import GREY, text_colour_on
 from cmgems_cli.reporting.plot_style import (
-    GREY,
     MARKERS,
     PALE,
     colour_of,
     grouped_digits,
-    ink_of,
     line_of,
     log_scale,
     panels,
@@ -196,7 +195,7 @@ def shares(groups: Mapping[str, tuple[str, Sequence[Bar]]]) -> Figure:
                 (2 if inside else max(0.0, 100 * (bar.value + (bar.sd or 0))) + 2, row),
                 va="center",
                 fontsize=8,
-                color=ink_of(bar.colour) if bar.own and inside else "black",
+                color=text_colour_on(colour_of(bar.colour)) if bar.own and inside else "black",
                 bbox={
                     "facecolor": colour_of(bar.colour) if bar.own and inside else "white",
                     "linewidth": 0,

@@ -7,18 +7,11 @@ from typing import Any
 
 from cmgems_cli import __version__
 from cmgems_cli.comparing.statistics import RESAMPLES
+from cmgems_cli.masking import INFO
 from cmgems_cli.reporting.elements import Code, Part, Section, Text, listed
 from cmgems_cli.reporting.sources import PUBLISHED, Run
 
 # Names in print.
-STRATEGIES = {
-    "random": "random span masking (DNABERT)",
-    "genemask": "GENEMASK",
-    "global": "GLOBAL",
-    "cm-step": "CM-STEP",
-    "cm-gems": "CM-GEMS",
-    "random-mask": "RandomMask",
-}
 MODELS = {"dnabert": "DNABERT", "logo": "LOGO", "tiny": "tiny (64-wide, two-layer)"}
 BENCHES = {"gue": "GUE", "fewshot": "few-shot"}
 
@@ -130,9 +123,7 @@ def _pretraining(runs: Sequence[Run]) -> list[str]:
 def _way(run: Run) -> str:
     """Return a strategy with its mask rate and, of CM-GEMS, its switch."""
     params, stats = run.made.params, run.made.stats
-    words = (
-        f"{STRATEGIES.get(params['strategy'], params['strategy'])} (mask rate {100 * params['mask_rate']:g} %"
-    )
+    words = f"{_printed_name(params['strategy'])} (mask rate {100 * params['mask_rate']:g} %"
     if params["strategy"] == "cm-gems":
         threshold = str(params.get("switch_threshold"))
         relative = threshold.endswith("%")
@@ -145,6 +136,10 @@ def _way(run: Run) -> str:
             f" then GLOBAL; {when}"
         )
     return words + ")"
+
+
+def _printed_name(strategy: str) -> str:
+    return INFO[strategy].printed_name if strategy in INFO else strategy
 
 
 def _machine(runs: Sequence[Run]) -> str:

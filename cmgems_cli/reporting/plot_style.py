@@ -8,18 +8,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cmgems_cli.errors import CmgemsError
+from cmgems_cli.palette import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours for the colour-blind, without yellow (faint on white); sky blue and orange last.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#666666", "#56b4e9", "#e69f00", "#000000")
-_LIGHT = frozenset({"#cc79a7", "#56b4e9", "#e69f00"})
 # So that curves are also told apart in black and white.
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-GREY, PALE = "#666666", "#d9d9d9"
+PALE = "#d9d9d9"
 
 # Inches: the text width of a page with one column; dots per inch asked for by most journals.
 WIDTH = 6.7
@@ -100,11 +98,6 @@ def line_of(index: int) -> dict[str, Any]:
     """Return how the index-th model's curve is drawn."""
     dashes = DASHES[(index + index // len(COLOURS)) % len(DASHES)]
     return {"color": colour_of(index), "linestyle": dashes, "linewidth": 1.6}
-
-
-def ink_of(index: int) -> str:
-    """Return the colour of words on `colour_of`."""
-    return "black" if colour_of(index) in _LIGHT else "white"
 
 
 def grouped_digits(axis: Any) -> None:

@@ -181,3 +181,15 @@ def test_windows_of_equal_bases_and_unlike_length_differ(tmp_path: Path) -> None
         False,
         False,
     ]
+
+
+def test_windows_whose_hashes_are_equal_by_chance_are_compared_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows_module, "_hash", lambda bases, first, windows, k, hashes: hashes.fill(7))
+    monkeypatch.setattr(windows_module, "COMPARISONS_PER_STEP", 3)
+    letters = np.random.default_rng(1).choice(list("ACGT"), (5, 12))
+    which = [0, 1, 0, 2, 1, 3, 3, 0, 4, 2, 4, 1]
+    path = save(tmp_path, "".join("".join(letters[i]) for i in which))
+    distinct = first_occurrences(path, rows_of([(12 * i, 7) for i in range(len(which))]), 6)
+    assert distinct.nonzero()[0].tolist() == [0, 1, 3, 5, 8]

@@ -1,6 +1,7 @@
 import gzip
 import math
 from dataclasses import replace
+from enum import IntEnum
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from cmgems_cli.errors import UsageError
 from cmgems_cli.genome.vocabulary import BASE_CODE_OF_BYTE, vocabulary_size
 from cmgems_cli.masking import Strategy
+from cmgems_cli.masking import strategies as strategies_module
 from cmgems_cli.masking.strategies import _mask_best, _mask_genes, _mask_kmer, _mask_span
 from cmgems_cli.pmi.ranking import UNRANKED, best_first
 from cmgems_cli.pmi.scoring import score, shorter_orders
@@ -370,7 +372,7 @@ def test_mask_rate_is_refused(mask_rate):
         ({"offsets": np.array([0, 10, 21])}, "`offsets`"),
         ({"offsets": np.array([0, 30, 20])}, "decrease"),
         ({"epochs": np.zeros(3, np.int64)}, "epochs"),
-        ({"codes": np.full(2, 4, np.uint8)}, "strategy code 4"),
+        ({"codes": np.full(2, len(Strategy), np.uint8)}, f"strategy code {len(Strategy)}"),
         ({"rank_of_token": np.ones(4101, np.int32)}, "UNRANKED for the special"),
         ({"rank_of_token": np.full(69, UNRANKED, np.int32)}, "4101 ranks"),
         ({"rank_by": "token"}, "`rank_by` is"),
@@ -380,6 +382,13 @@ def test_mask_rate_is_refused(mask_rate):
 def test_what_does_not_fit_is_refused(broken, message):
     with pytest.raises(ValueError, match=message):
         replace(batch_of([10, 10], 6), **broken).masked()
+
+
+def test_a_strategy_without_a_branch_in_the_kernel_is_an_error(monkeypatch):
+    more = IntEnum("More", {**Strategy.__members__, "NEW": len(Strategy)})
+    monkeypatch.setattr(strategies_module, "Strategy", more)
+    with pytest.raises(ValueError, match="no branch"):
+        batch_of([10, 10], 6, code=more.NEW).masked()
 
 
 def test_empty_batch():

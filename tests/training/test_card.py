@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cmgems_cli.artifacts import read_manifest
-from cmgems_cli.masking.curriculum import STRATEGIES
-from cmgems_cli.modeling.card import MASKS, classifier_card
+from cmgems_cli.masking import INFO, SINGLE, STRATEGIES
+from cmgems_cli.modeling.card import classifier_card
 from cmgems_cli.training.pretrain_run import PretrainingRun, pretrain
 
 PARAMS = {
@@ -35,8 +35,13 @@ STATS = {
 }
 
 
-def test_every_strategy_has_its_words() -> None:
-    assert set(MASKS) == set(STRATEGIES)
+def test_every_strategy_has_its_words_and_every_single_one_a_colour() -> None:
+    assert tuple(INFO) == STRATEGIES
+    assert {name for name in STRATEGIES if not INFO[name].made_of} == set(SINGLE)
+    assert all(info.printed_name and info.masks for info in INFO.values())
+    colours = [INFO[name].colour for name in SINGLE]
+    assert len(set(colours)) == len(SINGLE)
+    assert all(colours)
 
 
 def test_a_classifiers_card_has_its_scores_rows_and_notes() -> None:
