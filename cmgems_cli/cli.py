@@ -110,14 +110,14 @@ class _OneLineErrors(TyperGroup):
     def _with_flags(self, message: str) -> str:
         """Replace the parameters that library errors name in backticks by the options that set them.
 
-        `steps` becomes --steps, `steps=5` --steps 5, `overwrite=True` --overwrite, `resume=False` --no-resume.
+        `steps` becomes --steps, `steps=5` --steps 5, `overwrite=True` --overwrite, `resume=False` --no-resume;
+        a field of options, such as `learning_rate`, the option that it declares, --lr.
         """
-        options = {
-            parameter.name: parameter
-            for command in self.commands.values()
-            for parameter in command.params
-            if parameter.param_type_name == "option"
-        }
+        options: dict[str, Any] = {}
+        for command in self.commands.values():
+            by_key = {one.name: one for one in command.params if one.param_type_name == "option"}
+            keys: dict[str, str] = getattr(command.callback, "keys_of_fields", {})
+            options |= by_key | {field: by_key[key] for field, key in keys.items()}
 
         def flag(name: re.Match[str]) -> str:
             option, value = options.get(name[1]), name[2]

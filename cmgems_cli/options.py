@@ -1,15 +1,23 @@
-"""The options that several commands share, each defined once, with one meaning everywhere."""
+"""Options for Typer: those that commands share, and the fields of dataclasses (`option_fields`) as options."""
 
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, fields, is_dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 
+from cmgems_cli.console import Console
 from cmgems_cli.errors import UsageError
+from cmgems_cli.option_fields import MACHINE, Option, option, option_of, options_of
 
 SHARED = "Shared options"
-MACHINE = "Machine"
-RECIPE = "Recipe (by default as published for the task)"
+
+AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
 
 
 def _fill_from_config(ctx: typer.Context, path: Path | None) -> Path | None:
@@ -66,6 +74,121 @@ def _option_names(command: Any) -> set[str]:
     }
 
 
+@dataclass(frozen=True)
+class Shared:
+    """The options of more than one command, with one meaning everywhere; those that a command lacks have defaults."""
+
+    out: Path | None = option(None, "--out", "Where to write.", panel=SHARED)
+    seed: int = option(42, "--seed", "Seed of all random draws.", panel=SHARED, min=0, max=2**63 - 1)
+    device: str = option(
+        "auto", "--device", "auto, cpu, cuda or cuda:N.", panel=SHARED, metavar="DEVICE", machine=True
+    )
+    resume: bool = option(
+        True, "--resume/--no-resume", "Resume an unfinished run of the same command.", panel=SHARED
+    )
+    overwrite: bool = option(False, "--overwrite", "Replace what is at --out.", panel=SHARED)
+    dry_run: bool = option(
+        False, "--dry-run", "Check the input, print the plan, write nothing.", panel=SHARED
+    )
+    json: bool = option(False, "--json", "Print one JSON object on stdout, no tables.", panel=SHARED)
+    quiet: bool = option(False, "--quiet", "Only warnings and errors on stderr.", panel=SHARED)
+    config: Path | None = option(
+        None, "--config", "TOML file of options; flags and CMGEMS_* variables take precedence.", panel=SHARED
+    )
+
+    def console(self, *, is_main: bool = True) -> Console:
+        """Return the console of the command; only the main process prints."""
+        return Console(quiet=self.quiet or not is_main, json=self.json and is_main)
+
+
+def takes(shared: str, *, out: str | None = None) -> Callable[[AnyCommand], AnyCommand]:
+    """Give a command's options to Typer.
+
+    The decorated function declares its arguments for Typer as usual. Any other parameter is one of
+
+    - an option of its own: `k: int = option(6, "--k", "Bases per token.")`
+    - a dataclass of options: `options: PretrainingOptions`. The command gets it filled; a field without an option
+      of its own, such as `seed`, is filled from the option of its name
+    - the shared options: `io: Shared`
+
+    Parameters
+    ----------
+    shared : str
+        The fields of `Shared` that the command has, separated by spaces.
+    out : str, optional
+        The default of --out, in words.
+    """
+
+    def decorate(command: AnyCommand) -> AnyCommand:
+        hints = get_type_hints(command, include_extras=True)
+        exposed: list[inspect.Parameter] = []
+        own: dict[str, str] = {}  # parameter of the command -> key of its option
+        groups: dict[str, Any] = {}  # parameter of the command -> dataclass of options
+        keys_of_fields: dict[str, str] = {}
+        for name, parameter in inspect.signature(command).parameters.items():
+            hint, default = hints[name], parameter.default
+            if isinstance(default, Field) and (declared := option_of(default)):
+                own[name] = declared.key
+                exposed.append(_parameter(declared, hint, default.default))
+            elif isinstance(hint, type) and is_dataclass(hint):
+                groups[name] = hint
+                if hint is not Shared:
+                    exposed += _parameters(hint, options_of(groups[name]))
+                    keys_of_fields |= {field: found.key for field, found in options_of(groups[name]).items()}
+            else:
+                own[name] = name
+                exposed.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
+        of_shared = {name: options_of(Shared)[name] for name in shared.split()}
+        if out is not None:
+            of_shared["out"] = replace(of_shared["out"], shown=out)
+        exposed += _parameters(Shared, of_shared)
+
+        @wraps(command)
+        def filled(**values: Any) -> Any:
+            given = {name: values[key] for name, key in own.items()}
+            return command(**given, **{name: _filled(cls, values) for name, cls in groups.items()})
+
+        filled.__signature__ = inspect.Signature(exposed)  # type: ignore[attr-defined]
+        filled.__annotations__ = {one.name: one.annotation for one in exposed}
+        # For messages that name a field (`cli`).
+        filled.keys_of_fields = keys_of_fields  # type: ignore[attr-defined]
+        return filled  # type: ignore[return-value]
+
+    return decorate
+
+
+def _parameters(cls: type, declared: Mapping[str, Option]) -> list[inspect.Parameter]:
+    hints, defaults = get_type_hints(cls), {one.name: one.default for one in fields(cls)}
+    return [_parameter(found, hints[name], defaults[name]) for name, found in declared.items()]
+
+
+def _parameter(declared: Option, hint: Any, default: Any) -> inspect.Parameter:
+    """Return an option as a parameter that Typer reads, named by its key."""
+    if declared.choices:
+        hint = Literal[tuple(declared.choices)]
+    if default is None:
+        hint = hint | None
+    info: dict[str, Any] = {"min": declared.min, "max": declared.max, "metavar": declared.metavar}
+    if declared.shown is not None:
+        info["show_default"] = declared.shown
+    if declared.key == "config":
+        info |= {"callback": _fill_from_config, "is_eager": True}
+    given = typer.Option(declared.flag, help=declared.help, rich_help_panel=declared.panel, **info)
+    return inspect.Parameter(
+        declared.key,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[hint, given],
+    )
+
+
+def _filled(cls: type, values: Mapping[str, Any]) -> Any:
+    """Return a dataclass filled from options by their keys; fields without an option by their names."""
+    keys = {one.name: found.key if (found := option_of(one)) else one.name for one in fields(cls)}
+    return cls(**{name: values[key] for name, key in keys.items() if key in values})
+
+
+RECIPE = "Recipe (by default as published for the task)"
 Out = Annotated[Path | None, typer.Option("--out", help="Where to write.", rich_help_panel=SHARED)]
 Seed = Annotated[
     int,

@@ -25,7 +25,8 @@ from cmgems_cli.comparing.published import published_scores
 from cmgems_cli.datasets.tasks import fewshot_tasks, gue_tasks
 from cmgems_cli.errors import CmgemsError
 from cmgems_cli.fetching.sources import default_out
-from cmgems_cli.training.pretrain_options import pretraining_options
+from cmgems_cli.option_fields import options_of
+from cmgems_cli.training.pretrain_options import PretrainingOptions
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((REPOSITORY / "examples").glob("*.sh"))
@@ -118,8 +119,8 @@ def parsed(call: Call) -> Any:
 def check_values(name: str, params: dict[str, Any]) -> None:
     """Check what parsing alone lets through, as the commands themselves do (CmgemsError)."""
     if name == "pretrain":
-        options = ("strategy", "model", "steps", "global_batch", "warmup_steps", "mask_rate", "eval_every")
-        pretraining_options(device_type="cpu", **{option: params[option] for option in options})
+        keys = {name: option.key for name, option in options_of(PretrainingOptions).items()}
+        PretrainingOptions(**{name: params[key] for name, key in keys.items()}).resolve("cpu")
     if name == "evaluate":
         parse_shard(params["shard"])
         for option, least in (("seeds", 0), ("shots", 1)):

@@ -2,133 +2,31 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cmgems_cli import options, workspace
+from cmgems_cli import workspace
 from cmgems_cli.console import Bar, Console, amount, duration
+from cmgems_cli.option_fields import option
+from cmgems_cli.options import Shared, takes
+from cmgems_cli.training.pretrain_options import PretrainingOptions
 
 if TYPE_CHECKING:
     from cmgems_cli.training.pretrain_run import PretrainingRun
 
-StrategyName = Literal["random", "genemask", "global", "cm-step", "cm-gems", "random-mask"]
-CURRICULUM = "Masking and curriculum"
-RECIPE = "Recipe"
 
-
+@takes(
+    "out seed device resume overwrite dry_run json quiet config", out="the workspace's models/MODEL-STRATEGY"
+)
 def pretrain(
     corpus: Annotated[
-        Path | None,
-        typer.Argument(help="Corpus folder.", show_default="the workspace's"),
+        Path | None, typer.Argument(help="Corpus folder.", show_default="the workspace's")
     ] = None,
-    pmi: Annotated[
-        Path | None,
-        typer.Option("--pmi", help="PMI folder.", show_default="the workspace's"),
-    ] = None,
-    model: Annotated[
-        str, typer.Option("--model", help="dnabert, logo, tiny, or a folder in Hugging Face format.")
-    ] = "dnabert",
-    init: Annotated[
-        str | None,
-        typer.Option(
-            "--init", help="random, or a folder to take the weights from.", show_default="as --model implies"
-        ),
-    ] = None,
-    strategy: Annotated[
-        StrategyName, typer.Option("--strategy", help="Which tokens are masked.", rich_help_panel=CURRICULUM)
-    ] = "cm-gems",
-    mask_rate: Annotated[
-        float,
-        typer.Option(
-            "--mask-rate", min=0.001, max=1.0, help="Share meant to be masked.", rich_help_panel=CURRICULUM
-        ),
-    ] = 0.15,
-    rank_by: Annotated[
-        Literal["content", "position"],
-        typer.Option(
-            "--rank-by", help="position: the released variant, for ablation.", rich_help_panel=CURRICULUM
-        ),
-    ] = "content",
-    switch_threshold: Annotated[
-        str,
-        typer.Option(
-            "--switch-threshold",
-            help="cm-gems switches when perplexity drops by less: an absolute value (paper: 1.0) or a share (2%).",
-            rich_help_panel=CURRICULUM,
-        ),
-    ] = "1.0",
-    eval_every: Annotated[
-        int | None,
-        typer.Option(
-            "--eval-every",
-            min=1,
-            help="Steps between evaluations.",
-            show_default="steps/20",
-            rich_help_panel=CURRICULUM,
-        ),
-    ] = None,
-    eval_sequences: Annotated[
-        int, typer.Option("--eval-sequences", min=1, help="Validation sequences.", rich_help_panel=CURRICULUM)
-    ] = 500,
-    steps: Annotated[
-        int, typer.Option("--steps", min=1, help="Optimizer steps.", rich_help_panel=RECIPE)
-    ] = 10_000,
-    global_batch: Annotated[
-        int,
-        typer.Option(
-            "--global-batch", min=1, help="Sequences a step, over all processes.", rich_help_panel=RECIPE
-        ),
-    ] = 250,
-    lr: Annotated[
-        float | None,
-        typer.Option(
-            "--lr",
-            min=0.0,
-            help="Peak learning rate.",
-            show_default="4e-4, tiny 3e-3",
-            rich_help_panel=RECIPE,
-        ),
-    ] = None,
-    warmup_steps: Annotated[
-        int | None,
-        typer.Option(
-            "--warmup-steps",
-            min=0,
-            help="Linear warm-up.",
-            show_default="5 % of the steps",
-            rich_help_panel=RECIPE,
-        ),
-    ] = None,
-    max_batch_tokens: options.MaxBatchTokens = None,
-    precision: options.Precision = "auto",
-    compile: Annotated[
-        bool,
-        typer.Option(
-            "--compile",
-            help="torch.compile the steps: minutes at the start, faster after (docs/scaling.md).",
-            rich_help_panel=options.MACHINE,
-        ),
-    ] = False,
-    save_every: Annotated[
-        int | None,
-        typer.Option(
-            "--save-every",
-            min=1,
-            help="Steps between checkpoints.",
-            show_default="as --eval-every",
-            rich_help_panel=options.MACHINE,
-        ),
-    ] = None,
-    out: options.Out = None,
-    seed: options.Seed = 42,
-    device: options.Device = "auto",
-    resume: options.Resume = True,
-    overwrite: options.Overwrite = False,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    config: options.Config = None,
+    pmi: Path | None = option(None, "--pmi", "PMI folder.", shown="the workspace's"),
+    *,
+    options: PretrainingOptions,
+    io: Shared,
 ) -> None:
     """Pretrain a model on a corpus by masking k-mers.
 
@@ -138,57 +36,37 @@ def pretrain(
     """
     started = time.perf_counter()
     folder = corpus or workspace.corpus_folder()
-    target = out or workspace.model_folder(model, strategy)
+    target = io.out or workspace.model_folder(options.model, options.strategy)
     from cmgems_cli.artifacts import is_finished, read_manifest
     from cmgems_cli.masking import WITHOUT_RANKS
 
     read_manifest(folder, "corpus")
     ranks: Path | None = pmi or workspace.pmi_folder()
-    if pmi is None and strategy in WITHOUT_RANKS and not is_finished(workspace.pmi_folder()):
+    if pmi is None and options.strategy in WITHOUT_RANKS and not is_finished(workspace.pmi_folder()):
         ranks = None
 
     from cmgems_cli.training.build import build_pretraining_run
-    from cmgems_cli.training.pretrain_options import pretraining_options
     from cmgems_cli.training.pretrain_run import pretrain as train
     from cmgems_cli.training.processes import start_processes, stop_processes
     from cmgems_cli.training.run import check_run_folder
 
-    check_run_folder(target, overwrite=overwrite)
+    check_run_folder(target, overwrite=io.overwrite)
     try:
-        processes = start_processes(device)
-        chosen = pretraining_options(
-            device_type=processes.device.type,
-            strategy=strategy,
-            model=model,
-            init=init,
-            steps=steps,
-            global_batch=global_batch,
-            max_batch_tokens=max_batch_tokens,
-            learning_rate=lr,
-            warmup_steps=warmup_steps,
-            mask_rate=mask_rate,
-            rank_by=rank_by,
-            eval_every=eval_every,
-            eval_sequences=eval_sequences,
-            switch_threshold=switch_threshold,
-            save_every=save_every,
-            precision=precision,
-            compile=compile,
-            seed=seed,
-        )
-        console = Console(quiet=quiet or not processes.is_main, json=json and processes.is_main)
+        processes = start_processes(io.device)
+        console = io.console(is_main=processes.is_main)
+        chosen = options.resolve(processes.device.type)
         run = build_pretraining_run(folder, ranks, target, chosen, processes)
-        if dry_run:
+        if io.dry_run:
             _plan(console, run)
             return
         _announce(console, run)
-        with console.progress(f"{model} by {strategy}", steps, "steps") as bar:
-            manifest = train(run, resume=resume, overwrite=overwrite, observer=follow(console, bar))
+        with console.progress(f"{options.model} by {options.strategy}", options.steps, "steps") as bar:
+            manifest = train(run, resume=io.resume, overwrite=io.overwrite, observer=follow(console, bar))
     finally:
         stop_processes()
     if processes.is_main:
         console.table(
-            f"{target}: {model} by {strategy}",
+            f"{target}: {options.model} by {options.strategy}",
             ["what", "value"],
             [
                 *[[name, value] for name, value in manifest.stats.items()],

@@ -21,6 +21,7 @@ from cmgems_cli.errors import OverwriteError
 from cmgems_cli.genome.bundled import BASES_BEFORE, bundled_fasta
 from cmgems_cli.genome.fasta import FastaFile
 from cmgems_cli.genome.records import fasta_records
+from cmgems_cli.option_fields import Precision
 
 if TYPE_CHECKING:
     from cmgems_cli.bench.evaluation import Evaluation
@@ -40,7 +41,7 @@ MIN_COUNT = 20
 # ours: a drop of 1.0 perplexity is far away on so small a budget (method, section 4).
 SWITCH_THRESHOLD = "3%"
 # ours: the model is too small for bf16 to pay, and fp32 is what every CPU has (docs/log.md).
-PRECISION = "fp32"
+PRECISION: Precision = "fp32"
 # ours: a third makes ten tasks of 104 windows, each as long as the longest sequence pretrained on (k = 6).
 HELD_SHARE = 1 / 3
 WINDOW_BASES = MAX_TOKENS + 5
@@ -173,13 +174,12 @@ class Miniature:
         if there:
             return there
         from cmgems_cli.training.build import build_pretraining_run
-        from cmgems_cli.training.pretrain_options import pretraining_options
+        from cmgems_cli.training.pretrain_options import PretrainingOptions
         from cmgems_cli.training.pretrain_run import pretrain
         from cmgems_cli.training.processes import start_processes
 
         processes = start_processes("cpu")
-        options = pretraining_options(
-            device_type=processes.device.type,
+        options = PretrainingOptions(
             model=ARCHITECTURE,
             switch_threshold=SWITCH_THRESHOLD,
             precision=PRECISION,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,7 +26,7 @@ from cmgems_cli.system_info import (
     versions,
 )
 from cmgems_cli.training.build import build_pretraining_run
-from cmgems_cli.training.pretrain_options import pretraining_options
+from cmgems_cli.training.pretrain_options import PretrainingOptions
 from cmgems_cli.training.processes import Processes, start_processes
 
 # ours: short enough to wait for.
@@ -140,13 +140,9 @@ def measure(model: str, processes: Processes, seconds: float) -> Probe:
     with tempfile.TemporaryDirectory(prefix="cmgems-doctor-") as scratch:
         corpus = Path(scratch) / "corpus"
         prepare_genome([bundled_fasta()], corpus)
-        options = pretraining_options(
-            device_type=device.type,
-            strategy="random",
-            model=model,
-            eval_sequences=1,
-            max_batch_tokens=CPU_TOKENS_OF_LARGE if small_steps else None,
-        )
+        options = PretrainingOptions(strategy="random", model=model, eval_sequences=1)
+        if small_steps:
+            options = replace(options, max_batch_tokens=CPU_TOKENS_OF_LARGE)
         run = build_pretraining_run(corpus, None, Path(scratch) / "model", options, processes)
         measured = run.probe(seconds)
     return Probe(
@@ -155,7 +151,7 @@ def measure(model: str, processes: Processes, seconds: float) -> Probe:
         precision=run.precision,
         attention=attention_of(model, device, run.precision),
         parameters=run.parameters,
-        max_batch_tokens=options.max_batch_tokens,
+        max_batch_tokens=run.options.max_batch_tokens,
         tokens_per_s=measured["tokens_per_s"],
         memory_bytes=round(measured["memory_bytes"]),
     )

@@ -17,6 +17,9 @@ from cmgems_cli.palette import BLUE, GREEN, GREY, VERMILION
 StrategyName = Literal["random", "genemask", "global", "cm-step", "cm-gems", "random-mask"]
 STRATEGIES: tuple[StrategyName, ...] = get_args(StrategyName)
 
+# How ranks are looked up: by k-mer, or by position as in the released code (ablation only).
+RankBy = Literal["content", "position"]
+
 
 class StrategyInfo(NamedTuple):
     """What people read about a strategy.

@@ -40,7 +40,7 @@ def build_pretraining_run(
     out : Path
         The run's folder.
     options : PretrainingOptions
-        From `pretraining_options`.
+        Their open defaults are filled in here.
     processes : Processes
 
     Raises
@@ -48,6 +48,7 @@ def build_pretraining_run(
     UsageError, InputError
         If options contradict each other, or an input is missing, damaged or does not fit the others.
     """
+    options = options.resolve(processes.device.type)
     precision = resolve_precision(options.precision, processes.device)
     corpus = Corpus.open(corpus_folder)
     _check_corpus(corpus, corpus_folder, options)

@@ -1,15 +1,22 @@
-"""What a pretraining run can be told, with the recipe's defaults and where each comes from."""
+"""The options of a pretraining run: each declared once, with the recipe's defaults and their sources."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cmgems_cli.errors import UsageError
+from cmgems_cli.masking import RankBy, StrategyName
 from cmgems_cli.masking.curriculum import check_run_length, parse_threshold
-from cmgems_cli.modeling.folder import read_config
 from cmgems_cli.modeling.presets import PRESETS
-from cmgems_cli.training.engine import Recipe
+from cmgems_cli.option_fields import MACHINE, Precision, option
+
+if TYPE_CHECKING:
+    from cmgems_cli.training.engine import Recipe
+
+MASKING = "Masking and curriculum"
+RECIPE = "Recipe"
 
 # DNABERT's run_pretrain default (method, section 6); GeneMask's own script used 8e-4.
 LEARNING_RATE = 4e-4
@@ -17,7 +24,7 @@ LEARNING_RATE = 4e-4
 TINY_LEARNING_RATE = 3e-3
 # method, section 6.
 BETAS, EPS, WEIGHT_DECAY, CLIP_NORM = (0.9, 0.98), 1e-6, 0.01, 1.0
-WARMUP_SHARE = 0.05
+WARMUP_FRACTION = 0.05
 # paper, section 4.2: evaluations every 500 of 10,000 steps.
 EVALUATIONS = 20
 # ours: two steps' worth of sequences, about 29,000 masked tokens.
@@ -29,122 +36,129 @@ BATCH_TOKENS = {"cpu": 2_048, "cuda": 32_768}
 BATCH_TOKENS_OF_NARROW = {"cpu": 8_192, "cuda": 131_072}
 # The width of `logo`, and the widest measured to behave like it.
 NARROW = 256
+SHOWN_BATCH_TOKENS = "2048 on CPU, 32768 on CUDA; models up to 256 wide 8192, 131072"
 
 
 @dataclass(frozen=True)
 class PretrainingOptions:
-    """Options of `cmgems pretrain`, every default filled in. Make them with `pretraining_options`.
+    """The options of `cmgems pretrain`; the fields that are not the machine's are the manifest's params.
 
-    Attributes
-    ----------
-    strategy, model, init : str
-        As on the command line; `init` is random, a folder, or None (what `model` implies).
-    steps, global_batch : int
-        Optimizer steps, and sequences in each.
-    max_batch_tokens : int, tokens
-        Bound on one micro-batch, padding included.
-    learning_rate : float
-    warmup_steps, eval_every, save_every : int, steps
-    eval_sequences : int
-    mask_rate : float, 0 … 1
-    rank_by : str
-        content or position.
-    switch_threshold : str
-        A perplexity ("1.0") or a share of the last one ("2%").
-    precision : str
-        auto, fp32 or bf16.
-    compile : bool
-        Compile training steps (`MaskedPositionsLM.compiling`).
-    seed : int
+    A default of None depends on other options or on the machine: `resolve` fills it in.
     """
 
-    strategy: str
-    model: str
-    init: str | None
-    steps: int
-    global_batch: int
-    max_batch_tokens: int
-    learning_rate: float
-    warmup_steps: int
-    mask_rate: float
-    rank_by: str
-    eval_every: int
-    eval_sequences: int
-    switch_threshold: str
-    save_every: int
-    precision: str
-    compile: bool
-    seed: int
+    model: str = option("dnabert", "--model", f"{', '.join(PRESETS)}, or a folder in Hugging Face format.")
+    init: str | None = option(
+        None, "--init", "random, or a folder to take the weights from.", shown="as --model implies"
+    )
+    strategy: StrategyName = option("cm-gems", "--strategy", "Which tokens are masked.", panel=MASKING)
+    mask_rate: float = option(
+        0.15, "--mask-rate", "Fraction of the tokens to mask.", panel=MASKING, min=0.001, max=1.0
+    )
+    rank_by: RankBy = option(
+        "content",
+        "--rank-by",
+        "How ranks are looked up: by k-mer (content), or by position as in the released code.",
+        panel=MASKING,
+    )
+    # A perplexity ("1.0") or a percentage of the last one ("2%").
+    switch_threshold: str = option(
+        "1.0",
+        "--switch-threshold",
+        "cm-gems switches when perplexity drops by less: an absolute value (paper: 1.0) or a percentage (2%).",
+        panel=MASKING,
+    )
+    eval_every: int = option(
+        None, "--eval-every", "Steps between evaluations.", panel=MASKING, min=1, shown="steps/20"
+    )
+    eval_sequences: int = option(
+        EVAL_SEQUENCES, "--eval-sequences", "Validation sequences per evaluation.", panel=MASKING, min=1
+    )
+    steps: int = option(10_000, "--steps", "Optimizer steps.", panel=RECIPE, min=1)
+    global_batch: int = option(
+        250, "--global-batch", "Sequences per step, over all processes.", panel=RECIPE, min=1
+    )
+    learning_rate: float = option(
+        None, "--lr", "Peak learning rate.", panel=RECIPE, min=0.0, shown="4e-4, tiny 3e-3"
+    )
+    warmup_steps: int = option(
+        None, "--warmup-steps", "Steps of linear warm-up.", panel=RECIPE, min=0, shown="5 % of the steps"
+    )
+    max_batch_tokens: int = option(
+        None,
+        "--max-batch-tokens",
+        "Maximum padded tokens per micro-batch; lower it if you run out of memory.",
+        panel=MACHINE,
+        min=8,
+        shown=SHOWN_BATCH_TOKENS,
+        machine=True,
+    )
+    precision: Precision = option(
+        "auto", "--precision", "auto: bf16 if the hardware has it.", panel=MACHINE, machine=True
+    )
+    compile: bool = option(
+        False,
+        "--compile",
+        "Compile the steps with torch.compile: minutes at the start, then faster (docs/scaling.md).",
+        panel=MACHINE,
+        machine=True,
+    )
+    save_every: int = option(
+        None,
+        "--save-every",
+        "Steps between checkpoints.",
+        panel=MACHINE,
+        min=1,
+        shown="as --eval-every",
+        machine=True,
+    )
+    seed: int = 42
+
+    def resolve(self, device_type: str) -> PretrainingOptions:
+        """Return the options with every default filled in, after checking that they fit each other.
+
+        Raises
+        ------
+        UsageError
+            If cm-gems could never compare two evaluations, its threshold is no drop, or warm-up takes the whole
+            run.
+        InputError
+            If `model` is neither a preset nor a folder with the configuration of a BERT.
+        """
+        eval_every = self.eval_every or max(1, self.steps // EVALUATIONS)
+        warmup_steps = self.warmup_steps
+        if warmup_steps is None:
+            warmup_steps = round(WARMUP_FRACTION * self.steps)
+        learning_rate = self.learning_rate
+        if learning_rate is None:
+            learning_rate = TINY_LEARNING_RATE if self.model == "tiny" else LEARNING_RATE
+        check_run_length(self.strategy, self.steps, eval_every)
+        parse_threshold(self.switch_threshold)
+        if warmup_steps >= self.steps > 1:
+            raise UsageError(
+                f"`warmup_steps={warmup_steps}` leaves no step after warm-up, of `steps={self.steps}`; lower it"
+            )
+        return replace(
+            self,
+            eval_every=eval_every,
+            warmup_steps=warmup_steps,
+            learning_rate=learning_rate,
+            max_batch_tokens=self.max_batch_tokens or batch_tokens(device_type, self._width()),
+            save_every=self.save_every or eval_every,
+        )
+
+    def _width(self) -> int:
+        if self.model in PRESETS:
+            return PRESETS[self.model].hidden
+        from cmgems_cli.modeling.folder import read_config
+
+        width: int = read_config(Path(self.model)).hidden_size
+        return width
 
     def recipe(self) -> Recipe:
         """Return how the optimizer is to update the weights."""
+        from cmgems_cli.training.engine import Recipe
+
         return Recipe(self.learning_rate, self.steps, self.warmup_steps, BETAS, EPS, WEIGHT_DECAY, CLIP_NORM)
-
-
-def pretraining_options(
-    *,
-    device_type: str,
-    strategy: str,
-    model: str,
-    init: str | None = None,
-    steps: int = 10_000,
-    global_batch: int = 250,
-    max_batch_tokens: int | None = None,
-    learning_rate: float | None = None,
-    warmup_steps: int | None = None,
-    mask_rate: float = 0.15,
-    rank_by: str = "content",
-    eval_every: int | None = None,
-    eval_sequences: int = EVAL_SEQUENCES,
-    switch_threshold: str = "1.0",
-    save_every: int | None = None,
-    precision: str = "auto",
-    compile: bool = False,
-    seed: int = 42,
-) -> PretrainingOptions:
-    """Fill in the defaults, which depend on one another and on the device, and refuse what cannot work.
-
-    Parameters are the attributes of `PretrainingOptions`; None stands for the default.
-
-    Raises
-    ------
-    UsageError
-        If cm-gems could never compare two evaluations, its threshold is no drop, or warm-up is as long as
-        the run.
-    InputError
-        If `model` is neither a preset nor a folder that holds a BERT's configuration.
-    """
-    eval_every = eval_every or max(1, steps // EVALUATIONS)
-    if warmup_steps is None:
-        warmup_steps = round(WARMUP_SHARE * steps)
-    if learning_rate is None:
-        learning_rate = TINY_LEARNING_RATE if model == "tiny" else LEARNING_RATE
-    check_run_length(strategy, steps, eval_every)
-    parse_threshold(switch_threshold)
-    if warmup_steps >= steps > 1:
-        raise UsageError(f"--warmup-steps {warmup_steps} leaves nothing of --steps {steps}; lower it")
-    if max_batch_tokens is None:
-        width = PRESETS[model].hidden if model in PRESETS else read_config(Path(model)).hidden_size
-        max_batch_tokens = batch_tokens(device_type, width)
-    return PretrainingOptions(
-        strategy=strategy,
-        model=model,
-        init=init,
-        steps=steps,
-        global_batch=global_batch,
-        max_batch_tokens=max_batch_tokens,
-        learning_rate=learning_rate,
-        warmup_steps=warmup_steps,
-        mask_rate=mask_rate,
-        rank_by=rank_by,
-        eval_every=eval_every,
-        eval_sequences=eval_sequences,
-        switch_threshold=switch_threshold,
-        save_every=save_every or eval_every,
-        precision=precision,
-        compile=compile,
-        seed=seed,
-    )
 
 
 def batch_tokens(device_type: str, width: int) -> int:

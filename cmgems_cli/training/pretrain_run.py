@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from cmgems_cli.modeling.card import masked_lm_card, write_card
 from cmgems_cli.modeling.folder import save_model
 from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
 from cmgems_cli.modeling.model_source import RANDOM, ModelSource
+from cmgems_cli.option_fields import recipe_fields
 from cmgems_cli.training.batching import MicroBatch, n_real_tokens
 from cmgems_cli.training.engine import Engine
 from cmgems_cli.training.metrics_log import METRICS
@@ -94,11 +95,7 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
     ) -> None:
         self.corpus, self.maker, self.options, self.module = corpus, maker, options, module
         params = {
-            **{
-                name: value
-                for name, value in asdict(options).items()
-                if name not in {"save_every", "precision", "compile"}
-            },
+            **recipe_fields(options),
             "k": corpus.k,
             # A folder is named by its digest among the inputs: no path enters an artifact's digest.
             "model": source.preset or "folder",
@@ -240,7 +237,9 @@ def pretrain(
                 inputs=run.inputs,
                 stats=outcome.stats,
                 files=[*files, write_card(run.out, card), METRICS],
-                environment=run.environment(compiled=run.options.compile),
+                environment=run.environment(
+                    compiled=run.options.compile, max_batch_tokens=run.options.max_batch_tokens
+                ),
             )
     return read_manifest(run.out, run.kind)
 

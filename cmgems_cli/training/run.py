@@ -16,6 +16,7 @@ import torch
 from cmgems_cli.artifacts import environment, is_finished, kind_at, remove_artifact
 from cmgems_cli.errors import CmgemsError, InputError, Interrupted, OverwriteError, UsageError
 from cmgems_cli.files import exclusive_lock
+from cmgems_cli.option_fields import machine_fields
 from cmgems_cli.training.checkpoints import (
     FOLDER,
     load_tensors,
@@ -26,10 +27,11 @@ from cmgems_cli.training.checkpoints import (
 from cmgems_cli.training.engine import Batch, Engine
 from cmgems_cli.training.interrupts import StopRequest, stop_on_signals
 from cmgems_cli.training.metrics_log import METRICS, MetricsFile
+from cmgems_cli.training.pretrain_options import PretrainingOptions
 from cmgems_cli.training.processes import Processes
 
 # A resumed run may cut its micro-batches otherwise: another machine, another number of processes.
-MAY_CHANGE_ON_RESUME = ("max_batch_tokens",)
+MAY_CHANGE_ON_RESUME = machine_fields(PretrainingOptions)
 
 
 class Observer:

@@ -27,7 +27,7 @@ from cmgems_cli.modeling.encoder import Packing
 from cmgems_cli.modeling.presets import bert_config
 from cmgems_cli.training.build import build_pretraining_run
 from cmgems_cli.training.pretrain_batches import Step
-from cmgems_cli.training.pretrain_options import pretraining_options
+from cmgems_cli.training.pretrain_options import PretrainingOptions
 from cmgems_cli.training.pretrain_run import PretrainingRun
 from cmgems_cli.training.processes import start_processes
 
@@ -177,8 +177,7 @@ def main() -> None:
     for model in arguments.models.split(","):
         base = None
         for compiled in (False, True) if arguments.compile else (False,):
-            options = pretraining_options(
-                device_type="cuda",
+            options = PretrainingOptions(
                 strategy="cm-gems",
                 model=model,
                 global_batch=arguments.sequences,

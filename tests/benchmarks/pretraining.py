@@ -24,7 +24,7 @@ from cmgems_cli.console import Console
 from cmgems_cli.modeling.presets import bert_config
 from cmgems_cli.training.build import build_pretraining_run
 from cmgems_cli.training.heap import HeapTrimmer
-from cmgems_cli.training.pretrain_options import pretraining_options
+from cmgems_cli.training.pretrain_options import PretrainingOptions
 from cmgems_cli.training.pretrain_run import PretrainingRun
 from cmgems_cli.training.processes import start_processes
 
@@ -94,8 +94,7 @@ LOOPS = {PLAIN: "fp32", "cmgems, fp32": "fp32", "cmgems, auto": "auto"}
 
 def worker(arguments: argparse.Namespace) -> None:
     """Run one loop for a warm-up step and those that count; print its precision and real tokens/s."""
-    options = pretraining_options(
-        device_type="cpu",
+    options = PretrainingOptions(
         strategy="cm-gems",
         model=arguments.models,
         global_batch=arguments.sequences,

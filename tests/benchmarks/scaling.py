@@ -23,11 +23,10 @@ WARM_UP = 2
 def worker(arguments: argparse.Namespace) -> None:
     """Train, as one of the processes; the first prints real tokens a second over all of them."""
     from cmgems_cli.training.build import build_pretraining_run
-    from cmgems_cli.training.pretrain_options import pretraining_options
+    from cmgems_cli.training.pretrain_options import PretrainingOptions
     from cmgems_cli.training.processes import start_processes, stop_processes
 
-    options = pretraining_options(
-        device_type="cpu",
+    options = PretrainingOptions(
         strategy="cm-gems",
         model=arguments.models,
         global_batch=arguments.sequences,

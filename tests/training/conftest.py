@@ -11,7 +11,7 @@ from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.genome.preparation import prepare_genome
 from cmgems_cli.pmi.stage import build_pmi
 from cmgems_cli.training.build import build_pretraining_run
-from cmgems_cli.training.pretrain_options import pretraining_options
+from cmgems_cli.training.pretrain_options import PretrainingOptions
 from cmgems_cli.training.pretrain_run import PretrainingRun
 from cmgems_cli.training.processes import start_processes
 
@@ -42,7 +42,7 @@ def make_run(inputs: tuple[Path, Path], tmp_path: Path) -> Callable[..., Pretrai
             "eval_sequences": 16,
             "precision": "fp32",
         }
-        chosen = pretraining_options(device_type="cpu", **{**options, **changed})
+        chosen = PretrainingOptions(**{**options, **changed})
         return build_pretraining_run(inputs[0], inputs[1], tmp_path / out, chosen, start_processes("cpu"))
 
     return make

@@ -7,7 +7,7 @@ import pytest
 from cmgems_cli.errors import InputError
 from cmgems_cli.modeling.folder import load_masked_lm, save_model
 from cmgems_cli.modeling.model_source import ModelSource
-from cmgems_cli.training.pretrain_options import pretraining_options
+from cmgems_cli.training.pretrain_options import PretrainingOptions
 
 
 @pytest.mark.parametrize(
@@ -21,14 +21,14 @@ from cmgems_cli.training.pretrain_options import pretraining_options
     ],
 )
 def test_a_micro_batch_is_as_large_as_was_fastest(preset: str, device_type: str, tokens: int) -> None:
-    chosen = pretraining_options(device_type=device_type, strategy="random", model=preset)
+    chosen = PretrainingOptions(strategy="random", model=preset).resolve(device_type)
     assert chosen.max_batch_tokens == tokens
 
 
 def test_a_folder_has_the_micro_batches_of_its_width(tmp_path: Path) -> None:
     model, k = load_masked_lm(ModelSource("tiny"))
     save_model(tmp_path, model, k)
-    chosen = pretraining_options(device_type="cpu", strategy="random", model=str(tmp_path))
+    chosen = PretrainingOptions(strategy="random", model=str(tmp_path)).resolve("cpu")
     assert chosen.max_batch_tokens == 8_192
     with pytest.raises(InputError, match=r"does not exist; needed a model's name"):
-        pretraining_options(device_type="cpu", strategy="random", model=str(tmp_path / "other"))
+        PretrainingOptions(strategy="random", model=str(tmp_path / "other")).resolve("cpu")

@@ -22,7 +22,9 @@ from cmgems_cli.artifacts import read_manifest
 from cmgems_cli.errors import CmgemsError, InputError, OverwriteError, UsageError
 from cmgems_cli.masking import Strategy
 from cmgems_cli.modeling.encoder import compiled as compiled_part
+from cmgems_cli.option_fields import recipe_fields
 from cmgems_cli.training.metrics_log import read_metrics
+from cmgems_cli.training.pretrain_options import PretrainingOptions
 from cmgems_cli.training.pretrain_run import PretrainingRun, pretrain
 from cmgems_cli.training.run import Observer
 from cmgems_cli.training.validation import perplexity, unigram_perplexity, validation_sample
@@ -59,6 +61,8 @@ def test_a_finished_run_is_an_artifact_with_one_record_a_step(make_run: MakeRun)
     assert manifest.stats["steps"] == 8
     assert manifest.stats["parameters"] == 403_845
     assert set(manifest.inputs) == {"corpus", "pmi"}
+    assert set(manifest.params) == {*recipe_fields(PretrainingOptions()), "k", "validation_masks"}
+    assert manifest.environment["max_batch_tokens"] == 128
     assert not (out / "checkpoints").exists()
     records = read_metrics(out / "metrics.jsonl")
     assert [record["step"] for record in records] == list(range(1, 9))

@@ -1,0 +1,154 @@
+"""Options as fields of dataclasses: one declaration gives the option, its config key, its documentation and the recipe.
+
+    @dataclass(frozen=True)
+    class Options:
+        steps: int = option(10_000, "--steps", "Optimizer steps.", min=1)
+        precision: Precision = option("auto", "--precision", "bf16 or fp32.", machine=True)
+
+The command line gives such fields to Typer (`options.takes`); `recipe_fields` are what a manifest records. This
+module imports nothing heavy and no Typer, so that every layer may declare options.
+
+Errors of library functions name a parameter in backticks, `steps` or `steps=5`; the command line shows it as the
+option that sets it, --steps or --steps 5 (`cli`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import Field, dataclass, field, fields
+from functools import cache
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+_KEY = "option"
+
+# Heading in --help of the options that describe the machine.
+MACHINE = "Machine"
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """What the command line needs to know of a field.
+
+    Attributes
+    ----------
+    flag : str
+        `--lr`, or `--resume/--no-resume`.
+    help : str
+    panel : str or None
+        Heading in --help; None: the general one.
+    min, max : float or None
+        The range of a number, both included.
+    choices : sequence of str
+        The values of a text whose type does not name them.
+    shown : str or None
+        Description of a default that depends on something else.
+    metavar : str or None
+        Placeholder of the value in --help.
+    machine : bool
+        Describes the machine rather than the recipe: it may differ between runs of the same result.
+    """
+
+    flag: str
+    help: str
+    panel: str | None = None
+    min: float | None = None
+    max: float | None = None
+    choices: Sequence[str] = ()
+    shown: str | None = None
+    metavar: str | None = None
+    machine: bool = False
+
+    @property
+    def spelling(self) -> str:
+        """The flag that sets the option: `--resume` of `--resume/--no-resume`."""
+        return self.flag.split("/")[0]
+
+    @property
+    def key(self) -> str:
+        """The name in config files, environment variables and recipes: `max_tokens` for --max-tokens."""
+        return self.spelling.removeprefix("--").replace("-", "_")
+
+
+def option(default: Any, flag: str, help: str, **more: Any) -> Any:
+    """Return a dataclass field with an option; parameters as `Option`.
+
+    A default of None means that the program chooses: the option may be left out whatever the field's type.
+    """
+    return field(default=default, metadata={_KEY: Option(flag, help, **more)})
+
+
+def option_of(declared: Field[Any]) -> Option | None:
+    """Return the option of a field, None if it has none."""
+    found: Option | None = declared.metadata.get(_KEY)
+    return found
+
+
+@cache
+def options_of(cls: type) -> dict[str, Option]:
+    """Return the options of a dataclass by field name, in their order."""
+    declared = {one.name: option_of(one) for one in fields(cls)}
+    return {name: found for name, found in declared.items() if found is not None}
+
+
+def machine_fields(cls: type) -> frozenset[str]:
+    """Return the names of the fields that describe the machine rather than the recipe."""
+    return frozenset(name for name, found in options_of(cls).items() if found.machine)
+
+
+def recipe_fields(options: Any) -> dict[str, Any]:
+    """Return the values of all fields that do not describe the machine, by field name: what a manifest records."""
+    left_out = machine_fields(type(options))
+    return {one.name: getattr(options, one.name) for one in fields(options) if one.name not in left_out}
+
+
+def value_type(cls: type, name: str) -> Any:
+    """Return the type of a field's value, without None and without choices: int, float, bool, str or Path."""
+    kind = _without_none(get_type_hints(cls)[name])
+    return type(get_args(kind)[0]) if get_origin(kind) is Literal else kind
+
+
+def choices_of(cls: type, name: str) -> tuple[Any, ...]:
+    """Return the values that a field may have, empty if they are not listed."""
+    kind = _without_none(get_type_hints(cls)[name])
+    return get_args(kind) if get_origin(kind) is Literal else tuple(options_of(cls)[name].choices)
+
+
+def _without_none(kind: Any) -> Any:
+    left = [one for one in get_args(kind) if one is not NoneType]
+    return left[0] if NoneType in get_args(kind) and len(left) == 1 else kind
+
+
+def value_check(cls: type, name: str) -> tuple[str, Callable[[Any], bool]]:
+    """Return what a value in a file must be, in words and as a check: the option's own type, range and choices.
+
+    >>> @dataclass(frozen=True)
+    ... class Options:
+    ...     steps: int = option(5, "--steps", "Optimizer steps.", min=1)
+    >>> needed, fits = value_check(Options, "steps")
+    >>> needed, fits(3), fits(0), fits("3")
+    ('a whole number from 1', True, False, False)
+    """
+    declared, kind, choices = options_of(cls)[name], value_type(cls, name), choices_of(cls, name)
+    if choices:
+        return f"one of {', '.join(map(str, choices))}", lambda value: value in choices
+    if kind is bool:
+        return "true or false", lambda value: isinstance(value, bool)
+    if kind not in (int, float):
+        return "a text", lambda value: isinstance(value, str)
+    low, high = declared.min, declared.max
+    words = "a whole number" if kind is int else "a number"
+    words += "" if low is None else f" from {low:g}" if high is None else f" from {low:g} to {high:g}"
+    accepted: tuple[type, ...] = (int,) if kind is int else (int, float)
+
+    def fits(value: Any) -> bool:
+        return (
+            type(value) in accepted
+            and float("-inf") < value < float("inf")
+            and (low is None or value >= low)
+            and (high is None or value <= high)
+        )
+
+    return words, fits

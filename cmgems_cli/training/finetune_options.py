@@ -1,0 +1,146 @@
+"""The options of a fine-tuning run: those of `finetune` and `evaluate`, and the keys of recipes in benchmark files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cmgems_cli.errors import UsageError
+from cmgems_cli.option_fields import MACHINE, Precision, machine_fields, option, options_of, value_check
+from cmgems_cli.training.pretrain_options import SHOWN_BATCH_TOKENS
+
+RECIPE = "Recipe (default: as published for the task)"
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """What a user may change of a run; None: as in the task's recipe, or the model's own.
+
+    All but the fields of the machine are keys of a recipe in a benchmark's TOML file, under their option's name.
+
+    Attributes
+    ----------
+    epochs, max_steps, global_batch, eval_every : int or None
+    learning_rate, weight_decay : float or None
+        Of AdamW.
+    warmup_steps : str or None
+        Steps ("50"), or a percentage of all steps ("10%").
+    dropout : float or None, in [0, 1)
+        Of hidden layers.
+    max_tokens : int or None, tokens
+        Special tokens not counted.
+    truncate : bool
+    max_batch_tokens : int or None, tokens
+    precision : str
+    """
+
+    epochs: int | None = option(None, "--epochs", "Passes over the training split.", panel=RECIPE, min=1)
+    max_steps: int | None = option(
+        None, "--max-steps", "Maximum number of steps, whatever the epochs.", panel=RECIPE, min=1
+    )
+    learning_rate: float | None = option(None, "--lr", "Peak learning rate.", panel=RECIPE, min=0.0)
+    warmup_steps: str | None = option(
+        None,
+        "--warmup-steps",
+        "Steps of linear warm-up, or a percentage of all steps (10%).",
+        panel=RECIPE,
+        metavar="N|P%",
+    )
+    weight_decay: float | None = option(
+        None, "--weight-decay", "Weight decay of AdamW.", panel=RECIPE, min=0.0
+    )
+    dropout: float | None = option(
+        None, "--dropout", "Dropout of hidden layers.", panel=RECIPE, min=0.0, max=0.99
+    )
+    global_batch: int | None = option(
+        None, "--global-batch", "Sequences per step, over all processes.", panel=RECIPE, min=1
+    )
+    eval_every: int | None = option(
+        None,
+        "--eval-every",
+        "Steps between evaluations on the dev split; the best checkpoint is tested.",
+        panel=RECIPE,
+        min=1,
+    )
+    max_tokens: int | None = option(
+        None, "--max-tokens", "Longest sequence, without [CLS] and [SEP].", panel=RECIPE, min=1
+    )
+    truncate: bool = option(
+        False, "--truncate", "Truncate longer sequences instead of refusing them.", panel=RECIPE
+    )
+    max_batch_tokens: int | None = option(
+        None,
+        "--max-batch-tokens",
+        "Maximum padded tokens per micro-batch; lower it if you run out of memory.",
+        panel=MACHINE,
+        min=8,
+        shown=SHOWN_BATCH_TOKENS,
+        machine=True,
+    )
+    precision: Precision = option(
+        "auto", "--precision", "auto: bf16 if the hardware has it.", panel=MACHINE, machine=True
+    )
+
+    def changes(self) -> dict[str, Any]:
+        """Return what differs from the recipe, by field name: every given value but the machine's."""
+        given = {name: getattr(self, name) for name in recipe_keys().values()}
+        return {name: value for name, value in given.items() if value is not None and value is not False}
+
+
+def recipe_keys() -> dict[str, str]:
+    """Return the keys of a recipe in a benchmark's file with the field that each sets: `lr` is `learning_rate`."""
+    left_out = machine_fields(FinetuneOptions)
+    return {
+        declared.key: name for name, declared in options_of(FinetuneOptions).items() if name not in left_out
+    }
+
+
+def recipe_checks() -> dict[str, tuple[str, Callable[[Any], bool]]]:
+    """Return for each key of a recipe what its value must be, in words and as a check."""
+    checks = {key: value_check(FinetuneOptions, name) for key, name in recipe_keys().items()}
+    return {**checks, "warmup_steps": ("a whole number from 0 or a percentage such as 10%", _is_warmup)}
+
+
+def from_recipe(recipe: Mapping[str, Any]) -> FinetuneOptions:
+    """Return the options that a recipe sets; its keys and values fit `recipe_checks`."""
+    names = recipe_keys()
+    values = {names[key]: value for key, value in recipe.items()}
+    if "warmup_steps" in values:
+        values["warmup_steps"] = str(values["warmup_steps"])
+    return FinetuneOptions(**values)
+
+
+def warmup_of(given: str | int, total_steps: int) -> int:
+    """Return the number of warm-up steps: `given` itself, or its percentage of all steps, rounded down.
+
+    >>> warmup_of("50", 1000), warmup_of("10%", 1000)
+    (50, 100)
+
+    Raises
+    ------
+    UsageError
+        If `given` is neither a number of steps nor a percentage below 100.
+    """
+    text = str(given).strip()
+    if text.isdecimal():
+        return int(text)
+    try:
+        percentage = float(text.removesuffix("%")) if text.endswith("%") else -1.0
+    except ValueError:
+        percentage = -1.0
+    if not 0 <= percentage < 100:
+        raise UsageError(
+            f"`warmup_steps={given}` is neither a number of steps nor a percentage; give one such as 50 or 10%"
+        )
+    return int(total_steps * percentage / 100)
+
+
+def _is_warmup(value: Any) -> bool:
+    if type(value) not in (int, str):
+        return False
+    try:
+        warmup_of(value, 1)
+    except UsageError:
+        return False
+    return True

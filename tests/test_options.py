@@ -1,0 +1,230 @@
+"""Options declared once: what a field of a dataclass gives to Typer, config files, recipes, manifests and docs."""
+
+import runpy
+from dataclasses import dataclass, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from cmgems_cli.cli import _OneLineErrors
+from cmgems_cli.errors import UsageError
+from cmgems_cli.option_fields import (
+    choices_of,
+    machine_fields,
+    option,
+    options_of,
+    recipe_fields,
+    value_check,
+)
+from cmgems_cli.options import Shared, takes
+from cmgems_cli.training.pretrain_options import MASKING, PretrainingOptions
+from tests.command_line import REPOSITORY
+
+
+@dataclass(frozen=True)
+class Options:
+    learning_rate: float | None = option(
+        None, "--lr", "Peak rate.", panel="Recipe", min=0, max=1, shown="the task's"
+    )
+    steps: int = option(100, "--steps", "Number of steps.", panel="Recipe", min=1)
+    kind: Literal["easy", "hard"] = option("easy", "--kind", "One of two.")
+    size: str = option("small", "--size", "One size.", choices=("small", "large"))
+    check: bool = option(True, "--check/--no-check", "Check the result.")
+    workers: int = option(1, "--workers", "Processes.", machine=True)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the command below was called with."""
+
+    source: Path
+    k: int
+    table: str | None
+    options: Options
+    io: Shared
+
+
+calls: list[Call] = []
+
+
+@takes("out seed quiet config", out="the workspace's things")
+def make(
+    source: Annotated[Path, typer.Argument(help="File to read.")],
+    k: int = option(6, "--k", "Bases per token.", min=3, max=8),
+    table: Literal["tsv", "csv"] | None = option(None, "--format", "Of the result."),
+    *,
+    options: Options,
+    io: Shared,
+) -> None:
+    """Make a thing."""
+    if options.steps == 13:
+        raise UsageError("`learning_rate=0.5` and `steps` do not fit; set `check=False` or lower `other`")
+    calls.append(Call(source, k, table, options, io))
+
+
+@takes("json config")
+def look(*, io: Shared) -> None:
+    """Look at things."""
+
+
+app = typer.Typer(
+    cls=_OneLineErrors,
+    pretty_exceptions_enable=False,
+    context_settings={"auto_envvar_prefix": "CMGEMS", "terminal_width": 160},
+)
+app.command("make")(make)
+app.command("look")(look)
+
+
+def run(*words: str, **env: str) -> Result:
+    return CliRunner().invoke(app, list(words), env=env)
+
+
+def called(*words: str, **env: str) -> Call:
+    result = run("make", "x", *words, **env)
+    assert result.exit_code == 0, result.stderr
+    return calls.pop()
+
+
+def test_defaults_fill_the_dataclasses() -> None:
+    # A field without an option, seed, comes from the shared option; shared options that are not taken have defaults.
+    assert called() == Call(Path("x"), 6, None, Options(seed=42), Shared())
+
+
+def test_flags_set_fields_whatever_their_names() -> None:
+    one = called(
+        *("--lr", "0.5", "--steps", "7", "--kind", "hard", "--size", "large", "--no-check", "--workers", "3"),
+        *("--k", "8", "--format", "csv", "--out", "there", "--seed", "5", "--quiet"),
+    )
+    assert one.options == Options(0.5, 7, "hard", "large", False, 3, 5)
+    assert (one.k, one.table) == (8, "csv")
+    assert one.io == Shared(out=Path("there"), seed=5, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--lr", "1.5"], "Invalid value for '--lr': Input should be less than or equal to 1"),
+        (["--steps", "0"], "Invalid value for '--steps': Input should be greater than or equal to 1"),
+        (["--k", "9"], "Invalid value for '--k': Input should be less than or equal to 8"),
+        (["--kind", "odd"], "Invalid value for '--kind': Value error, 'odd' is not one of 'easy', 'hard'"),
+        (["--size", "odd"], "Invalid value for '--size': Value error, 'odd' is not one of 'small', 'large'"),
+        (["--format", "xml"], "Invalid value for '--format': Value error, 'xml' is not one of 'tsv', 'csv'"),
+        (["--learning-rate", "0.1"], "No such option: --learning-rate"),
+        (["--json"], "No such option: --json"),
+    ],
+)
+def test_ranges_choices_and_names_are_checked(words: list[str], said: str) -> None:
+    result = run("make", "x", *words)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_environment_variables_and_config_keys_are_named_by_the_flag(tmp_path: Path) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text('lr = 0.25\njson = true\n[make]\nsteps = 9\nno-such = 1\nformat = "csv"\n')
+    refused = run("make", "x", "--config", str(config))
+    assert (refused.exit_code, "'no-such' in [make] is not an option" in refused.stderr) == (2, True)
+    config.write_text('lr = 0.25\njson = true\n[make]\nsteps = 9\nformat = "csv"\n')
+    one = called("--config", str(config), CMGEMS_MAKE_STEPS="8")
+    assert (one.options.learning_rate, one.options.steps, one.table) == (0.25, 8, "csv")
+    assert called("--config", str(config), "--steps", "7", CMGEMS_MAKE_STEPS="8").options.steps == 7
+    config.write_text("learning_rate = 0.25\n")
+    assert (
+        "'learning_rate' is not an option of any command" in run("make", "x", "--config", str(config)).stderr
+    )
+
+
+def test_help_shows_panels_ranges_defaults_and_where_out_goes() -> None:
+    text = " ".join(run("make", "--help").stdout.replace("│", " ").split())
+    assert "Recipe ─" in text
+    assert "Peak rate. [default: (the task's)]" in text
+    assert "[x>=1] Number of steps. [default: 100]" in text
+    assert "<small|large> One size. [default: small]" in text
+    assert "Where to write. [default: (the workspace's things)]" in text
+    assert text.index("--lr") < text.index("Shared options") < text.index("--seed")
+
+
+def test_errors_of_the_library_name_fields_and_are_shown_as_flags() -> None:
+    said = run("make", "x", "--steps", "13").stderr
+    assert said == "error: --lr 0.5 and --steps do not fit; set --no-check or lower `other`\n"
+
+
+def test_machine_fields_are_no_part_of_the_recipe() -> None:
+    assert machine_fields(Options) == {"workers"}
+    assert list(recipe_fields(Options())) == ["learning_rate", "steps", "kind", "size", "check", "seed"]
+
+
+@pytest.mark.parametrize(
+    ("field", "needed", "good", "bad"),
+    [
+        ("learning_rate", "a number from 0 to 1", [0, 0.5, 1], [-1, 2, "0.5", True, float("nan"), None]),
+        ("steps", "a whole number from 1", [1, 10**9], [0, 1.0, "5", True]),
+        ("kind", "one of easy, hard", ["easy"], ["odd", 1]),
+        ("size", "one of small, large", ["large"], ["odd"]),
+        ("check", "true or false", [True, False], [1, "true"]),
+    ],
+)
+def test_values_of_files_are_checked_by_the_same_declaration(
+    field: str, needed: str, good: list[Any], bad: list[Any]
+) -> None:
+    words, fits = value_check(Options, field)
+    assert words == needed
+    assert all(map(fits, good))
+    assert not any(map(fits, bad))
+
+
+def test_a_choice_is_listed_once() -> None:
+    from cmgems_cli.masking import STRATEGIES
+
+    assert choices_of(PretrainingOptions, "strategy") == STRATEGIES
+    assert choices_of(Options, "size") == ("small", "large")
+    assert choices_of(Options, "steps") == ()
+
+
+def test_one_new_field_is_an_option_a_config_key_documentation_and_a_param(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A pretraining option touches one file, and its use: nothing else lists the options."""
+    extended = make_dataclass(
+        "PretrainingOptions",
+        [("jitter", float, option(0.5, "--jitter", "New in this test.", panel=MASKING, min=0))],
+        bases=(PretrainingOptions,),
+        frozen=True,
+    )
+    seen: list[Any] = []
+    grown = typer.Typer(cls=_OneLineErrors, context_settings={"auto_envvar_prefix": "CMGEMS"})
+
+    def signature(*, options: Any, io: Any) -> None:
+        """Pretrain."""
+        seen.append(options)
+
+    signature.__annotations__ = {"options": extended, "io": Shared, "return": None}
+    grown.command("pretrain")(takes("seed config")(signature))
+    grown.command("look")(look)
+
+    config = tmp_path / "c.toml"
+    config.write_text("[pretrain]\njitter = 0.75\n")
+    for words, env, value in (
+        (["--jitter", "2"], {}, 2.0),
+        (["--config", str(config)], {}, 0.75),
+        ([], {"CMGEMS_PRETRAIN_JITTER": "0.25"}, 0.25),
+        ([], {}, 0.5),
+    ):
+        result = CliRunner().invoke(grown, ["pretrain", *words], env=env)
+        assert result.exit_code == 0, result.stderr
+        assert seen.pop().jitter == value
+    assert recipe_fields(extended())["jitter"] == 0.5
+
+    page = runpy.run_path(str(REPOSITORY / "docs" / "make_cli.py"))
+    monkeypatch.setitem(page["page"].__globals__, "app", grown)
+    assert "| `--jitter X` | New in this test. | 0.5 |" in page["page"]()
+
+
+def test_fields_of_the_machine() -> None:
+    assert machine_fields(PretrainingOptions) == {"max_batch_tokens", "precision", "compile", "save_every"}
+    assert options_of(Shared)["device"].machine
