@@ -4,8 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,18 @@ def run_python(code: str, *arguments: object, **options: Any) -> "subprocess.Com
     )
     assert done.returncode == 0, done.stderr
     return done
+
+
+def wait_until(
+    condition: Callable[[], object], process: "subprocess.Popen[str]", seconds: float = 120
+) -> None:
+    """Return once `condition` holds; fail where the process ends before, or the time is over."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if process.poll() is not None and not condition():
+            raise AssertionError(f"ended before, with {process.returncode}: {process.communicate()}")
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.005)
 
 
 def environment() -> dict[str, str]:

@@ -1,70 +1,33 @@
 """Evaluations of which several runs are done at a time: the same files, however many, and nothing left behind."""
 
 import os
-import random
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from cmgems_cli.artifacts import read_manifest
 from cmgems_cli.bench import jobs
-from cmgems_cli.cli import app
 from cmgems_cli.modeling.presets import bert_config
+from tests.command_line import CommandLine, torchrun, wait_until
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 FOUR_RUNS = ["--tasks", "tf/0,mouse/0", "--seeds", "42-43"]
 
 
-@pytest.fixture(scope="module")
-def gue(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A GUE folder with tf/0 and mouse/0, a few rows each."""
-    root = tmp_path_factory.mktemp("data") / "GUE"
-    draw = random.Random(7)
-    for task in ("tf/0", "mouse/0"):
-        (root / task).mkdir(parents=True)
-        for split, count in (("train", 40), ("dev", 12), ("test", 16)):
-            rows = [f"{''.join(draw.choices('ACGT', k=30))},{row % 2}" for row in range(count)]
-            (root / task / f"{split}.csv").write_text("\n".join(["sequence,label", *rows]) + "\n")
-    return root
+# Started with two threads, two jobs of one each: what `alone` computes differs by nothing.
+TWO_THREADS = {"OMP_NUM_THREADS": "2"}
 
 
-def process(*arguments: str | Path) -> subprocess.Popen[str]:
-    words = ["evaluate", "tiny", "--precision", "fp32", "--device", "cpu", *map(str, arguments)]
-    return subprocess.Popen(
-        [sys.executable, "-m", "cmgems_cli", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=REPOSITORY,
-        # Started with two threads, two jobs of one each: what `alone` computes with two differs by nothing.
-        env={**os.environ, "OMP_NUM_THREADS": "2"},
-    )
-
-
-def run(*arguments: str | Path, code: int = 0) -> str:
-    running = process(*arguments)
-    _, err = running.communicate(timeout=300)
-    assert running.returncode == code, err
-    return err
-
-
-def alone(*arguments: str | Path) -> None:
+def alone(evaluate: CommandLine, *arguments: object) -> None:
     """Run one after the other, in this process, with as many threads as a job has: one."""
-    words = ["evaluate", "tiny", "--precision", "fp32", "--device", "cpu", "--jobs", "1"]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        result = CliRunner().invoke(app, [*words, *map(str, arguments)])
+        evaluate("--jobs", "1", *arguments)
     finally:
         torch.set_num_threads(threads)
-    assert result.exit_code == 0, result.stderr
 
 
 @pytest.fixture(scope="module")
@@ -74,22 +37,17 @@ def long(gue: Path) -> list[str | Path]:
 
 
 @pytest.fixture(scope="module")
-def straight(long: list[str | Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def straight(
+    evaluate_tiny: CommandLine, long: list[str | Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """That evaluation, never stopped, one run at a time."""
     out = tmp_path_factory.mktemp("straight") / "scores"
-    alone(*long, "--out", out)
+    alone(evaluate_tiny, *long, "--out", out)
     return out
 
 
 def files(out: Path) -> tuple[bytes, str]:
     return (out / "scores.csv").read_bytes(), read_manifest(out, "scores", verify=True).digest
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
 
 
 def children(parent: int) -> list[int]:
@@ -119,10 +77,13 @@ def gone(number: int) -> bool:
     return state == "Z"
 
 
-def test_two_at_a_time_leave_the_same_files_as_one(gue: Path, tmp_path: Path) -> None:
+def test_two_at_a_time_leave_the_same_files_as_one(
+    evaluate_tiny: CommandLine, gue: Path, tmp_path: Path
+) -> None:
     options: list[str | Path] = ["--data", gue, *FOUR_RUNS, "--max-steps", "3"]
-    alone(*options, "--out", tmp_path / "one")
-    err = run(*options, "--jobs", "2", "--out", tmp_path / "two")
+    alone(evaluate_tiny, *options, "--out", tmp_path / "one")
+    done = evaluate_tiny.process(*options, "--jobs", "2", "--out", tmp_path / "two", env=TWO_THREADS)
+    err = done.stderr
     assert "2 runs at a time" in err
     assert all(f"{number}/4 " in err for number in (1, 2, 3, 4))
     assert files(tmp_path / "two") == files(tmp_path / "one")
@@ -134,78 +95,73 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="re
 @needs_proc
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_evaluation_saves_every_run_and_goes_on(
-    long: list[str | Path], straight: Path, tmp_path: Path, number: signal.Signals, code: int
+    evaluate_tiny: CommandLine,
+    long: list[str | Path],
+    straight: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    code: int,
 ) -> None:
     out = tmp_path / "stopped"
-    running = process(*long, "--jobs", "2", "--out", out)
-    wait_for(lambda: len(runs_begun(out)) == 2)
+    running = evaluate_tiny.start(*long, "--jobs", "2", "--out", out, env=TWO_THREADS)
+    wait_until(lambda: len(runs_begun(out)) == 2, running)
     workers = children(running.pid)
     running.send_signal(number)
-    _, err = running.communicate(timeout=120)
-    assert running.returncode == code, err
+    err = evaluate_tiny.finish(running, code=code).stderr
     assert "every run goes on where it is by the same command" in " ".join(err.split())
     assert "Traceback" not in err
     assert len(workers) == 2
     assert all(map(gone, workers))
     assert len(list(out.glob("runs/*/checkpoints/*"))) == 2
-    alone(*long, "--out", out)
+    alone(evaluate_tiny, *long, "--out", out)
     assert files(out) == files(straight)
 
 
 @needs_proc
 def test_a_killed_job_is_named_and_nothing_is_lost(
-    long: list[str | Path], straight: Path, tmp_path: Path
+    evaluate_tiny: CommandLine, long: list[str | Path], straight: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    running = process(*long, "--jobs", "2", "--out", out)
-    wait_for(lambda: len(runs_begun(out)) == 2)
+    running = evaluate_tiny.start(*long, "--jobs", "2", "--out", out, env=TWO_THREADS)
+    wait_until(lambda: len(runs_begun(out)) == 2, running)
     first, second = children(running.pid)
     os.kill(first, signal.SIGKILL)
-    _, err = running.communicate(timeout=120)
-    assert running.returncode == 1, err
+    err = evaluate_tiny.finish(running, code=1).stderr
     assert "ended by signal 9, as when memory runs out: try fewer --jobs" in " ".join(err.split())
     assert gone(second)
-    alone(*long, "--out", out)
+    alone(evaluate_tiny, *long, "--out", out)
     assert files(out) == files(straight)
 
 
 @needs_proc
-def test_jobs_end_when_their_parent_is_killed(gue: Path, tmp_path: Path) -> None:
+def test_jobs_end_when_their_parent_is_killed(evaluate_tiny: CommandLine, gue: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    running = process("--data", gue, *FOUR_RUNS, "--epochs", "4000", "--jobs", "2", "--out", out)
-    wait_for(lambda: len(runs_begun(out)) == 2)
+    running = evaluate_tiny.start(
+        "--data", gue, *FOUR_RUNS, "--epochs", "4000", "--jobs", "2", "--out", out, env=TWO_THREADS
+    )
+    wait_until(lambda: len(runs_begun(out)) == 2, running)
     workers = children(running.pid)
     running.kill()
     running.communicate()
-    wait_for(lambda: all(map(gone, workers)), 60)
+    deadline = time.monotonic() + 60
+    while not all(map(gone, workers)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert all(map(gone, workers))
     assert not (out / "manifest.json").exists()
 
 
-def test_what_a_job_meets_is_said_in_one_line(gue: Path, tmp_path: Path) -> None:
-    err = run("--data", gue, *FOUR_RUNS, "--lr", "1e30", "--jobs", "2", "--out", tmp_path / "out", code=1)
+def test_what_a_job_meets_is_said_in_one_line(evaluate_tiny: CommandLine, gue: Path, tmp_path: Path) -> None:
+    options = ["--data", gue, *FOUR_RUNS, "--lr", "1e30", "--jobs", "2", "--out", tmp_path / "out"]
+    err = evaluate_tiny.process(*options, code=1, env=TWO_THREADS).stderr
     (line,) = [line for line in err.splitlines() if line.startswith("error:")]
     assert "seed 4" in line
     assert "lower --lr" in line
     assert "Traceback" not in err
 
 
-def test_torchruns_processes_do_not_start_jobs(gue: Path, tmp_path: Path) -> None:
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cmgems_cli"]
-    options = [
-        "evaluate",
-        "tiny",
-        "--data",
-        str(gue),
-        *FOUR_RUNS,
-        "--jobs",
-        "2",
-        "--out",
-        str(tmp_path / "o"),
-    ]
-    both = subprocess.run(
-        [sys.executable, *words, *options], capture_output=True, text=True, cwd=REPOSITORY, check=False
-    )
-    assert both.returncode
+def test_torchruns_processes_do_not_start_jobs(evaluate_tiny: CommandLine, gue: Path, tmp_path: Path) -> None:
+    options = ["--data", gue, *FOUR_RUNS, "--jobs", "2", "--out", tmp_path / "out"]
+    both = evaluate_tiny.process(*options, launcher=torchrun(2), code=1)
     assert "--jobs 2 under torchrun, whose processes share every run" in " ".join(both.stderr.split())
 
 
