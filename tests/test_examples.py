@@ -19,10 +19,11 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from cmgems_cli import workspace
-from cmgems_cli.bench.grids import parse_numbers, parse_shard
+from cmgems_cli.bench.grids import parse_shard
 from cmgems_cli.cli import app
 from cmgems_cli.comparing.published import published_scores
-from cmgems_cli.datasets.tasks import fewshot_tasks, gue_tasks
+from cmgems_cli.datasets.benchmark_file import find_benchmark
+from cmgems_cli.datasets.number_list import parse_numbers
 from cmgems_cli.errors import CmgemsError
 from cmgems_cli.fetching.sources import default_out
 from cmgems_cli.option_fields import options_of
@@ -125,9 +126,8 @@ def check_values(name: str, params: dict[str, Any]) -> None:
         parse_shard(params["shard"])
         for option, least in (("seeds", 0), ("shots", 1)):
             if params[option] is not None:
-                parse_numbers(f"--{option}", params[option], least=least)
-        if params["tasks"] is not None:
-            {"gue": gue_tasks, "fewshot": fewshot_tasks}[params["bench"]](params["tasks"])
+                parse_numbers(option, params[option], least=least)
+        find_benchmark(params["bench"]).selected(params["tasks"])
     if name == "ttest":
         for model in params["models"]:
             if model.startswith("paper:"):
@@ -231,17 +231,17 @@ def test_a_stopped_example_goes_on_where_it_was(tmp_path: Path) -> None:
         ("table6.sh", "--strategy", "--stratgy", "No such option: --stratgy"),
         ("table6.sh", "--steps 1000", "--steps many", "Invalid value for '--steps'"),
         ("table6.sh", "cm-step cm-gems", "cm-step cm-gem", "'cm-gem' is not one of"),
-        ("table6.sh", "--bench gue", "--bench glue", "'glue' is not one of"),
+        ("table6.sh", "--bench gue", "--bench glue", "no benchmark is called 'glue'; did you mean gue?"),
         ("table6.sh", "cmgems build-pmi", "cmgems build-pim", "there is no command build-pim"),
         ("table6.sh", "fetch gue --dry-run", "fetch gue --dryrun", "No such option: --dryrun"),
-        ("table6.sh", "SEEDS:-42", "SEEDS:-forty-two", "--seeds"),
+        ("table6.sh", "SEEDS:-42", "SEEDS:-forty-two", "`seeds`"),
         ("table6.sh", "paper:$model-cm-gems-1k", "paper:$model-cm-gems-2k", "no published column is called"),
         ("table6.sh", '"$WORK/models/$name" --bench', '"$WORK/model/$name" --bench', "nothing before it writes"),
         ("table6.sh", "cmgems fetch grch38\n", "", "nothing before it writes cmgems-work/downloads/hg38.fa.gz"),
         ("table6.sh", "for model in", "if false; then cmgems demo; fi\nfor model in", "never reached"),
-        ("table4.sh", "--shots 10,50", "--shots 10,x", "--shots"),
+        ("table4.sh", "--shots 10,50", "--shots 10,x", "`shots`"),
         ("figure4.sh", "0.15 0.30", "0.15 30", "Invalid value for '--mask-rate'"),
-        ("slurm_gue.sh", "$SLURM_ARRAY_TASK_ID/", "0/", "--shard"),
+        ("slurm_gue.sh", "$SLURM_ARRAY_TASK_ID/", "0/", "`shard`"),
     ],
 )  # fmt: skip
 def test_a_fault_in_an_example_is_found(

@@ -1,4 +1,4 @@
-"""A model and a task become a fine-tuning run: everything opened, checked against each other, and loaded."""
+"""A model and a task become a fine-tuning run: files read, checked against each other, and loaded."""
 
 from __future__ import annotations
 
@@ -10,38 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmgems_cli.comparing.metrics import score
-from cmgems_cli.datasets.task_rows import FoundTask, TaskData, TaskRows, changed, read_task_data
-from cmgems_cli.datasets.tasks import FewshotTask, Recipe
-from cmgems_cli.datasets.tasks import Task as GueTask
+from cmgems_cli.datasets.loaded_task import LoadedTask, load_task
+from cmgems_cli.datasets.task_files import TaskFiles
 from cmgems_cli.errors import UsageError
 from cmgems_cli.modeling.classifier import new_classifier
 from cmgems_cli.modeling.model_source import ModelSource
-from cmgems_cli.training.finetune_batches import Labelled
-from cmgems_cli.training.finetune_run import FinetuningRecipe, FinetuningRun, Task
+from cmgems_cli.training.finetune_run import FinetuningRun, training_params
 from cmgems_cli.training.pretrain_options import batch_tokens
 from cmgems_cli.training.processes import Processes, resolve_precision
 
-# The settings that depart from a published recipe.
-OF_RECIPE = (
-    "epochs",
-    "max_steps",
-    "warmup_steps",
-    "learning_rate",
-    "global_batch",
-    "eval_every",
-    "max_tokens",
-    "truncate",
-)
+# The settings that replace a value of a published recipe.
+OF_RECIPE = ("epochs", "max_steps", "warmup_steps", "lr", "global_batch", "eval_every", "max_tokens")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user may say about a run; None stands for the recipe's or the model's own.
+    """The options of a run; None stands for the recipe's value or the machine's default.
 
     Attributes
     ----------
     epochs, max_steps, warmup_steps, global_batch, eval_every : int, optional
-    learning_rate : float, optional
+    lr : float, optional
     max_tokens : int, tokens, optional
         Special tokens not counted.
     truncate : bool
@@ -53,7 +42,7 @@ class Settings:
     epochs: int | None = None
     max_steps: int | None = None
     warmup_steps: int | None = None
-    learning_rate: float | None = None
+    lr: float | None = None
     global_batch: int | None = None
     eval_every: int | None = None
     max_tokens: int | None = None
@@ -61,27 +50,13 @@ class Settings:
     max_batch_tokens: int | None = None
     precision: str = "auto"
 
+    def recipe_changes(self) -> dict[str, Any]:
+        """Return what replaces values of the published recipes."""
+        return {name: value for name in OF_RECIPE if (value := getattr(self, name)) is not None}
+
     def changed(self) -> dict[str, Any]:
-        """Return what differs from the published recipes."""
-        given = {name: getattr(self, name) for name in OF_RECIPE}
-        return {name: value for name, value in given.items() if value is not None and value is not False}
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """All of a run but its model: what its manifest will say, and the rows.
-
-    Attributes
-    ----------
-    params, inputs : dict
-        As in the manifest.
-    """
-
-    rows: TaskRows
-    recipe: FinetuningRecipe
-    dropout: float | None
-    params: dict[str, Any]
-    inputs: dict[str, str]
+        """Return what differs from the published way to run a task."""
+        return {**self.recipe_changes(), **({"truncate": True} if self.truncate else {})}
 
 
 class Finetuner:
@@ -97,111 +72,100 @@ class Finetuner:
 
     Raises
     ------
-    UsageError, InputError
-        If the model is missing or damaged, or the precision is not to be had.
+    UsageError
+        If the device does not have the precision.
     """
 
     def __init__(self, source: ModelSource, settings: Settings, processes: Processes) -> None:
         self.source, self.settings, self.processes = source, settings, processes
         self.precision = resolve_precision(settings.precision, processes.device)
-        self._last: TaskData | None = None
+        self._last: tuple[TaskFiles, LoadedTask] | None = None
 
-    def read(self, found: FoundTask) -> TaskData:
-        """Return the files of a task (UsageError, InputError: as `read_task_data`)."""
-        if self._last is None or self._last.found != found:
-            self._last = read_task_data(
-                found,
+    def load(self, task: TaskFiles, seed: int) -> LoadedTask:
+        """Return a task with the rows of the run with this seed (UsageError, InputError: as `load_task`)."""
+        if self._last is None or self._last[0] != task:
+            loaded = load_task(
+                task,
+                self.settings.recipe_changes(),
                 k=self.source.k,
                 positions=self.source.config.max_position_embeddings,
-                max_tokens=self.settings.max_tokens,
                 truncate=self.settings.truncate,
             )
-        return self._last
+            self._last = (task, loaded)
+        drawn = self._last[1].drawn(seed)
+        steps = drawn.recipe.total_steps(len(drawn.train))
+        warmup_steps = self.settings.warmup_steps
+        if warmup_steps is not None and warmup_steps >= steps > 1:
+            raise UsageError(f"`warmup_steps={warmup_steps}` leaves nothing of {steps} steps; lower it")
+        return drawn
 
-    def prepare(self, found: FoundTask, seed: int) -> Prepared:
-        """Settle everything about a run but its weights (UsageError, InputError: options or data are off)."""
-        rows, settings = self.read(found).rows(seed), self.settings
-        published = changed(
-            rows.recipe,
-            epochs=settings.epochs,
-            max_steps=settings.max_steps,
-            warmup_steps=settings.warmup_steps,
-            learning_rate=settings.learning_rate,
-            global_batch=settings.global_batch,
-            eval_every=settings.eval_every,
-        )
+    @property
+    def max_batch_tokens(self) -> int:
+        """The bound on a micro-batch: as set, or the default of the device and the model's width."""
         default = batch_tokens(self.processes.device.type, self.source.config.hidden_size)
-        recipe = _resolved(published, len(rows.train), settings, seed, default)
-        return Prepared(
-            rows,
-            recipe,
-            published.dropout,
-            _params(self.source, rows, published, recipe, settings),
-            {**rows.sha256, **self.source.inputs},
-        )
+        return self.settings.max_batch_tokens or default
 
-    def open(self, found: FoundTask, out: Path, seed: int, kind: str = "classifier") -> FinetuningRun:
-        """Open a run: everything checked and loaded.
+    def describe(self, task: TaskFiles, seed: int) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return the `params` and `inputs` of a run's manifest, without making the run (errors as `load`)."""
+        loaded = self.load(task, seed)
+        params = {
+            **self._params(task, loaded),
+            **training_params(loaded, seed, self.max_batch_tokens),
+        }
+        return params, {**loaded.sha256, **self.source.inputs}
+
+    def build_finetuning_run(
+        self, task: TaskFiles, out: Path, seed: int, kind: str = "classifier"
+    ) -> FinetuningRun:
+        """Build a run: everything checked and loaded.
 
         Parameters
         ----------
-        found : FoundTask
-            From `find_task`.
+        task : TaskFiles
         out : Path
             The run's folder.
         seed : int
         kind : str
-            As in `FinetuningRun`.
+            Of the artifact that the caller will write: classifier or scores.
 
         Raises
         ------
         UsageError, InputError
             If options contradict each other, or an input is missing, damaged or does not fit the others.
         """
-        ready = self.prepare(found, seed)
-        n_labels = len(ready.rows.train.label_names)
-        classifier = new_classifier(self.source, n_labels, dropout=ready.dropout, seed=seed)
+        loaded = self.load(task, seed)
+        classifier = new_classifier(
+            self.source, len(loaded.label_names), dropout=loaded.recipe.dropout, seed=seed
+        )
         return FinetuningRun(
             classifier,
-            _task(ready.rows, self.source.k),
-            ready.recipe,
-            params=ready.params,
-            inputs=ready.inputs,
+            loaded,
+            seed=seed,
+            max_batch_tokens=self.max_batch_tokens,
+            params=self._params(task, loaded),
+            inputs={**loaded.sha256, **self.source.inputs},
             out=out,
             processes=self.processes,
             precision=self.precision,
             kind=kind,
         )
 
-
-def _resolved(
-    recipe: Recipe, n_train: int, settings: Settings, seed: int, max_batch_tokens: int
-) -> FinetuningRecipe:
-    steps = recipe.total_steps(n_train)
-    warmup_steps = recipe.warmup(steps)
-    if settings.warmup_steps is not None and warmup_steps >= steps > 1:
-        raise UsageError(f"--warmup-steps {warmup_steps} leaves nothing of {steps} steps; lower it")
-    return FinetuningRecipe(
-        steps=steps,
-        warmup_steps=warmup_steps,
-        learning_rate=recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
-        global_batch=recipe.global_batch,
-        eval_every=recipe.eval_every,
-        keeps=recipe.keeps,
-        max_batch_tokens=settings.max_batch_tokens or max_batch_tokens,
-        seed=seed,
-    )
-
-
-def _task(rows: TaskRows, k: int) -> Task:
-    train, dev, test = (
-        None if table is None else Labelled(*table.encode(k), table.labels)
-        for table in (rows.train, rows.dev, rows.test)
-    )
-    assert train is not None
-    assert test is not None
-    return Task(train, dev, test, rows.train.label_names, k, rows.notes)
+    def _params(self, task: TaskFiles, loaded: LoadedTask) -> dict[str, Any]:
+        """Return what was chosen. A model folder's path is not: its digest is among the inputs."""
+        recipe, bench = loaded.recipe, task.benchmark.name or None
+        return {
+            "model": self.source.preset,
+            "init": None if self.source.weights else "random",
+            "bench": bench,
+            "task": task.name if bench else None,
+            "shots": task.shots,
+            "k": loaded.k,
+            "epochs": recipe.epochs,
+            "max_steps": recipe.max_steps,
+            "dropout": recipe.dropout,
+            "max_tokens": recipe.max_tokens,
+            "truncate": self.settings.truncate,
+        }
 
 
 def score_probabilities(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, Any]:
@@ -213,25 +177,3 @@ def score_probabilities(labels: NDArray[np.int64], probabilities: NDArray[np.flo
     probabilities : float64, shape (n_rows, n_classes)
     """
     return asdict(score(labels, probabilities.argmax(1)))
-
-
-def _params(
-    source: ModelSource, rows: TaskRows, published: Recipe, recipe: FinetuningRecipe, settings: Settings
-) -> dict[str, Any]:
-    """Say everything that was chosen. A model folder's path is no choice: its digest is among the inputs."""
-    found = rows.found
-    known = {GueTask: "gue", FewshotTask: "fewshot", type(None): None}
-    return {
-        "model": source.preset,
-        "init": None if source.weights else "random",
-        "bench": known[type(found.known)],
-        "task": found.known.name if found.known else None,
-        "shots": found.shots,
-        "k": source.k,
-        "epochs": published.epochs,
-        "max_steps": published.max_steps,
-        **asdict(recipe),
-        "dropout": published.dropout,
-        "max_tokens": rows.max_tokens,
-        "truncate": settings.truncate,
-    }

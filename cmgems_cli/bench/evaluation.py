@@ -129,9 +129,9 @@ class Evaluation:
         ------
         InputError, UsageError
         """
-        first_of_task = {cell.found.label: cell for cell in reversed(cells)}
+        first_of_task = {cell.task.label: cell for cell in reversed(cells)}
         for cell in reversed(first_of_task.values()):
-            self.finetuner.prepare(cell.found, cell.seed)
+            self.finetuner.load(cell.task, cell.seed)
 
     def left(self, cells: Sequence[Cell], *, resume: bool, overwrite: bool) -> list[Cell]:
         """Return those of these cells that have to be run.
@@ -171,7 +171,9 @@ class Evaluation:
             self.reopen()
         for number, cell in enumerate(cells, start=1):
             self.run_folder(cell).parent.mkdir(parents=True, exist_ok=True)
-            run = self.finetuner.open(cell.found, self.run_folder(cell), cell.seed, kind="scores")
+            run = self.finetuner.build_finetuning_run(
+                cell.task, self.run_folder(cell), cell.seed, kind="scores"
+            )
             with (
                 watch(cell, number, run) as observer,
                 run.training(resume=resume, overwrite=True, observer=observer) as outcome,
@@ -202,11 +204,11 @@ class Evaluation:
         """Return what a finished run was made with otherwise: its name, what it was, what it is here."""
         manifest = read_manifest(self.run_folder(cell), "scores")
         if manifest.digest not in self._differences:
-            ready = self.finetuner.prepare(cell.found, cell.seed)
+            params, inputs = self.finetuner.describe(cell.task, cell.seed)
             self._differences[manifest.digest] = next(
                 (
                     (name, before.get(name), now.get(name))
-                    for before, now in ((manifest.params, ready.params), (manifest.inputs, ready.inputs))
+                    for before, now in ((manifest.params, params), (manifest.inputs, inputs))
                     for name in sorted({*before, *now} - set(MAY_CHANGE_ON_RESUME))
                     if before.get(name) != now.get(name)
                 ),
@@ -216,9 +218,9 @@ class Evaluation:
 
     def _write_run(self, cell: Cell, run: FinetuningRun, outcome: FinetuneOutcome) -> None:
         stats = {**outcome.stats, **score_probabilities(outcome.labels, outcome.probabilities)}
-        scores = scores_of(cell, self.grid.bench, self.name, stats)
+        scores = scores_of(cell, self.grid.benchmark.name, self.name, stats)
         write_scores(run.out / SCORES, scores)
-        report = make_report(self.grid.bench, self.name, scores)
+        report = make_report(self.grid.benchmark.name, self.name, scores)
         (run.out / REPORT).write_text(markdown(report), encoding="utf-8")
         write_predictions(run.out / PREDICTIONS, outcome.label_names, outcome.labels, outcome.probabilities)
         finish_artifact(
@@ -245,7 +247,7 @@ class Evaluation:
     def report(self) -> Report:
         """Return the report of what is finished."""
         baseline = self.baseline.scores if self.baseline else None
-        report = make_report(self.grid.bench, self.name, self.scores(), baseline, self.grid.missing)
+        report = make_report(self.grid.benchmark.name, self.name, self.scores(), baseline, self.grid.missing)
         changed = self.finetuner.settings.changed()
         if changed:
             said = ", ".join(f"{name} {value}" for name, value in changed.items())
@@ -294,7 +296,7 @@ class Evaluation:
                 aside,
                 "scores",
                 params={
-                    "bench": self.grid.bench,
+                    "bench": self.grid.benchmark.name,
                     "model": self.name,
                     "tasks": list(dict.fromkeys(task.name for task in tasks)),
                     "shots": sorted({task.shots for task in tasks if task.shots is not None}),
@@ -345,16 +347,15 @@ def scores_of(cell: Cell, bench: str, name: str, stats: dict[str, Any]) -> list[
     stats : dict
         Of the run.
     """
-    task = cell.found.known
-    assert task is not None
+    task = cell.task.definition
     notes = ["one class predicted for every row"] if stats["collapsed"] else []
     note = "; ".join([*notes, *stats["notes"]])
     return [
         Score(
             bench=bench,
             task=task.name,
-            species=task.species,
-            shots=cell.found.shots,
+            species=task.group,
+            shots=cell.task.shots,
             seed=cell.seed,
             metric=metric,
             value=float(stats[metric]),

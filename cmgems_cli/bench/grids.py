@@ -1,32 +1,36 @@
-"""The runs of a benchmark: which tasks, with which seeds, in which shares."""
+"""The runs of a benchmark: which tasks, on how many rows, with which seeds, in which shards."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmgems_cli.datasets.task_files import SPLITS, fewshot_folders, find_split, gue_folders
-from cmgems_cli.datasets.task_rows import POOL, TEST, FoundTask
-from cmgems_cli.datasets.tasks import FewshotTask, Task
+from cmgems_cli.comparing.scores import METRICS
+from cmgems_cli.datasets.benchmark import Benchmark
+from cmgems_cli.datasets.benchmark_file import task_folders
+from cmgems_cli.datasets.number_list import parse_numbers
+from cmgems_cli.datasets.task_files import TaskFiles, find_task_files
 from cmgems_cli.errors import InputError, UsageError
+
+# What `shots` is called where all rows are trained on.
+ALL_ROWS = "all"
 
 
 @dataclass(frozen=True)
 class Cell:
     """One run of a grid: a task, at a number of shots, with a seed."""
 
-    found: FoundTask
+    task: TaskFiles
     seed: int
 
     @property
     def folder(self) -> str:
         """Name of the run's folder: `tf-0-seed-42`, `prom-core-10-seed-42`."""
-        return f"{self.found.label}-seed-{self.seed}"
+        return f"{self.task.label}-seed-{self.seed}"
 
     def __str__(self) -> str:
-        shots = "" if self.found.shots is None else f", {self.found.shots} shots"
-        return f"{self.found.name}{shots}, seed {self.seed}"
+        return f"{self.task}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -35,77 +39,104 @@ class Grid:
 
     Attributes
     ----------
-    bench : str
-        gue or fewshot.
+    benchmark : Benchmark
     cells : tuple of Cell
-        Task by task, so that each one's files are read once.
+        Task by task, so that the files of each are read once.
     missing : dict, task -> str
-        Tasks asked for whose data are not there, and what they lack.
+        Selected tasks without data, and what they lack.
     """
 
-    bench: str
+    benchmark: Benchmark
     cells: tuple[Cell, ...]
     missing: dict[str, str]
 
-    def tasks(self) -> tuple[FoundTask, ...]:
+    def tasks(self) -> tuple[TaskFiles, ...]:
         """Return the different tasks (and numbers of shots), in the order of the cells."""
-        different: list[FoundTask] = []
-        for cell in self.cells:
-            if cell.found not in different:
-                different.append(cell.found)
-        return tuple(different)
+        return tuple({cell.task.label: cell.task for cell in self.cells}.values())
 
     def shard(self, number: int, of: int) -> tuple[Cell, ...]:
-        """Return every `of`-th cell, from the `number`-th on (1 … `of`): the shards share all cells."""
+        """Return every `of`-th cell, from the `number`-th (1 … `of`): the shards together have all cells."""
         return self.cells[number - 1 :: of]
 
 
-def gue_grid(root: Path, tasks: Iterable[Task], seeds: Sequence[int]) -> Grid:
-    """Return the runs of GUE tasks whose data lie below `root`.
+def build_grid(
+    benchmark: Benchmark,
+    root: Path,
+    *,
+    tasks: str | None = None,
+    shots: Sequence[int | None] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> Grid:
+    """Return the runs of a benchmark whose data are below `root`.
+
+    Parameters
+    ----------
+    benchmark : Benchmark
+    root : Path
+        The folder that the paths of the tasks are relative to.
+    tasks : str, optional
+        Comma-separated names: of the benchmark's tasks, or of further task folders below `root`. By default the
+        benchmark's default tasks.
+    shots, seeds : sequence of int, optional
+        By default the benchmark's. None among the shots: all rows.
 
     Raises
     ------
+    UsageError
+        If a name is no task.
     InputError
-        If `root` is not a folder, or holds none of the tasks.
+        If `root` is not a folder or has none of the tasks, or the benchmark's metric is unknown.
     """
-    wanted = list(tasks)
-    there, missing = gue_folders(root, wanted)
-    found = [
-        FoundTask(
-            {split: find_split(there[task.name], split) for split in SPLITS}, task, shots=None, name=task.name
-        )
-        for task in wanted
-        if task.name in there
-    ]
-    return _grid("gue", root, found, seeds, missing)
-
-
-def fewshot_grid(
-    root: Path, tasks: Iterable[FewshotTask], shots: Sequence[int], seeds: Sequence[int]
-) -> Grid:
-    """Return the runs of few-shot datasets whose files lie below `root` (InputError as `gue_grid`)."""
-    wanted = list(tasks)
-    there, missing = fewshot_folders(root, wanted, shots)
-    found = [
-        FoundTask({POOL: files.train, TEST: files.test}, task, number, task.name)
-        for task in wanted
-        for number in shots
-        if (files := there.get((task.name, number)))
-    ]
-    lacking = {f"{name}, {number} shots": why for (name, number), why in missing.items()}
-    return _grid("fewshot", root, found, seeds, lacking)
-
-
-def _grid(
-    bench: str, root: Path, found: list[FoundTask], seeds: Sequence[int], missing: dict[str, str]
-) -> Grid:
-    if not found:
-        first = next(iter(missing.items()))
+    if benchmark.metric not in METRICS:
         raise InputError(
-            f"{root} has the data of none of the {len(missing)} tasks wanted ({first[0]}: {first[1]});"
-            " give the benchmark's folder as --data"
+            f"the benchmark {benchmark.name} has the metric {benchmark.metric!r}; needed {', '.join(METRICS)}"
         )
-    return Grid(bench, tuple(Cell(task, seed) for task in found for seed in seeds), missing)
+    if not root.is_dir():
+        fetched = f", or get it with `{benchmark.data_from}`" if benchmark.data_from else ""
+        raise InputError(
+            f"{root} is not a folder; needed the folder of the {benchmark.title} benchmark: give `data`{fetched}"
+        )
+    files: dict[str, TaskFiles] = {}
+    missing: dict[str, str] = {}
+    own = task_folders(root) if tasks is not None else ()
+    for definition in benchmark.selected(tasks, own):
+        for number in benchmark.shots if shots is None else shots:
+            try:
+                task = find_task_files(benchmark, definition, root, number)
+            except InputError as error:
+                shown = definition.name if number is None else f"{definition.name}, {number} shots"
+                missing[shown] = str(error)
+                continue
+            other = files.setdefault(task.label, task)
+            if other is not task:
+                raise InputError(f"{task} and {other} would share the folder {task.label}; rename one task")
+    if not files:
+        name, why = next(iter(missing.items()))
+        raise InputError(
+            f"{root} has the data of none of the {len(missing)} tasks wanted ({name}: {why}); give the"
+            " benchmark's folder as `data`"
+        )
+    chosen = benchmark.seeds if seeds is None else seeds
+    return Grid(benchmark, tuple(Cell(task, seed) for task in files.values() for seed in chosen), missing)
+
+
+def parse_shots(text: str) -> list[int | None]:
+    """Return the numbers of a list such as `10,50,all`, each once; None for `all`.
+
+    Raises
+    ------
+    UsageError
+
+    Examples
+    --------
+    >>> parse_shots("10,50-51,all")
+    [10, 50, 51, None]
+    """
+    shots: dict[int | None, None] = {}
+    for part in text.split(","):
+        whole = part.strip() == ALL_ROWS
+        shots |= dict.fromkeys([None] if whole else parse_numbers("shots", part, least=1))
+    return list(shots)
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -122,29 +153,5 @@ def parse_shard(text: str) -> tuple[int, int]:
     """
     number, slash, of = text.partition("/")
     if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-        raise UsageError(f"--shard {text!r}: needed I/N with I from 1 to N, for example 1/8")
+        raise UsageError(f"`shard` {text!r}: needed I/N with I from 1 to N, for example 1/8")
     return int(number), int(of)
-
-
-def parse_numbers(option: str, text: str, *, least: int) -> list[int]:
-    """Return the whole numbers of a list such as `42,50-52`, each once, in its order.
-
-    Raises
-    ------
-    UsageError
-
-    Examples
-    --------
-    >>> parse_numbers("--seeds", "42,50-52", least=0)
-    [42, 50, 51, 52]
-    """
-    numbers: dict[int, None] = {}
-    for part in text.split(","):
-        first, dash, last = (piece.strip() for piece in part.partition("-"))
-        ends = [first, last] if dash else [first]
-        if not all(end.isdecimal() for end in ends) or int(ends[-1]) < int(first) or int(first) < least:
-            raise UsageError(
-                f"{option} {text!r}: needed whole numbers from {least} on, such as 42,43 or 42-51"
-            )
-        numbers |= dict.fromkeys(range(int(first), int(ends[-1]) + 1))
-    return list(numbers)

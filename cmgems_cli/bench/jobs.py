@@ -262,7 +262,7 @@ def _work(job: _Job, pipe: Connection) -> None:
 def _telling(pipe: Connection) -> Callable[[Cell, int, FinetuningRun], Any]:
     @contextmanager
     def watch(cell: Cell, number: int, run: FinetuningRun) -> Iterator[Observer]:
-        yield _Teller(pipe, run.recipe.steps)
+        yield _Teller(pipe, run.steps)
 
     return watch
 

@@ -10,7 +10,7 @@ import typer
 
 from cmgems_cli import options, workspace
 from cmgems_cli.console import Console
-from cmgems_cli.errors import UsageError
+from cmgems_cli.datasets.number_list import parse_numbers
 from cmgems_cli.outputs import check_place
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def build_fewshot(
         str | None,
         typer.Option(
             "--shots",
-            help="Rows a class in a draw, one folder each: 10,50.",
+            help="Rows per class in a draw, one folder each: 10,50.",
             show_default="10,50,100,500,1000, as far as there are rows",
         ),
     ] = None,
@@ -64,7 +64,7 @@ def build_fewshot(
     console = Console(quiet=quiet, json=json)
     target = out or workspace.fewshot_folder(_name(positives))
     check_place(target, "fewshot")
-    wanted = _numbers(shots)
+    wanted = None if shots is None else parse_numbers("shots", shots, least=1)
     from cmgems_cli.fewshot_builder import building as fewshot_building
 
     total = positives.stat().st_size if positives.is_file() else 0
@@ -74,9 +74,7 @@ def build_fewshot(
         found, shots=wanted, test_share=test_share, max_bases=max_bases, compat=compat, seed=seed
     )
     if dataset.too_few:
-        console.warn(
-            f"{', '.join(map(str, dataset.too_few))} shots: fewer training rows a class than that; left out"
-        )
+        console.warn(f"skipped {', '.join(map(str, dataset.too_few))} shots: fewer training rows per class")
     if dry_run:
         console.result({"dry_run": True, "out": str(target), **dataset.stats()})
         _show(console, dataset, f"plan for {target} (nothing written)")
@@ -86,15 +84,6 @@ def build_fewshot(
     console.finished(manifest, target, started)
     first = f"{next(iter(dataset.pools))}/train.tsv" if dataset.pools else "full-dataset/train.tsv"
     console.say(f"fine-tune on it: cmgems finetune MODEL {target / first}")
-
-
-def _numbers(shots: str | None) -> list[int] | None:
-    if shots is None:
-        return None
-    parts = [part.strip() for part in shots.split(",") if part.strip()]
-    if not parts or not all(part.isdecimal() for part in parts):
-        raise UsageError(f"--shots {shots!r} is not a list of numbers; give one such as 10,50")
-    return [int(part) for part in parts]
 
 
 def _name(positives: Path) -> str:

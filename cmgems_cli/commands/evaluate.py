@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from cmgems_cli.bench.evaluation import Baseline, Evaluation
     from cmgems_cli.bench.grids import Cell, Grid
     from cmgems_cli.comparing.tables import Report
+    from cmgems_cli.datasets.benchmark import Benchmark
     from cmgems_cli.modeling.model_source import ModelSource
     from cmgems_cli.training.finetune_run import FinetuningRun
     from cmgems_cli.training.run import Observer
 
 GRID = "Grid"
-FIRST_SEED = 42
 
 
 def evaluate(
@@ -34,14 +34,19 @@ def evaluate(
         ),
     ] = None,
     bench: Annotated[
-        Literal["gue", "fewshot"], typer.Option("--bench", help="gue, or fewshot.", rich_help_panel=GRID)
+        str,
+        typer.Option(
+            "--bench",
+            help="gue, fewshot, a TOML file, or a folder of task folders.",
+            rich_help_panel=GRID,
+        ),
     ] = "gue",
     data: Annotated[
         Path | None,
         typer.Option(
             "--data",
-            help="The benchmark's folder.",
-            show_default="the workspace's",
+            help="Folder of the benchmark's data.",
+            show_default="in the workspace; of your own, next to the TOML file",
             rich_help_panel=GRID,
         ),
     ] = None,
@@ -49,8 +54,8 @@ def evaluate(
         str | None,
         typer.Option(
             "--tasks",
-            help="Some of them: tf/0,mouse/0; few-shot: your own folders too.",
-            show_default="the paper's 27, or 5 datasets",
+            help="Some tasks: tf/0,mouse/0; task folders of your own in the data folder too.",
+            show_default="all; gue: the paper's 27",
             rich_help_panel=GRID,
         ),
     ] = None,
@@ -58,8 +63,8 @@ def evaluate(
         str | None,
         typer.Option(
             "--shots",
-            help="Few-shot: rows a class, 10,50,100,500,1000.",
-            show_default="10,50",
+            help="Training rows per class, drawn by the seed: 10,50 or all.",
+            show_default="all; fewshot: 10,50",
             rich_help_panel=GRID,
         ),
     ] = None,
@@ -68,7 +73,7 @@ def evaluate(
         typer.Option(
             "--seeds",
             help="One run each: 42,43 or 42-51.",
-            show_default="gue: 42; fewshot: 42-51",
+            show_default="42; fewshot: 42-51",
             rich_help_panel=GRID,
         ),
     ] = None,
@@ -125,16 +130,18 @@ def evaluate(
     from cmgems_cli.bench.build import Finetuner, Settings
     from cmgems_cli.bench.evaluation import Evaluation, check_out
     from cmgems_cli.bench.grids import parse_shard
+    from cmgems_cli.datasets.benchmark_file import find_benchmark
     from cmgems_cli.modeling.model_source import ModelSource
 
     model = model or str(workspace.model_folder("dnabert", "cm-gems"))
     source = ModelSource(model, init)
     name = source.name
-    target = out or workspace.scores_folder(name, bench)
-    grid = _grid(bench, data or workspace.benchmark_folder(bench), tasks, shots, seeds)
+    benchmark = find_benchmark(bench)
+    target = out or workspace.scores_folder(name, benchmark.name)
+    grid = _grid(benchmark, data, tasks, shots, seeds)
     share = parse_shard(shard)
     check_out(target, overwrite=overwrite)
-    beside = _baseline(baseline, source, bench)
+    beside = _baseline(baseline, source, benchmark.name)
 
     from cmgems_cli.training.processes import start_processes, stop_processes
 
@@ -144,7 +151,7 @@ def evaluate(
         settings = Settings(
             epochs=epochs,
             max_steps=max_steps,
-            learning_rate=lr,
+            lr=lr,
             max_tokens=max_tokens,
             truncate=truncate,
             max_batch_tokens=max_batch_tokens,
@@ -172,23 +179,19 @@ def evaluate(
         stop_processes()
 
 
-def _grid(bench: str, root: Path, tasks: str | None, shots: str | None, seeds: str | None) -> "Grid":
-    from cmgems_cli.bench.grids import fewshot_grid, gue_grid, parse_numbers
-    from cmgems_cli.datasets import tasks as known
-    from cmgems_cli.datasets.shots import run_seeds
-    from cmgems_cli.datasets.task_files import folders_below
-    from cmgems_cli.errors import UsageError
+def _grid(
+    benchmark: "Benchmark", data: Path | None, tasks: str | None, shots: str | None, seeds: str | None
+) -> "Grid":
+    from cmgems_cli.bench.grids import build_grid, parse_shots
+    from cmgems_cli.datasets.number_list import parse_numbers
 
-    chosen = None if seeds is None else parse_numbers("--seeds", seeds, least=0)
-    if bench == "gue":
-        if shots is not None:
-            raise UsageError("--shots belongs to --bench fewshot; GUE trains on all rows")
-        wanted = known.gue_tasks(tasks) if tasks is not None else known.paper_27()
-        return gue_grid(root, wanted, chosen or [FIRST_SEED])
-    own = folders_below(root)
-    datasets = known.fewshot_tasks(tasks, own) if tasks is not None else list(known.FEWSHOT.values())
-    numbers = list(known.PAPER_SHOTS) if shots is None else parse_numbers("--shots", shots, least=1)
-    return fewshot_grid(root, datasets, numbers, chosen or run_seeds(FIRST_SEED, known.FEWSHOT_RUNS))
+    return build_grid(
+        benchmark,
+        data or benchmark.root or workspace.benchmark_folder(benchmark.name),
+        tasks=tasks,
+        shots=None if shots is None else parse_shots(shots),
+        seeds=None if seeds is None else parse_numbers("seeds", seeds, least=0),
+    )
 
 
 def _baseline(baseline: Path | None, source: "ModelSource", bench: str) -> "Baseline | None":
@@ -207,7 +210,7 @@ def _announce(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]
     done = sum(evaluation.done(cell) for cell in cells)
     share = "" if shard == "1/1" else f", of which share {shard} has {len(cells)}"
     console.say(
-        f"{evaluation.name} on {grid.bench}: {len(grid.cells)} runs of {len(grid.tasks())} tasks{share};"
+        f"{evaluation.name} on {grid.benchmark.name}: {len(grid.cells)} runs of {len(grid.tasks())} tasks{share};"
         f" {done} done before; on {evaluation.processes.device} in {evaluation.finetuner.precision},"
         f" {evaluation.processes.world_size} process(es)"
     )
@@ -221,18 +224,18 @@ def _plan(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]") -
     """Print what would be run, its time from timed steps."""
     rows: list[list[Any]] = []
     total_s = 0.0
-    for found in dict.fromkeys(cell.found.label for cell in cells):
-        of_task = [cell for cell in cells if cell.found.label == found]
+    for label in dict.fromkeys(cell.task.label for cell in cells):
+        of_task = [cell for cell in cells if cell.task.label == label]
         left = [cell for cell in of_task if not evaluation.fits(cell)]
-        run = evaluation.finetuner.open(of_task[0].found, evaluation.out, of_task[0].seed)
-        seconds = run.seconds_a_step() * run.recipe.steps * len(left)
+        run = evaluation.finetuner.build_finetuning_run(of_task[0].task, evaluation.out, of_task[0].seed)
+        seconds = run.seconds_per_step() * run.steps * len(left)
         total_s += seconds
-        n_train, n_test, steps = len(run.task.train), len(run.task.test), run.recipe.steps
-        rows.append([found, len(of_task), len(left), n_train, n_test, steps, duration(seconds)])
+        n_train, n_test, steps = len(run.task.train), len(run.task.test), run.steps
+        rows.append([label, len(of_task), len(left), n_train, n_test, steps, duration(seconds)])
     console.result(
         {
             "plan": {
-                "bench": evaluation.grid.bench,
+                "bench": evaluation.grid.benchmark.name,
                 "runs": len(cells),
                 "runs_left": sum(row[2] for row in rows),
                 "missing_tasks": evaluation.grid.missing,
@@ -242,7 +245,7 @@ def _plan(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]") -
         }
     )
     if evaluation.processes.is_main:
-        columns = ["task", "runs", "left", "train rows", "test rows", "steps a run", "training"]
+        columns = ["task", "runs", "left", "train rows", "test rows", "steps per run", "training"]
         console.table(f"plan for {evaluation.out} (nothing written)", columns, rows)
         console.say(f"about {duration(total_s)} of training, one run at a time, evaluations not counted")
 
@@ -253,7 +256,7 @@ def _watch(console: Console, total: int) -> Any:
 
     @contextmanager
     def watch(cell: "Cell", number: int, run: "FinetuningRun") -> "Iterator[Observer]":
-        with console.progress(f"{number}/{total} {cell}", run.recipe.steps, "steps") as bar:
+        with console.progress(f"{number}/{total} {cell}", run.steps, "steps") as bar:
             yield follow(console, bar)
         _tested(console, f"{number}/{total} {cell}", run.out)
 
@@ -314,11 +317,12 @@ def _run_in_jobs(
 def _close(console: Console, evaluation: "Evaluation", manifest: "Manifest | None", started: float) -> None:
     report = evaluation.report()
     show(console, report)
-    others = [found for found in evaluation.precisions() if found != evaluation.finetuner.precision]
+    precision = evaluation.finetuner.precision
+    others = [other for other in evaluation.precisions() if other != precision]
     if others:
         console.warn(
-            f"of these runs some were computed in {others[0]} before, now it is {evaluation.finetuner.precision};"
-            " --no-resume computes them again"
+            f"some finished runs were computed in {others[0]}; this evaluation uses {precision}: --no-resume"
+            " computes them again"
         )
     if manifest is not None:
         console.finished(manifest, evaluation.out, started)

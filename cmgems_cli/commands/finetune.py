@@ -11,7 +11,7 @@ from cmgems_cli.console import Bar, Console, duration
 
 if TYPE_CHECKING:
     from cmgems_cli.artifacts import Manifest
-    from cmgems_cli.datasets.task_rows import FoundTask
+    from cmgems_cli.datasets.task_files import TaskFiles
     from cmgems_cli.training.finetune_run import FinetuningRun
 
 DATA = "Data"
@@ -87,12 +87,12 @@ def finetune(
     Example: cmgems finetune cmgems-work/models/dnabert-cm-gems GUE/tf/0
     """
     started = time.perf_counter()
-    from cmgems_cli.datasets.task_rows import find_task
+    from cmgems_cli.datasets.task_files import find_task
     from cmgems_cli.modeling.model_source import ModelSource
 
-    found = find_task(data, shots)
+    task = find_task(data, shots)
     source = ModelSource(model, init)
-    target = out or workspace.finetuned_folder(source.name, found.label)
+    target = out or workspace.finetuned_folder(source.name, task.label)
 
     from cmgems_cli.bench.build import Finetuner, Settings, score_probabilities
     from cmgems_cli.training.finetune_run import finetune as finetune_stage
@@ -107,7 +107,7 @@ def finetune(
             epochs=epochs,
             max_steps=max_steps,
             warmup_steps=warmup_steps,
-            learning_rate=lr,
+            lr=lr,
             global_batch=global_batch,
             eval_every=eval_every,
             max_tokens=max_tokens,
@@ -115,41 +115,44 @@ def finetune(
             max_batch_tokens=max_batch_tokens,
             precision=precision,
         )
-        run = Finetuner(source, settings, processes).open(found, target, seed)
+        run = Finetuner(source, settings, processes).build_finetuning_run(task, target, seed)
         if processes.is_main:
-            _announce(console, run, found)
+            _announce(console, run, task)
         if dry_run:
             _plan(console, run)
             return
-        with console.progress(f"{source.name} on {found.name}", run.recipe.steps, "steps") as bar:
+        with console.progress(f"{source.name} on {task.name}", run.steps, "steps") as bar:
             manifest = finetune_stage(
                 run, score_probabilities, resume=resume, overwrite=overwrite, observer=follow(console, bar)
             )
     finally:
         stop_processes()
     if processes.is_main:
-        _show(console, manifest, f"{target}: {source.name} on {found.name}")
+        _show(console, manifest, f"{target}: {source.name} on {task.name}")
         console.finished(manifest, target, started)
         console.say(
             f'open it with transformers: AutoModelForSequenceClassification.from_pretrained("{target}")'
         )
 
 
-def _announce(console: Console, run: "FinetuningRun", found: "FoundTask") -> None:
+def _announce(console: Console, run: "FinetuningRun", task: "TaskFiles") -> None:
     recipe, params = run.recipe, run.params
-    whence = "random weights" if params["init"] == "random" else "pretrained weights"
-    chosen = "the best by dev loss" if recipe.keeps == "best" else "the last model"
+    origin = "random weights" if params["init"] == "random" else "pretrained weights"
+    chosen = "the best by dev loss" if recipe.selects == "best" else "the last model"
     console.say(
-        f"{run.parameters:,} parameters ({whence}) on {run.processes.device} in {run.precision},"
-        f" {run.processes.world_size} process(es); {params['task'] or found.name}: {recipe.steps:,} steps of"
+        f"{run.parameters:,} parameters ({origin}) on {run.processes.device} in {run.precision},"
+        f" {run.processes.world_size} process(es); {task.name}: {run.steps:,} steps of"
         f" {recipe.global_batch} rows from {len(run.task.train):,}, {chosen} is tested on"
         f" {len(run.task.test):,}"
     )
     if params["task"] is None:
-        console.say(f"{found.name} is no task of a known benchmark: a general recipe is used")
-    if recipe.warmup_steps >= recipe.steps > 1:
+        console.say(
+            f"{task.name} is not a known benchmark task; using the default recipe (lr {recipe.lr:g},"
+            f" {recipe.epochs} epochs)"
+        )
+    if run.warmup_steps >= run.steps > 1:
         console.warn(
-            f"{recipe.steps} steps end within the recipe's warm-up of {recipe.warmup_steps}: the learning rate"
+            f"{run.steps} steps end within the recipe's warm-up of {run.warmup_steps}: the learning rate"
             " never reaches its peak; give --warmup-steps"
         )
     if run.maker.idle_processes:
@@ -162,7 +165,7 @@ def _announce(console: Console, run: "FinetuningRun", found: "FoundTask") -> Non
 def _plan(console: Console, run: "FinetuningRun") -> None:
     """Print what the run would be, its time from a timed step."""
     task, recipe = run.task, run.recipe
-    expected_s = run.seconds_a_step() * recipe.steps
+    expected_s = run.seconds_per_step() * run.steps
     plan: dict[str, Any] = {
         "parameters": run.parameters,
         "device": str(run.processes.device),
@@ -173,12 +176,12 @@ def _plan(console: Console, run: "FinetuningRun") -> None:
         "n_dev": len(task.dev) if task.dev is not None else 0,
         "n_test": len(task.test),
         "epochs": run.params["epochs"],
-        "steps": recipe.steps,
-        "warmup_steps": recipe.warmup_steps,
-        "learning_rate": recipe.learning_rate,
+        "steps": run.steps,
+        "warmup_steps": run.warmup_steps,
+        "learning_rate": recipe.lr,
         "global_batch": recipe.global_batch,
         "eval_every": recipe.eval_every,
-        "keeps": recipe.keeps,
+        "keeps": recipe.selects,
         "training_s": round(expected_s),
         "notes": list(task.notes),
     }

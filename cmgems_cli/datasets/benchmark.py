@@ -14,6 +14,7 @@ from cmgems_cli.errors import UsageError
 # Where a data set keeps its whole train and test files, next to its folders of each number of shots.
 FULL_DATASET = "full-dataset"
 TABLE_ENDINGS = (".csv", ".tsv")
+SPLITS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)

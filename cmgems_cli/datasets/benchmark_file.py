@@ -12,6 +12,7 @@ from typing import Any
 
 from cmgems_cli.datasets.benchmark import (
     FULL_DATASET,
+    SPLITS,
     TABLE_ENDINGS,
     Benchmark,
     Published,
@@ -22,8 +23,6 @@ from cmgems_cli.datasets.recipe import Recipe
 from cmgems_cli.errors import InputError, UsageError
 
 SHIPPED_FOLDER = Path(__file__).resolve().parents[1] / "data" / "benchmarks"
-
-SPLITS = ("train", "dev", "test")
 
 # ours, for benchmarks that say nothing: GUE's.
 DEFAULT_METRIC, DEFAULT_SEED = "mcc", 42

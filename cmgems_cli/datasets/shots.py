@@ -1,4 +1,4 @@
-"""Drawing the shots of a few-shot run from whatever pool there is (method, section 7)."""
+"""The rows of few-shot runs, drawn from a pool (method, section 7)."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def draw_shots(pool: Table, shots: int, seed: int) -> NDArray[np.int64]:
         If a class has fewer rows than `shots`.
     """
     check_pool(pool, shots)
-    random_numbers = _random_numbers(pool.bases, pool.offsets, pool.labels, np.uint64(seed))
+    numbers = _numbers_of(pool, seed)
     chosen = []
     for label in range(len(pool.label_names)):
         rows = np.flatnonzero(pool.labels == label)
-        chosen.append(rows[np.argsort(random_numbers[rows], kind="stable")[:shots]])
+        chosen.append(rows[np.argsort(numbers[rows], kind="stable")[:shots]])
     return np.concatenate(chosen).astype(np.int64)
 
 
@@ -63,38 +63,32 @@ def check_pool(pool: Table, shots: int) -> None:
     if rows_of_label[scarcest] < shots:
         raise InputError(
             f"{pool.path} has {rows_of_label[scarcest]:,} rows with the label {pool.label_names[scarcest]!r};"
-            f" needed {shots:,} of each label: ask for fewer --shots or give a larger pool"
+            f" needed {shots:,} of each label: ask for fewer `shots` or give a larger pool"
         )
 
 
 def pool_note(pool: Table, shots: int) -> str:
-    """Say what the draws are made from; runs from a pool of exactly `shots` a class share all their rows.
+    """Return what the draws are made from, for a reader of the scores.
 
-    A standard deviation over such runs holds the initialisation and order of training only.
+    Runs from a pool of exactly `shots` rows per class share all their rows: a standard deviation over them holds
+    the initialisation and the order of training only.
     """
-    rows_of_label = np.bincount(pool.labels, minlength=len(pool.label_names))
-    if (rows_of_label == shots).all():
-        return f"pool of exactly {shots:,} rows a class: every run trains on the same rows"
-    sizes = ", ".join(f"{rows:,}" for rows in rows_of_label.tolist())
-    return f"drawn from a pool of {sizes} rows of the classes"
+    sizes = np.bincount(pool.labels, minlength=len(pool.label_names)).tolist()
+    if set(sizes) == {shots}:
+        return f"pool of exactly {shots:,} rows per class: every run trains on the same rows"
+    shown = f"{sizes[0]:,}" if len(set(sizes)) == 1 else ", ".join(f"{rows:,}" for rows in sizes)
+    return f"drawn from a pool of {shown} rows per class"
 
 
-def run_seeds(first: int, runs: int) -> list[int]:
-    """Return the seeds of the runs of one few-shot figure: `first`, `first` + 1, …"""
-    return list(range(first, first + runs))
-
-
-def _random_numbers(
-    bases: NDArray[np.uint8], offsets: NDArray[np.int64], labels: NDArray[np.int64], seed: np.uint64
-) -> NDArray[np.uint64]:
-    contents = _contents(bases, offsets, labels)
+def _numbers_of(pool: Table, seed: int) -> NDArray[np.uint64]:
+    contents = _contents(pool.bases, pool.offsets, pool.labels)
     # Equal rows need numbers of their own, or they would be drawn together: the first, the second …
     order = np.argsort(contents, kind="stable")
     places = np.arange(len(order))
     starts = np.where(np.append(True, np.diff(contents[order]) != 0), places, 0)
     repeats = np.empty_like(places)
     repeats[order] = places - np.maximum.accumulate(starts)
-    return _numbers_of(contents, repeats, seed)
+    return random_numbers(np.uint64(seed), draws.FEWSHOT_ROWS, contents, repeats)
 
 
 @njit(cache=True, nogil=True)
@@ -110,8 +104,21 @@ def _contents(bases, offsets, labels):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _numbers_of(contents, repeats, seed):  # type: ignore[no-untyped-def]
-    numbers = np.empty(len(contents), np.uint64)
-    for row in range(len(contents)):
-        numbers[row] = draws.bits(draws.key(seed, draws.FEWSHOT_ROWS, contents[row], repeats[row]), 0)
+def random_numbers(seed, purpose, first, second):  # type: ignore[no-untyped-def]
+    """Return 64 random bits for each row, a function of its two keys.
+
+    Parameters
+    ----------
+    seed : uint64
+    purpose : int
+        Of `draws`.
+    first, second : integer, shape (n_rows,)
+
+    Returns
+    -------
+    uint64, shape (n_rows,)
+    """
+    numbers = np.empty(len(first), np.uint64)
+    for row in range(len(first)):
+        numbers[row] = draws.bits(draws.key(seed, purpose, first[row], second[row]), 0)
     return numbers

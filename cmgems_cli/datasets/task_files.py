@@ -1,27 +1,120 @@
-"""Where a benchmark's files lie: GUE's folders and the namings of few-shot files (method, section 7)."""
+"""Where the files of a task are: folders of splits, and the namings of few-shot files (method, section 7)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from cmgems_cli.datasets.tasks import FewshotTask, Task
+from cmgems_cli.datasets.benchmark import FULL_DATASET, SPLITS, Benchmark, TaskDefinition, alike
+from cmgems_cli.datasets.benchmark_file import no_benchmark, shipped, shipped_names
 from cmgems_cli.errors import InputError
 
-SPLITS = ("train", "dev", "test")
-# The published few-shot archives keep the whole dataset here, beside the folders of each number of shots.
-FULL_DATASET = "full-dataset"
+# The files of a run without a dev split: training rows, all of them or to draw from, and the test.
+POOL, TEST = "pool", "test"
 
 
 @dataclass(frozen=True)
-class FewshotFiles:
-    """The two files of a few-shot run: the pool its shots are drawn from, and the test."""
+class TaskFiles:
+    """A task and its files, before any row is read.
 
-    train: Path
-    test: Path
+    Attributes
+    ----------
+    benchmark : Benchmark
+        `no_benchmark()` for data of no benchmark.
+    definition : TaskDefinition
+    files : mapping, split -> Path
+        train, dev and test; or pool and test, of a run without a dev split.
+    shots : int or None
+        Rows per class to draw from the pool; None: all rows.
+    """
+
+    benchmark: Benchmark
+    definition: TaskDefinition
+    files: Mapping[str, Path] = field(hash=False)
+    shots: int | None
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.definition.name
+
+    @property
+    def has_dev(self) -> bool:
+        """Whether there is a dev split to choose a model by."""
+        return POOL not in self.files
+
+    @property
+    def label(self) -> str:
+        """A name for folders: `tf-0`, `splice-40-10`."""
+        name = self.name.replace("/", "-")
+        return name if self.shots is None else f"{name}-{self.shots}"
+
+    def __str__(self) -> str:
+        return self.name if self.shots is None else f"{self.name}, {self.shots} shots"
+
+
+def find_task_files(
+    benchmark: Benchmark, definition: TaskDefinition, root: Path, shots: int | None
+) -> TaskFiles:
+    """Find the files of a benchmark's task below `root`.
+
+    On all rows, a task has train, dev and test in its folder; without them, the whole train and test files in
+    `full-dataset`. Shots are drawn from the train file of the folder named after their number; without that
+    folder, from the whole train file.
+
+    Raises
+    ------
+    InputError
+        If a folder or file is missing, or two files could be meant; the message names it relative to `root`.
+    """
+    folder: Path | None = root / definition.path
+    if folder is None or not folder.is_dir():
+        folder = root
+        for part in definition.path.split("/"):
+            folder = folder and _below(folder, part)
+    if folder is None:
+        raise InputError(f"no folder {definition.path}")
+    return TaskFiles(benchmark, definition, _files_in(folder, shots), shots)
+
+
+def find_task(data: Path, shots: int | None = None) -> TaskFiles:
+    """Find the task at a path, by names alone.
+
+    Parameters
+    ----------
+    data : Path
+        A folder with train, dev and test files; or one train file, with the test file in the same folder or
+        its parent.
+    shots : int, optional
+        Rows per class to draw. By default those that a few-shot file's folder is named after, and all rows of
+        other data.
+
+    Raises
+    ------
+    InputError
+        If there is nothing at `data`, or a split is missing.
+    """
+    if not data.exists():
+        raise InputError(
+            f"{data} does not exist; needed a folder with train, dev and test.csv, or a few-shot TSV"
+            " (GUE: `cmgems fetch gue`)"
+        )
+    if data.is_dir():
+        try:
+            files = _files_in(data, shots)
+        except InputError as error:
+            raise InputError(f"{data}: {error} (it has {_listed(_entries(data))})") from None
+        name = data.absolute().name
+    else:
+        files = {POOL: data, TEST: _test_near(data)}
+        name, named_shots = _named_by_folders(data, files[TEST])
+        shots = shots or named_shots
+    for benchmark in map(shipped, shipped_names()):
+        if known := benchmark.task_at(data):
+            return TaskFiles(benchmark, known, files, shots)
+    return TaskFiles(no_benchmark(), TaskDefinition(name, ""), files, shots)
 
 
 def find_split(folder: Path, split: str) -> Path:
@@ -30,142 +123,60 @@ def find_split(folder: Path, split: str) -> Path:
     Raises
     ------
     InputError
-        If there is no such folder or file.
+        If there is no such file.
     """
-    if not folder.is_dir():
-        raise InputError(
-            f"{folder} is not a folder; needed one with {', '.join(f'{name}.csv' for name in SPLITS)}"
-        )
     entries = _entries(folder)
     for name in (f"{split}.csv", f"{split}.tsv"):
         if name in entries and entries[name].is_file():
             return entries[name]
-    raise InputError(f"{folder} has no {split}.csv (it has {_listed(entries)}); add the {split} split")
+    raise InputError(f"no {split}.csv")
 
 
-def gue_folders(root: Path, tasks: Iterable[Task]) -> tuple[dict[str, Path], dict[str, str]]:
-    """Find the tasks whose data are complete below `root`.
-
-    Returns
-    -------
-    there : dict, task name -> Path
-        Folders that hold train, dev and test, in the order of `tasks`.
-    missing : dict, task name -> str
-        What the others lack, in words.
-
-    Raises
-    ------
-    InputError
-        If `root` is not a folder.
-    """
-    _check_root(root, "GUE")
-    there: dict[str, Path] = {}
-    missing: dict[str, str] = {}
-    for task in tasks:
-        folder: Path | None = root
-        for part in task.name.split("/"):
-            folder = _below(folder, part) if folder else None
-        lacking = [split for split in SPLITS if not _has_split(folder, split)] if folder else []
-        if folder is None:
-            missing[task.name] = f"no folder {task.name}"
-        elif lacking:
-            missing[task.name] = f"no {' and no '.join(f'{split}.csv' for split in lacking)}"
-        else:
-            there[task.name] = folder
-    return there, missing
-
-
-def folders_below(root: Path) -> list[str]:
-    """Return the names of the folders in `root`, none if there is no such folder."""
-    return sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
-
-
-def fewshot_files(root: Path, task: FewshotTask, shots: int) -> FewshotFiles:
-    """Find the pool and the test of a few-shot dataset below `root`.
-
-    The pool is the train file of the folder named after the number of shots; without that folder, the
-    dataset's whole train file. The test is the nearest one: beside the pool, beside the folders of shots,
-    or in `full-dataset`.
-
-    Raises
-    ------
-    InputError
-        If a folder, the pool or the test is missing, or two files could be meant.
-    """
-    _check_root(root, "few-shot")
-    folder = _below(root, task.name)
-    if folder is None:
-        raise InputError(f"{root} has no folder {task.name} (it has {_listed(_entries(root))})")
-    at = _below(folder, str(shots))
-    pools = [at] if at else [folder, _below(folder, FULL_DATASET)]
-    for pool in pools:
-        train = _one_file(pool, "train") if pool else None
-        if train:
-            return FewshotFiles(train, _test_near(train))
-    raise InputError(
-        f"{at or folder} has no train file for {shots} shots (it has {_listed(_entries(at or folder))});"
-        f" needed {task.name}/{shots}/train.tsv"
-    )
-
-
-def fewshot_folders(
-    root: Path, tasks: Iterable[FewshotTask], shots: Iterable[int]
-) -> tuple[dict[tuple[str, int], FewshotFiles], dict[tuple[str, int], str]]:
-    """Find the files of several datasets and numbers of shots below `root`.
-
-    Returns
-    -------
-    there : dict, (dataset, shots) -> FewshotFiles
-    missing : dict, (dataset, shots) -> str
-        What the others lack, in words.
-
-    Raises
-    ------
-    InputError
-        If `root` is not a folder.
-    """
-    _check_root(root, "few-shot")
-    there: dict[tuple[str, int], FewshotFiles] = {}
-    missing: dict[tuple[str, int], str] = {}
-    for task, number in product(tasks, shots):
+def _files_in(folder: Path, shots: int | None) -> dict[str, Path]:
+    if shots is not None:
+        return _pool_and_test(folder, shots)
+    files, lacking = {}, []
+    for split in SPLITS:
         try:
-            there[task.name, number] = fewshot_files(root, task, number)
+            files[split] = find_split(folder, split)
         except InputError as error:
-            missing[task.name, number] = str(error)
-    return there, missing
+            lacking.append(str(error))
+    if not lacking:
+        return files
+    if _below(folder, FULL_DATASET):
+        return _pool_and_test(folder, None)
+    raise InputError(" and ".join(lacking))
 
 
-def fewshot_files_of(train: Path) -> FewshotFiles:
-    """Find the test that belongs to one few-shot train file.
-
-    Raises
-    ------
-    InputError
-        If the file or its test is missing, or two files could be meant.
-    """
-    if not train.is_file():
-        raise InputError(f"{train} is not a file; needed the TSV or CSV that the shots are drawn from")
-    return FewshotFiles(train, _test_near(train))
+def _pool_and_test(folder: Path, shots: int | None) -> dict[str, Path]:
+    at = None if shots is None else _below(folder, str(shots))
+    for place in [at] if at else [folder, _below(folder, FULL_DATASET)]:
+        train = _one_file(place, "train") if place else None
+        if train:
+            return {POOL: train, TEST: _test_near(train)}
+    wanted = "" if shots is None else f" for {shots} shots"
+    where = (at or folder).name
+    raise InputError(f"no train file{wanted} in {where} (it has {_listed(_entries(at or folder))})")
 
 
-def named_by_folders(files: FewshotFiles) -> tuple[str, int | None]:
-    """Return the dataset's name and the shots, as the folders of a train file have them.
+def _named_by_folders(train: Path, test: Path) -> tuple[str, int | None]:
+    """Return the name and the shots that the folders of a train file give it.
 
-    `silencers/10/train.tsv` is 10 shots of silencers where its test lies elsewhere; a numbered folder that
+    `silencers/10/train.tsv` is 10 shots of silencers if its test is in another folder; a numbered folder that
     holds train and test is a task of its own, such as GUE's. A file in no such folder names itself.
     """
-    folder = files.train.absolute().parent
+    folder = train.absolute().parent
     if folder.name.casefold() == FULL_DATASET:
         return folder.parent.name, None
-    if folder.name.isdecimal() and files.test.absolute().parent != folder:
+    if folder.name.isdecimal() and test.absolute().parent != folder:
         return folder.parent.name, int(folder.name)
-    return files.train.stem, None
+    return train.stem, None
 
 
 def _test_near(train: Path) -> Path:
     folder = train.absolute().parent
     places = [folder, _below(folder, FULL_DATASET)]
-    # Only a folder of shots, or the whole dataset's, belongs to the one above it; others are strangers.
+    # Only a folder of shots, or the whole dataset's, belongs to the one above it.
     if folder.name.isdecimal() or folder.name.casefold() == FULL_DATASET:
         places += [folder.parent, _below(folder.parent, FULL_DATASET)]
     for place in places:
@@ -179,17 +190,12 @@ def _test_near(train: Path) -> Path:
 def _one_file(folder: Path, split: str) -> Path | None:
     """Return the file named `train.tsv`, `train_splice40_10.tsv` or the like; None if there is none."""
     named = re.compile(rf"{split}([_.-].*)?\.(tsv|csv)")
-    found = [entry for name, entry in _entries(folder).items() if named.fullmatch(name) and entry.is_file()]
-    if len(found) > 1:
+    files = [entry for name, entry in _entries(folder).items() if named.fullmatch(name) and entry.is_file()]
+    if len(files) > 1:
         raise InputError(
-            f"{folder} has several {split} files ({', '.join(entry.name for entry in found)}); keep one"
+            f"{folder} has several {split} files ({', '.join(entry.name for entry in files)}); keep one"
         )
-    return found[0] if found else None
-
-
-def _has_split(folder: Path, split: str) -> bool:
-    entries = _entries(folder)
-    return f"{split}.csv" in entries or f"{split}.tsv" in entries
+    return files[0] if files else None
 
 
 def _entries(folder: Path) -> dict[str, Path]:
@@ -201,19 +207,10 @@ def _below(folder: Path, name: str) -> Path | None:
     """Return the folder of that name in `folder`, in any case of letters, `_` as good as `-`."""
     if (folder / name).is_dir():
         return folder / name
-    wanted = name.casefold().replace("_", "-")
-    for lower, entry in _entries(folder).items():
-        if lower.replace("_", "-") == wanted and entry.is_dir():
-            return entry
-    return None
-
-
-def _check_root(root: Path, benchmark: str) -> None:
-    if not root.is_dir():
-        raise InputError(
-            f"{root} is not a folder; needed the folder of the {benchmark} benchmark: give --data DIR"
-            + (", or get it with `cmgems fetch gue`" if benchmark == "GUE" else "")
-        )
+    return next(
+        (entry for key, entry in _entries(folder).items() if alike(key) == alike(name) and entry.is_dir()),
+        None,
+    )
 
 
 def _listed(entries: dict[str, Path]) -> str:

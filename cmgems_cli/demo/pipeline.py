@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmgems_cli.artifacts import MANIFEST, Manifest, check_out, is_finished, read_manifest, sha256_of_file
-from cmgems_cli.datasets.shots import run_seeds
 from cmgems_cli.demo.held_out import Stretch, as_fasta, hold_out
 from cmgems_cli.errors import OverwriteError
 from cmgems_cli.genome.bundled import BASES_BEFORE, bundled_fasta
@@ -97,7 +96,7 @@ class Miniature:
         self.out, self.seed, self.overwrite = out, seed, overwrite
         self.sizes = sizes or DEMO
         self.tasks = [f"region-{number + 1:02}" for number in range(self.sizes.regions)]
-        self.seeds = run_seeds(seed, self.sizes.runs)
+        self.seeds = list(range(seed, seed + self.sizes.runs))
 
     @property
     def data(self) -> Path:
@@ -254,8 +253,8 @@ class Miniature:
     def _evaluation(self, name: str) -> Evaluation:
         from cmgems_cli.bench import evaluation
         from cmgems_cli.bench.build import Finetuner, Settings
-        from cmgems_cli.bench.grids import fewshot_grid
-        from cmgems_cli.datasets.tasks import own_fewshot_task
+        from cmgems_cli.bench.grids import build_grid
+        from cmgems_cli.datasets.benchmark_file import shipped
         from cmgems_cli.modeling.model_source import ModelSource
         from cmgems_cli.training.processes import start_processes
 
@@ -265,7 +264,13 @@ class Miniature:
             # Runs of other seeds too; the manifest first, so that a half-cleared folder is unfinished.
             (out / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(out / evaluation.RUNS, ignore_errors=True)
-        grid = fewshot_grid(self.data, map(own_fewshot_task, self.tasks), [self.sizes.shots], self.seeds)
+        grid = build_grid(
+            shipped("fewshot"),
+            self.data,
+            tasks=",".join(self.tasks),
+            shots=[self.sizes.shots],
+            seeds=self.seeds,
+        )
         settings, processes = Settings(precision=PRECISION), start_processes("cpu")
         if name == ARCHITECTURE:
             return evaluation.Evaluation(

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cmgems_cli import workspace
-from cmgems_cli.datasets.task_files import SPLITS
-from cmgems_cli.datasets.tasks import GUE
+from cmgems_cli.datasets.benchmark import SPLITS
+from cmgems_cli.datasets.benchmark_file import shipped
 from cmgems_cli.errors import CmgemsError
 from cmgems_cli.fetching.transfer import TIMEOUT_S, Checksum, RemoteFile, is_there
 from cmgems_cli.files import write_json
@@ -96,11 +96,14 @@ class Repository:
         return f"https://huggingface.co/{'datasets/' if self.repo_type == 'dataset' else ''}{self.repo_id}"
 
 
+_GUE_TASKS = [task.path for task in shipped("gue").tasks]
+
+
 def _gue_folders() -> dict[str, str]:
     """Return the task of each folder of GUE, as the hub's copy names it (`human_tf_0`) and as its authors do."""
     renamed = {"EMP": "emp", "tf": "human_tf"}
     tasks = {}
-    for task in GUE:
+    for task in _GUE_TASKS:
         group, name = task.split("/")
         short = name if group == "prom" else f"{renamed.get(group, group)}_{name}"
         tasks[short.casefold()] = tasks[task.casefold()] = task
@@ -140,7 +143,7 @@ GUE_REPOSITORY = Repository(
     repo_type="dataset",
     revision="main",
     local_path=local_path_of_gue,
-    expected=frozenset(f"{task}/{split}.csv" for task in GUE for split in SPLITS),
+    expected=frozenset(f"{task}/{split}.csv" for task in _GUE_TASKS for split in SPLITS),
 )
 DNABERT6_REPOSITORY = Repository(
     title="DNABERT-6, its authors' weights after 120,000 steps",

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cmgems_cli import draws
 from cmgems_cli.artifacts import Manifest, environment
-from cmgems_cli.datasets.task_files import FULL_DATASET
-from cmgems_cli.datasets.tasks import FEWSHOT_RUNS, SHOTS
+from cmgems_cli.datasets.benchmark import FULL_DATASET
+from cmgems_cli.datasets.shots import random_numbers
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.fewshot_builder.negatives import PARTS, negatives_of
 from cmgems_cli.genome.fasta import FastaFile, check_readable
@@ -31,6 +30,11 @@ from cmgems_cli.outputs import Output
 # method, section 7: positives of at most 300 bases; a tenth of the rows is the test.
 MAX_BASES = 300
 TEST_SHARE = 0.1
+
+# The shots of the published data; the paper reports 10 and 50.
+SHOTS = (10, 50, 100, 500, 1000)
+# Paper, section 5: every few-shot figure is the mean of ten draws.
+DRAWS = 10
 
 # The published files are written as 6-mers, whatever the k of the model that reads them.
 K_WRITTEN = 6
@@ -234,7 +238,7 @@ def make_fewshot(
     """
     rows, numbers = _pairs(positives, seed)
     in_test = _test_rows(rows, numbers, test_share, compat=compat, seed=seed)
-    order = np.argsort(_random_numbers(np.uint64(seed), draws.FEWSHOT_ORDER, numbers, rows.labels))
+    order = np.argsort(random_numbers(np.uint64(seed), draws.FEWSHOT_ORDER, numbers, rows.labels))
     train, test = rows.take(order[~in_test[order]]), rows.take(order[in_test[order]])
     lists = _class_lists(rows, numbers, ~in_test, seed)
     most = min(len(of_class) for of_class in lists)
@@ -294,11 +298,9 @@ def _test_rows(
 ) -> NDArray[np.bool_]:
     """Choose the test rows: those of the lowest random numbers, one a row with `compat`, else one a pair."""
     a_pair = np.zeros_like(rows.labels)
-    random_numbers = _random_numbers(
-        np.uint64(seed), draws.FEWSHOT_SPLIT, numbers, rows.labels if compat else a_pair
-    )
+    bits = random_numbers(np.uint64(seed), draws.FEWSHOT_SPLIT, numbers, rows.labels if compat else a_pair)
     # Without `compat` the two rows of a pair have the same number and so stand side by side.
-    order = np.argsort(random_numbers, kind="stable")
+    order = np.argsort(bits, kind="stable")
     rows_at_once = 1 if compat else 2
     n_units = len(rows) // rows_at_once
     n_test = round(test_share * n_units)
@@ -316,31 +318,22 @@ def _class_lists(
     rows: Rows, numbers: NDArray[np.int64], in_train: NDArray[np.bool_], seed: int
 ) -> list[NDArray[np.int64]]:
     """Return the training rows of each class in a random order, from which all pools are cut."""
-    random_numbers = _random_numbers(np.uint64(seed), draws.FEWSHOT_POOLS, numbers, rows.labels)
+    bits = random_numbers(np.uint64(seed), draws.FEWSHOT_POOLS, numbers, rows.labels)
     lists = []
     for label in (NEGATIVE, POSITIVE):
         of_class = np.flatnonzero(in_train & (rows.labels == label))
-        lists.append(of_class[np.argsort(random_numbers[of_class], kind="stable")])
+        lists.append(of_class[np.argsort(bits[of_class], kind="stable")])
     return lists
 
 
 def _pool(lists: list[NDArray[np.int64]], shots: int, rank: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the rows of ten draws of `shots` a class, one after the other; of as many as are whole."""
-    n_draws = min(FEWSHOT_RUNS, min(len(of_class) for of_class in lists) // shots)
+    n_draws = min(DRAWS, min(len(of_class) for of_class in lists) // shots)
     drawn = []
     for draw in range(n_draws):
         both = np.concatenate([of_class[draw * shots : (draw + 1) * shots] for of_class in lists])
         drawn.append(both[np.argsort(rank[both])])
     return np.concatenate(drawn)
-
-
-@njit(cache=True, nogil=True)
-def _random_numbers(seed, purpose, numbers, labels):  # type: ignore[no-untyped-def]
-    """Return 64 random bits for each record's number and label. uint64, shape (n_rows,)."""
-    found = np.empty(numbers.size, np.uint64)
-    for row in range(numbers.size):
-        found[row] = draws.bits(draws.key(seed, purpose, numbers[row], labels[row]), 0)
-    return found
 
 
 def _write_tsv(path: Path, rows: Rows, *, quoted: bool) -> None:

@@ -9,37 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cmgems_cli.datasets.loaded_task import EncodedSplit
 from cmgems_cli.modeling.classifier import NO_LABEL
 from cmgems_cli.modeling.encoder import Packing
 from cmgems_cli.training.batching import length_bucketed_batches, on_device, pack, pack_batches, pad
 from cmgems_cli.training.processes import Processes
 from cmgems_cli.training.sequence_order import training_order
-
-
-@dataclass(frozen=True, eq=False)
-class Labelled:
-    """Encoded sequences and their classes.
-
-    Attributes
-    ----------
-    token_ids : int32, shape (n_tokens,)
-        All sequences, concatenated, without special tokens.
-    offsets : int64, shape (n_rows + 1,)
-        Where each sequence starts.
-    labels : int64, shape (n_rows,)
-        Classes, from 0 on.
-    """
-
-    token_ids: NDArray[np.int32]
-    offsets: NDArray[np.int64]
-    labels: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def lengths(self) -> NDArray[np.int64]:
-        """Return the tokens of each row, including [CLS] and [SEP]: int64, shape (rows,)."""
-        return np.diff(self.offsets) + 2
 
 
 @dataclass(frozen=True)
@@ -71,7 +46,7 @@ class LabelledBatch:
 
 
 def collate(
-    data: Labelled,
+    data: EncodedSplit,
     rows: NDArray[np.int64],
     parts: Sequence[NDArray[np.int64]],
     processes: Processes,
@@ -82,7 +57,7 @@ def collate(
 
     Parameters
     ----------
-    data : Labelled
+    data : EncodedSplit
     rows : int64, shape (n,)
         The rows wanted.
     parts : list of int64 arrays
@@ -128,7 +103,7 @@ class FinetuneBatches:
 
     Attributes
     ----------
-    data : Labelled
+    data : EncodedSplit
     global_batch : int
         Rows a step.
     max_batch_tokens : int
@@ -143,7 +118,7 @@ class FinetuneBatches:
         Pack micro-batches instead of padding them (`encoder.packs_sequences`).
     """
 
-    data: Labelled
+    data: EncodedSplit
     global_batch: int
     max_batch_tokens: int
     seed: int
@@ -194,7 +169,7 @@ class FinetuneBatches:
 
 
 def evaluation_batches(
-    data: Labelled, max_batch_tokens: int, processes: Processes, *, packed: bool = False
+    data: EncodedSplit, max_batch_tokens: int, processes: Processes, *, packed: bool = False
 ) -> list[LabelledBatch]:
     """Return this process's share of all rows as micro-batches, cut whatever the number of processes."""
     parts = (pack_batches if packed else length_bucketed_batches)(data.lengths(), max_batch_tokens)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch.nn import functional
 from transformers import BertForSequenceClassification
 
 from cmgems_cli.artifacts import Manifest, finish_artifact, read_manifest
+from cmgems_cli.datasets.loaded_task import EncodedSplit, LoadedTask
 from cmgems_cli.errors import CmgemsError, UsageError
 from cmgems_cli.modeling.card import classifier_card, write_card
 from cmgems_cli.modeling.classifier import SequenceClassifier, save_classifier
@@ -24,7 +25,6 @@ from cmgems_cli.training.checkpoints import load_extra
 from cmgems_cli.training.engine import Engine, Recipe
 from cmgems_cli.training.finetune_batches import (
     FinetuneBatches,
-    Labelled,
     LabelledBatch,
     LabelledStep,
     evaluation_batches,
@@ -36,11 +36,10 @@ from cmgems_cli.training.run import Observer, Run
 PREDICTIONS = "predictions.csv"
 BEST = "best"
 
-# torch's and transformers' defaults, with which GUE's recipe was published: AdamW is all that it says
-# (method, section 7).
+# torch's and transformers' defaults: GUE's published recipe names AdamW and nothing more (method, section 7).
 BETAS, EPS, CLIP_NORM = (0.9, 0.999), 1e-8, 1.0
 
-# ours: an evaluation after which no checkpoint is written costs nothing, and so much work is soon repeated.
+# ours: a minute of work is soon repeated, and most evaluations then need no checkpoint.
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
 # Decimals of a probability in predictions.csv.
@@ -48,69 +47,6 @@ DECIMALS = 6
 
 # `score(labels, probabilities)`: int64, shape (n_rows,), and float64, shape (n_rows, n_classes).
 Score = Callable[[NDArray[np.int64], NDArray[np.float64]], Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class FinetuningRecipe:
-    """How a classifier is trained, every default filled in.
-
-    Attributes
-    ----------
-    steps, warmup_steps : int
-        Optimizer steps, and those of the linear warm-up among them.
-    learning_rate, weight_decay : float
-    global_batch : int
-        Rows a step, over all processes.
-    eval_every : int or None, steps
-        How often the dev split is evaluated, and once more at the end; None: never.
-    keeps : str
-        Which model is tested: best (least dev loss, the earliest of equals) or last.
-    max_batch_tokens : int, tokens
-        Bound on one micro-batch, padding included.
-    seed : int
-        Order of rows and dropout follow from it.
-    """
-
-    steps: int
-    warmup_steps: int
-    learning_rate: float
-    weight_decay: float
-    global_batch: int
-    eval_every: int | None
-    keeps: Literal["best", "last"]
-    max_batch_tokens: int
-    seed: int
-
-    def recipe(self) -> Recipe:
-        """Return how the optimizer is to update the weights."""
-        return Recipe(
-            self.learning_rate, self.steps, self.warmup_steps, BETAS, EPS, self.weight_decay, CLIP_NORM
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """What a classifier is trained for.
-
-    Attributes
-    ----------
-    train, test : Labelled
-    dev : Labelled or None
-        Needed where the recipe evaluates.
-    label_names : tuple of str
-        The classes by number.
-    k : int, bases
-        Of the encoding.
-    notes : tuple of str
-        What a reader of the scores should know about the data; to the stats too.
-    """
-
-    train: Labelled
-    dev: Labelled | None
-    test: Labelled
-    label_names: tuple[str, ...]
-    k: int
-    notes: tuple[str, ...] = ()
 
 
 def _forward(module: torch.nn.Module, batch: LabelledBatch) -> torch.Tensor:
@@ -148,6 +84,23 @@ class FinetuneOutcome:
     stats: dict[str, Any]
 
 
+def training_params(task: LoadedTask, seed: int, max_batch_tokens: int) -> dict[str, Any]:
+    """Return what a run's manifest records of its training, before any model is made."""
+    recipe = task.recipe
+    steps = recipe.total_steps(len(task.train))
+    return {
+        "steps": steps,
+        "warmup_steps": recipe.warmup(steps),
+        "learning_rate": recipe.lr,
+        "weight_decay": recipe.weight_decay,
+        "global_batch": recipe.global_batch,
+        "eval_every": recipe.eval_every,
+        "keeps": recipe.selects,
+        "max_batch_tokens": max_batch_tokens,
+        "seed": seed,
+    }
+
+
 class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
     """One run, checked and loaded, ready to be planned or trained.
 
@@ -155,8 +108,12 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
     ----------
     model : BertForSequenceClassification
         As many classes as the task.
-    task : Task
-    recipe : FinetuningRecipe
+    task : LoadedTask
+        With the rows of this run: `LoadedTask.drawn`.
+    seed : int
+        The order of rows and dropout follow from it.
+    max_batch_tokens : int, tokens
+        Bound on one micro-batch, padding included.
     params, inputs : dict
         Recorded in the manifest. A checkpoint is resumed only if both are unchanged.
     out : Path
@@ -175,9 +132,10 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
     def __init__(
         self,
         model: BertForSequenceClassification,
-        task: Task,
-        recipe: FinetuningRecipe,
+        task: LoadedTask,
         *,
+        seed: int,
+        max_batch_tokens: int,
         params: dict[str, Any],
         inputs: dict[str, str],
         out: Path,
@@ -185,27 +143,39 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         precision: str,
         kind: str = "classifier",
     ) -> None:
-        self.task, self.recipe, self.module = task, recipe, SequenceClassifier(model)
+        self.task, self.recipe, self.module = task, task.recipe, SequenceClassifier(model)
+        self.steps = self.recipe.total_steps(len(task.train))
+        self.warmup_steps = self.recipe.warmup(self.steps)
+        self.max_batch_tokens = max_batch_tokens
         splits = (task.train, task.dev, task.test)
         longest = max(int(split.lengths().max()) for split in splits if split is not None)
-        if longest > recipe.max_batch_tokens:
+        if longest > max_batch_tokens:
             raise UsageError(
-                f"`max_batch_tokens={recipe.max_batch_tokens}` is below the longest sequence ({longest} tokens)"
+                f"`max_batch_tokens={max_batch_tokens}` is below the longest sequence ({longest} tokens)"
             )
         engine = Engine(
             self.module,
             _forward,
-            recipe.recipe(),
+            Recipe(
+                self.recipe.lr,
+                self.steps,
+                self.warmup_steps,
+                BETAS,
+                EPS,
+                self.recipe.weight_decay,
+                CLIP_NORM,
+            ),
             processes=processes,
             precision=precision,
-            seed=recipe.seed,
+            seed=seed,
         )
+        params = {**params, **training_params(task, seed, max_batch_tokens)}
         super().__init__(engine, kind=kind, params=params, inputs=inputs, out=out)
         self.maker = FinetuneBatches(
             task.train,
-            recipe.global_batch,
-            recipe.max_batch_tokens,
-            recipe.seed,
+            self.recipe.global_batch,
+            max_batch_tokens,
+            seed,
             processes,
             fixed_cut=engine.draws_dropout,
             packed=packs_sequences(processes.device, precision),
@@ -215,9 +185,9 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         self._best_weights: dict[str, torch.Tensor] = {}
         self._saved_at = time.monotonic()
 
-    def seconds_a_step(self) -> float:
+    def seconds_per_step(self) -> float:
         """Time the second step. It changes the weights: for plans only."""
-        made = [self.maker.make(step) for step in (1, min(2, self.recipe.steps))]
+        made = [self.maker.make(step) for step in (1, min(2, self.steps))]
         return [self.timed_step(1, step.batches, step.n_targets) for step in made][-1]
 
     # ------------------------------------------------------------------ training
@@ -233,7 +203,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
     def evaluates_after(self, step: int) -> bool:
         """Tell whether the dev split is due: at the end too, whatever the interval."""
         every = self.recipe.eval_every
-        return every is not None and (step % every == 0 or step == self.recipe.steps)
+        return every is not None and (step % every == 0 or step == self.steps)
 
     def evaluate(self, step: int, observer: Observer) -> dict[str, float]:
         """Measure the loss on dev and keep the weights if it is the least so far."""
@@ -246,7 +216,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         # Rank 0's value decides, on every process.
         loss = self.processes.broadcast_from_main(float(functional.cross_entropy(logits.double(), labels)))
         self._check_finite(logits, f"the dev split after step {step}")
-        if self.recipe.keeps == "best" and (self.best is None or loss < self.best[1]):
+        if self.recipe.selects == "best" and (self.best is None or loss < self.best[1]):
             self.best = (step, loss)
             self._best_weights = {
                 name: parameter.detach().clone() for name, parameter in self.module.named_parameters()
@@ -283,8 +253,8 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
 
     def outcome(self) -> FinetuneOutcome:
         """Test the selected model, once."""
-        if self.recipe.keeps == "best":
-            self.engine.load_state(self.recipe.steps, self._best_weights, {})
+        if self.recipe.selects == "best":
+            self.engine.load_state(self.steps, self._best_weights, {})
         test = self.task.test
         batches = self._batches(test)
         logits = self._gathered(batches, len(test))
@@ -295,7 +265,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
     def _stats(self) -> dict[str, Any]:
         task = self.task
         return {
-            "steps": self.recipe.steps,
+            "steps": self.steps,
             "parameters": self.parameters,
             "best_step": self.best[0] if self.best else None,
             "best_dev_loss": self.best[1] if self.best else None,
@@ -305,15 +275,14 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
             "notes": list(task.notes),
         }
 
-    def _batches(self, data: Labelled) -> list[LabelledBatch]:
-        limit = self.recipe.max_batch_tokens
-        return evaluation_batches(data, limit, self.processes, packed=self.maker.packed)
+    def _batches(self, data: EncodedSplit) -> list[LabelledBatch]:
+        return evaluation_batches(data, self.max_batch_tokens, self.processes, packed=self.maker.packed)
 
     def _check_finite(self, logits: torch.Tensor, where: str) -> None:
         if not bool(torch.isfinite(logits).all()):
             raise CmgemsError(
-                f"the model diverged: not all its outputs on {where} are finite; lower --lr (now"
-                f" {self.recipe.learning_rate:g}) and start again with --no-resume"
+                f"the model diverged: not all its outputs on {where} are finite; lower `lr` (now"
+                f" {self.recipe.lr:g}) and start again with `resume=False`"
             )
 
     def _gathered(self, batches: Sequence[LabelledBatch], n_rows: int) -> torch.Tensor:
@@ -341,8 +310,9 @@ def finetune(
             names, k = outcome.label_names, run.task.k
             stats = {**outcome.stats, **score(outcome.labels, outcome.probabilities)}
             files = save_classifier(run.out, outcome.module.bert_classifier, k, names)
-            params = {"k": k, **asdict(run.recipe), **run.params}
-            files.append(write_card(run.out, classifier_card(params, run.inputs, stats, names)))
+            files.append(
+                write_card(run.out, classifier_card({"k": k, **run.params}, run.inputs, stats, names))
+            )
             write_predictions(run.out / PREDICTIONS, names, outcome.labels, outcome.probabilities)
             finish_artifact(
                 run.out,

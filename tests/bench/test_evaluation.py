@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmgems_cli.artifacts import read_manifest
-from cmgems_cli.bench.grids import Cell, Grid, parse_numbers, parse_shard
-from cmgems_cli.datasets.task_rows import FoundTask
-from cmgems_cli.datasets.tasks import gue_task
+from cmgems_cli.bench.grids import Cell, Grid, parse_shard
+from cmgems_cli.datasets.benchmark_file import shipped
+from cmgems_cli.datasets.number_list import parse_numbers
+from cmgems_cli.datasets.task_files import TaskFiles
 from cmgems_cli.errors import UsageError
 from cmgems_cli.modeling.folder import load_masked_lm, save_model
 from cmgems_cli.modeling.model_source import ModelSource
@@ -214,7 +215,7 @@ def test_runs_of_another_precision_are_kept_and_said_to_be(
     options = ["--data", gue, "--tasks", "tf/0", "--max-steps", "2", "--out", tmp_path / "out"]
     evaluate(*options, "--precision", "bf16")
     done = evaluate(*options, "--seeds", "42-43", "--overwrite")
-    assert "some were computed in bf16 before, now it is fp32; --no-resume computes them again" in done.stderr
+    assert "this evaluation uses fp32: --no-resume computes them again" in done.stderr
     assert read_manifest(tmp_path / "out").environment["precision"] == "bf16, fp32"
 
 
@@ -253,19 +254,14 @@ def test_no_data_at_all_is_one_line(evaluate: CommandLine, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("text", ["", "0/2", "3/2", "1", "1/", "a/b", "1/0", "-1/2"])
 def test_odd_shards_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="--shard"):
+    with pytest.raises(UsageError, match="`shard`"):
         parse_shard(text)
 
 
 @pytest.mark.parametrize("text", ["", "a", "5-3", "1,,2", "-1", "1-", "1.5"])
 def test_odd_lists_of_numbers_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="--seeds"):
-        parse_numbers("--seeds", text, least=0)
-
-
-def test_shots_of_gue_are_refused(evaluate: CommandLine, gue: Path) -> None:
-    done = evaluate("--data", gue, "--shots", "10", code=2)
-    assert "--shots belongs to --bench fewshot" in done.stderr
+    with pytest.raises(UsageError, match="`seeds`"):
+        parse_numbers("seeds", text, least=0)
 
 
 def test_a_dry_run_plans_and_writes_nothing(evaluate: CommandLine, gue: Path, tmp_path: Path) -> None:
@@ -277,8 +273,8 @@ def test_a_dry_run_plans_and_writes_nothing(evaluate: CommandLine, gue: Path, tm
 
 @given(st.integers(1, 40), st.integers(1, 12))
 def test_shards_share_all_runs_without_overlap(n_seeds: int, of: int) -> None:
-    found = FoundTask({}, gue_task("tf/0"), None, "tf/0")
-    grid = Grid("gue", tuple(Cell(found, seed) for seed in range(n_seeds)), {})
+    task = TaskFiles(shipped("gue"), shipped("gue").task("tf/0"), {}, None)
+    grid = Grid(shipped("gue"), tuple(Cell(task, seed) for seed in range(n_seeds)), {})
     shared = [cell for number in range(1, of + 1) for cell in grid.shard(number, of)]
     assert sorted(cell.seed for cell in shared) == list(range(n_seeds))
     sizes = [len(grid.shard(number, of)) for number in range(1, of + 1)]
@@ -355,4 +351,4 @@ def test_few_shot_data_of_ones_own_are_taken_by_the_folders_name(
     evaluate(*options, "--max-steps", "2", "--out", tmp_path / "out")
     assert read_manifest(tmp_path / "out").params["tasks"] == ["mine"]
     done = evaluate("--bench", "fewshot", "--data", fewshot, "--tasks", "yours", code=2)
-    assert "'yours' is not a few-shot dataset" in done.stderr
+    assert "'yours' is not a task of Few-shot" in done.stderr

@@ -36,9 +36,10 @@ import torch
 
 from cmgems_cli.comparing.scores import read_scores
 from cmgems_cli.console import Console
-from cmgems_cli.datasets.task_files import fewshot_files
-from cmgems_cli.datasets.task_rows import changed, find_task, read_task_data
-from cmgems_cli.datasets.tasks import SPECIAL_POSITIONS, fewshot_tasks, gue_task
+from cmgems_cli.datasets.benchmark_file import shipped
+from cmgems_cli.datasets.loaded_task import load_task
+from cmgems_cli.datasets.task_files import find_task, find_task_files
+from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS
 from cmgems_cli.modeling.classifier import new_classifier, save_classifier
 from cmgems_cli.modeling.model_source import ModelSource
 
@@ -111,17 +112,15 @@ def compare(arguments: argparse.Namespace, scratch: Path, console: Console) -> N
     if arguments.task == "h3-like":
         data = h3_like(arguments.data, scratch / "h3-like")
     else:
-        data = arguments.data / gue_task(arguments.task).name
-    rows = read_task_data(find_task(data), k=6, positions=512).rows(FIRST_SEED)
-    recipe = changed(rows.recipe, max_steps=arguments.max_steps)
-    steps = recipe.total_steps(len(rows.train))
+        data = arguments.data / shipped("gue").task(arguments.task).path
+    loaded = load_task(find_task(data), {"max_steps": arguments.max_steps}, k=6, positions=512)
+    recipe = loaded.recipe
+    steps = recipe.total_steps(len(loaded.train))
     ours = Program("cmgems finetune")
     peers = [Program(f"HF Trainer, {precision}") for precision in arguments.peers.split(",")]
     for number in range(arguments.seeds):
         seed = FIRST_SEED + number
-        init = initial_weights(
-            arguments.model, len(rows.train.label_names), seed, scratch / "init" / str(seed)
-        )
+        init = initial_weights(arguments.model, len(loaded.label_names), seed, scratch / "init" / str(seed))
         out = scratch / "runs" / str(seed)
         limit = ["--max-steps", arguments.max_steps] if arguments.max_steps else []
         ours.run(
@@ -135,16 +134,17 @@ def compare(arguments: argparse.Namespace, scratch: Path, console: Console) -> N
                     *(sys.executable, str(Path(__file__).with_name("hf_trainer.py")), str(init), str(data)),
                     *("--out", str(out / peer.name), "--seed", str(seed), "--steps", str(steps)),
                     *("--warmup-steps", str(recipe.warmup(steps)), "--eval-every", str(recipe.eval_every)),
-                    *("--lr", str(recipe.learning_rate), "--weight-decay", str(recipe.weight_decay)),
+                    *("--lr", str(recipe.lr), "--weight-decay", str(recipe.weight_decay)),
                     *("--batch", str(recipe.global_batch)),
-                    *("--max-length", str(rows.max_tokens + SPECIAL_POSITIONS)),
+                    *("--max-length", str(recipe.max_tokens + SPECIAL_POSITIONS)),
                     *(["--bf16"] if peer.name.endswith("bf16") else []),
                 ]
             )
         console.say(f"seed {seed}: " + ", ".join(f"{p.name} {p.seconds[-1]:.1f} s" for p in [*peers, ours]))
     base = median(peers[0].seconds)
     console.table(
-        f"{arguments.task}, {arguments.model}: {steps:,} steps of {recipe.global_batch} from {len(rows.train):,} rows;"
+        f"{arguments.task}, {arguments.model}: {steps:,} steps of {recipe.global_batch} from {len(loaded.train):,}"
+        f" rows;"
         f" torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.seeds} seed(s)",
         ["program", "median s", "min", "max", "times as fast", "test MCC × 100", "each seed's"],
         [
@@ -177,7 +177,7 @@ class Grid:
 
 def compare_grid(arguments: argparse.Namespace, scratch: Path, console: Console) -> None:
     """Time one evaluation of a few-shot grid against a process for every cell, and print the table."""
-    tasks = fewshot_tasks(arguments.task)
+    tasks = shipped("fewshot").selected(arguments.task)
     shots = [int(number) for number in arguments.shots.split(",")]
     seeds = [FIRST_SEED + number for number in range(arguments.seeds)]
     limit: list[Any] = ["--max-steps", arguments.max_steps] if arguments.max_steps else []
@@ -203,7 +203,7 @@ def compare_grid(arguments: argparse.Namespace, scratch: Path, console: Console)
     table, each_s = [], []
     for task in tasks:
         for number in shots:
-            train = fewshot_files(arguments.data, task, number).train
+            train = find_task_files(shipped("fewshot"), task, arguments.data, number).files["pool"]
             cells_s = []
             for seed in seeds:
                 alone = scratch / "alone" / f"{task.name}-{number}-{seed}"

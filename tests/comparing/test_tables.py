@@ -7,11 +7,13 @@ import pytest
 from cmgems_cli.comparing.published import published_models, published_scores
 from cmgems_cli.comparing.scores import Score
 from cmgems_cli.comparing.tables import Report, make_report, markdown
-from cmgems_cli.datasets.tasks import gue_task, paper_27
+from cmgems_cli.datasets.benchmark_file import shipped
 
 
 def score(task: str, value: float, *, seed: int = 42, metric: str = "mcc", note: str = "") -> Score:
-    return Score("gue", task, gue_task(task).species, None, seed, metric, value, 10, 20, "mine", note)
+    return Score(
+        "gue", task, shipped("gue").task(task).group, None, seed, metric, value, 10, 20, "mine", note
+    )
 
 
 def of_all_metrics(task: str, value: float, seed: int = 42, note: str = "") -> list[Score]:
@@ -102,7 +104,7 @@ def test_collapsed_runs_missing_tasks_and_notes_are_told() -> None:
 @pytest.mark.parametrize("bench", ["gue", "fewshot"])
 def test_markdown_has_every_row_and_a_column_for_every_published_model(bench: str) -> None:
     if bench == "gue":
-        scores = [s for task in paper_27() for s in of_all_metrics(task.name, 0.5)]
+        scores = [s for task in shipped("gue").selected(None) for s in of_all_metrics(task.name, 0.5)]
         tables = {2: "Table 2", 6: "Table 6"}
     else:
         scores = [

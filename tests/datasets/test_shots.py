@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from cmgems_cli import draws
-from cmgems_cli.datasets.shots import check_pool, draw_shots, pool_note, run_seeds
+from cmgems_cli.datasets.benchmark_file import shipped
+from cmgems_cli.datasets.shots import check_pool, draw_shots, pool_note
 from cmgems_cli.datasets.splits import Counts, Table, read_splits
-from cmgems_cli.datasets.task_files import fewshot_files
-from cmgems_cli.datasets.tasks import FEWSHOT
+from cmgems_cli.datasets.task_files import find_task_files
 from cmgems_cli.errors import InputError
 
 NOTHING_ODD = Counts(0, (), 0, 0, 0, 0, 0, 0)
@@ -110,23 +110,15 @@ def test_a_pool_with_too_few_rows_of_a_class_is_refused():
 
 def test_the_note_says_what_runs_have_in_common():
     assert "every run trains on the same rows" in pool_note(pool_of([("A", 0), ("C", 1)]), 1)
-    assert (
-        pool_note(pool_of([("A", 0), ("C", 1), ("G", 1)]), 1)
-        == "drawn from a pool of 1, 2 rows of the classes"
-    )
-
-
-def test_seeds_of_runs():
-    assert run_seeds(42, 3) == [42, 43, 44]
+    assert pool_note(pool_of([("A", 0), ("C", 1), ("G", 1)]), 1) == "drawn from a pool of 1, 2 rows per class"
 
 
 def test_draws_from_the_real_pools(fewshot_data):
     for name, size in (("prom-core", 10), ("splice-40", 100)):
-        task = FEWSHOT[name]
-        files = fewshot_files(fewshot_data, task, 10)
-        pool = read_splits({"train": files.train, "test": files.test}).tables["train"]
+        task = shipped("fewshot").task(name)
+        pool = read_splits(find_task_files(shipped("fewshot"), task, fewshot_data, 10).files).tables["pool"]
         assert Counter(pool.labels.tolist()) == dict.fromkeys(range(task.classes), size)
-        runs = [draw_shots(pool, 10, seed) for seed in run_seeds(42, 10)]
+        runs = [draw_shots(pool, 10, seed) for seed in range(42, 52)]
         assert all(
             Counter(pool.labels[run].tolist()) == dict.fromkeys(range(task.classes), 10) for run in runs
         )

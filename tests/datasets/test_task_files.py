@@ -2,18 +2,17 @@ from pathlib import Path
 
 import pytest
 
-from cmgems_cli.datasets.task_files import (
-    FewshotFiles,
-    fewshot_files,
-    fewshot_files_of,
-    fewshot_folders,
-    find_split,
-    gue_folders,
-)
-from cmgems_cli.datasets.tasks import FEWSHOT, GUE, gue_tasks
+from cmgems_cli.bench.grids import build_grid
+from cmgems_cli.datasets.benchmark_file import shipped
+from cmgems_cli.datasets.task_files import find_split, find_task, find_task_files
 from cmgems_cli.errors import InputError
 
-PROM_CORE = FEWSHOT["prom-core"]
+GUE, FEWSHOT = shipped("gue"), shipped("fewshot")
+
+
+def fewshot_files(root: Path, name: str, shots: int | None) -> tuple[Path, Path]:
+    files = find_task_files(FEWSHOT, FEWSHOT.task(name), root, shots).files
+    return files["pool"], files["test"]
 
 
 def touched(root: Path, *names: str) -> Path:
@@ -34,9 +33,10 @@ def test_splits_are_found_in_any_case_and_csv_before_tsv(tmp_path):
 
 def test_gue_tasks_there_and_missing(tmp_path):
     touched(tmp_path, "TF/0/train.csv", "TF/0/dev.csv", "TF/0/test.csv", "TF/notes.txt", "EMP/H3/dev.csv")
-    there, missing = gue_folders(tmp_path, gue_tasks("tf/1,tf/0,EMP/H3,mouse/0"))
-    assert there == {"tf/0": tmp_path / "TF" / "0"}
-    assert missing == {
+    grid = build_grid(GUE, tmp_path, tasks="tf/1,tf/0,EMP/H3,mouse/0")
+    assert [task.name for task in grid.tasks()] == ["tf/0"]
+    assert {path.parent for path in grid.tasks()[0].files.values()} == {tmp_path / "TF" / "0"}
+    assert grid.missing == {
         "tf/1": "no folder tf/1",
         "EMP/H3": "no train.csv and no test.csv",
         "mouse/0": "no folder mouse/0",
@@ -44,7 +44,7 @@ def test_gue_tasks_there_and_missing(tmp_path):
     with pytest.raises(
         InputError, match=r"is not a folder; needed the folder of the GUE benchmark.*`cmgems fetch gue`"
     ):
-        gue_folders(tmp_path / "none", GUE.values())
+        build_grid(GUE, tmp_path / "none")
 
 
 @pytest.mark.parametrize(
@@ -66,15 +66,29 @@ def test_gue_tasks_there_and_missing(tmp_path):
 )  # fmt: skip
 def test_few_shot_files_are_found_under_their_several_names(tmp_path, files, train, test):
     touched(tmp_path, *files)
-    assert fewshot_files(tmp_path, PROM_CORE, 10) == FewshotFiles(tmp_path / train, tmp_path / test)
+    assert fewshot_files(tmp_path, "prom-core", 10) == (tmp_path / train, tmp_path / test)
+
+
+def test_all_rows_of_a_few_shot_dataset_are_its_full_files(tmp_path):
+    touched(
+        tmp_path,
+        "Prom-core/10/train.tsv",
+        "Prom-core/full-dataset/train.tsv",
+        "Prom-core/full-dataset/test.tsv",
+    )
+    full = tmp_path / "Prom-core" / "full-dataset"
+    assert fewshot_files(tmp_path, "prom-core", None) == (full / "train.tsv", full / "test.tsv")
 
 
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        (["Splice-40/10/train.tsv"], r"has no folder prom-core \(it has Splice-40\)"),
-        (["prom-core/50/train.tsv"], r"has no train file for 10 shots \(it has 50\)"),
-        (["prom-core/10/pool.tsv", "prom-core/train.tsv"], r"prom-core/10 has no train file for 10 shots"),
+        (["Splice-40/10/train.tsv"], "no folder prom-core"),
+        (["prom-core/50/train.tsv"], r"no train file for 10 shots in prom-core \(it has 50\)"),
+        (
+            ["prom-core/10/pool.tsv", "prom-core/train.tsv"],
+            r"no train file for 10 shots in 10 \(it has pool.tsv\)",
+        ),
         (["prom-core/10/train.tsv", "prom-core/10/train_2.tsv"], "several train files"),
         (["prom-core/10/train.tsv", "test.tsv"], r"10/train.tsv has no test file near it"),
     ],
@@ -82,35 +96,38 @@ def test_few_shot_files_are_found_under_their_several_names(tmp_path, files, tra
 def test_few_shot_files_that_are_not_there_are_named(tmp_path, files, words):
     touched(tmp_path, *files)
     with pytest.raises(InputError, match=words):
-        fewshot_files(tmp_path, PROM_CORE, 10)
-    there, missing = fewshot_folders(tmp_path, [PROM_CORE], [10])
-    assert there == {}
-    assert list(missing) == [("prom-core", 10)]
+        fewshot_files(tmp_path, "prom-core", 10)
+    with pytest.raises(InputError, match=r"none of the 1 tasks wanted \(prom-core, 10 shots: "):
+        build_grid(FEWSHOT, tmp_path, tasks="prom-core", shots=[10])
 
 
 def test_the_test_of_one_train_file(tmp_path):
     touched(tmp_path, "set/train.tsv", "set/test.tsv", "deep/down/train.tsv", "deep/test.tsv")
-    assert fewshot_files_of(tmp_path / "set" / "train.tsv").test == tmp_path / "set" / "test.tsv"
+    assert find_task(tmp_path / "set" / "train.tsv").files["test"] == tmp_path / "set" / "test.tsv"
     # A folder that is not named after a number of shots has nothing to do with the one above.
     with pytest.raises(InputError, match="no test file near it"):
-        fewshot_files_of(tmp_path / "deep" / "down" / "train.tsv")
-    with pytest.raises(InputError, match="is not a file"):
-        fewshot_files_of(tmp_path / "set")
+        find_task(tmp_path / "deep" / "down" / "train.tsv")
 
 
 def test_the_real_few_shot_folder(fewshot_data):
-    there, missing = fewshot_folders(fewshot_data, FEWSHOT.values(), [10, 50, 100, 500])
-    assert [f"{name} {shots}" for name, shots in there] == [
-        *(f"prom-core {shots}" for shots in (10, 50, 100, 500)),
-        *(f"splice-40 {shots}" for shots in (10, 50, 100)),
+    grid = build_grid(FEWSHOT, fewshot_data, shots=[10, 50, 100, 500], seeds=[1])
+    assert [str(task) for task in grid.tasks()] == [
+        *(f"prom-core, {shots} shots" for shots in (10, 50, 100, 500)),
+        *(f"splice-40, {shots} shots" for shots in (10, 50, 100)),
     ]
-    assert "no test file" in missing["prom-300", 10]
-    assert there["splice-40", 10].train.name == "train_splice40_10.tsv"
-    assert there["splice-40", 10].test == fewshot_data / "Splice-40" / "test.tsv"
+    assert "no test file" in grid.missing["prom-300, 10 shots"]
+    train, test = fewshot_files(fewshot_data, "splice-40", 10)
+    assert train.name == "train_splice40_10.tsv"
+    assert test == fewshot_data / "Splice-40" / "test.tsv"
 
 
 def test_the_real_gue_folder(gue_data):
-    there, missing = gue_folders(gue_data, GUE.values())
-    assert list(there) == ["prom/prom_core_all", "prom/prom_core_tata", "tf/0", "mouse/0"]
-    assert missing["EMP/H3"] == "no train.csv"
-    assert len(there) + len(missing) == 28
+    grid = build_grid(GUE, gue_data, tasks=",".join(task.name for task in GUE.tasks))
+    assert [task.name for task in grid.tasks()] == [
+        "prom/prom_core_all",
+        "prom/prom_core_tata",
+        "tf/0",
+        "mouse/0",
+    ]
+    assert grid.missing["EMP/H3"] == "no train.csv"
+    assert len(grid.tasks()) + len(grid.missing) == 28

@@ -14,14 +14,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cmgems_cli.datasets.task_files import gue_folders
-from cmgems_cli.datasets.tasks import GUE
+from cmgems_cli.bench.grids import build_grid
+from cmgems_cli.datasets.benchmark_file import shipped
 from cmgems_cli.fetching import sources
 from cmgems_cli.fetching.sources import DNABERT6_REPOSITORY, RECORD, local_path_of_gue, read_record
 from cmgems_cli.modeling.classifier import new_classifier, save_classifier
 from cmgems_cli.modeling.model_source import ModelSource
 from tests.command_line import CommandLine
 from tests.fetching.server import COMMIT, Server
+
+GUE = [task.name for task in shipped("gue").tasks]
 
 # The folders of the hub's copy, as others who use it list them.
 HUB_FOLDERS = [
@@ -80,9 +82,9 @@ def test_gue_arrives_where_evaluate_finds_it(
     done = cmgems("fetch", "gue", "--mirror", server.url)
     assert done.stdout == "", done.stderr
     folder = tmp_path / "benchmarks" / "gue"
-    there, missing = gue_folders(folder, GUE.values())
-    assert list(there) == list(GUE)
-    assert missing == {}
+    grid = build_grid(shipped("gue"), folder, tasks=",".join(GUE))
+    assert [task.name for task in grid.tasks()] == GUE
+    assert grid.missing == {}
     assert (folder / "tf/3/dev.csv").read_bytes() == gue["GUE/human_tf_3/dev.csv"]
     for words in ("84 file(s)", COMMIT[:12], "licence", "every checksum is right", "next: cmgems evaluate"):
         assert words in done.stderr

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cmgems_cli.datasets.task_rows import find_task
+from cmgems_cli.datasets.tasks import FewshotTask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,8 +18,6 @@ from cmgems_cli.artifacts import read_manifest
 from cmgems_cli.datasets.shots import draw_shots
 from cmgems_cli.datasets.splits import read_splits
 from cmgems_cli.datasets.task_files import fewshot_files
-from cmgems_cli.datasets.task_rows import find_task
-from cmgems_cli.datasets.tasks import FewshotTask
 from cmgems_cli.errors import InputError, OverwriteError, UsageError
 from cmgems_cli.fewshot_builder.building import (
     FewshotSet,

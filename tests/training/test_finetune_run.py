@@ -21,20 +21,16 @@ from torch.nn import functional
 from transformers import AutoModelForSequenceClassification
 
 from cmgems_cli.artifacts import read_manifest
+from cmgems_cli.datasets.loaded_task import EncodedSplit, LoadedTask
+from cmgems_cli.datasets.recipe import Recipe
 from cmgems_cli.errors import CmgemsError, OverwriteError, UsageError
 from cmgems_cli.genome.vocabulary import CLS, PAD, SEP
 from cmgems_cli.modeling.classifier import load_classifier, new_classifier
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.training import finetune_run as finetuning
 from cmgems_cli.training.engine import parameter_groups
-from cmgems_cli.training.finetune_batches import FinetuneBatches, Labelled, evaluation_batches
-from cmgems_cli.training.finetune_run import (
-    FinetuningRecipe,
-    FinetuningRun,
-    Task,
-    finetune,
-    write_predictions,
-)
+from cmgems_cli.training.finetune_batches import FinetuneBatches, evaluation_batches
+from cmgems_cli.training.finetune_run import FinetuningRun, finetune, write_predictions
 from cmgems_cli.training.metrics_log import read_metrics
 from cmgems_cli.training.processes import Processes, start_processes
 from cmgems_cli.training.run import Observer
@@ -42,20 +38,13 @@ from cmgems_cli.training.run import Observer
 MakeRun = Callable[..., FinetuningRun]
 
 LABELS = ("no", "yes")
-RECIPE = FinetuningRecipe(
-    steps=12,
-    warmup_steps=2,
-    learning_rate=2e-3,
-    weight_decay=0.01,
-    global_batch=8,
-    eval_every=3,
-    keeps="best",
-    max_batch_tokens=64,
-    seed=7,
+# 12 steps: two epochs of 43 rows.
+RECIPE = Recipe(
+    epochs=99, max_steps=12, warmup_steps=2, lr=2e-3, weight_decay=0.01, global_batch=8, eval_every=3
 )
 
 
-def rows(count: int, seed: int) -> Labelled:
+def rows(count: int, seed: int) -> EncodedSplit:
     """Sequences of 0 to 14 tokens of 3-mers; in those of class 1 one token stands often."""
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, 2, count)
@@ -64,7 +53,7 @@ def rows(count: int, seed: int) -> Labelled:
     offsets = np.append(0, np.cumsum(lengths)).astype(np.int64)
     token_ids = draw.integers(5, 69, int(offsets[-1])).astype(np.int32)
     marked = np.repeat(labels, lengths) & (draw.random(len(token_ids)) < 0.4)
-    return Labelled(np.where(marked, np.int32(7), token_ids), offsets, labels.astype(np.int64))
+    return EncodedSplit(np.where(marked, np.int32(7), token_ids), offsets, labels.astype(np.int64))
 
 
 def accuracy(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Mapping[str, Any]:
@@ -94,19 +83,21 @@ def make_run(small: Path, tmp_path: Path) -> MakeRun:
         out: str = "classifier",
         *,
         dropout: float | None = None,
-        dev: Labelled | None = DEV,
+        dev: EncodedSplit | None = DEV,
         processes: Processes | None = None,
+        seed: int = 7,
+        max_batch_tokens: int = 64,
         **changed: Any,
     ) -> FinetuningRun:
-        recipe = replace(RECIPE, **changed)
         source = ModelSource(str(small), "random")
-        model, k = new_classifier(source, 2, dropout=dropout, seed=recipe.seed), source.k
-        task = Task(TRAIN, dev, TEST, LABELS, k, ("made up",))
+        model = new_classifier(source, 2, dropout=dropout, seed=seed)
+        recipe = replace(RECIPE, **changed)
         return FinetuningRun(
             model,
-            task,
-            recipe,
-            params={"learning_rate": recipe.learning_rate, "seed": recipe.seed, "dropout": dropout},
+            LoadedTask(TRAIN, dev, TEST, LABELS, source.k, recipe, ("made up",)),
+            seed=seed,
+            max_batch_tokens=max_batch_tokens,
+            params={"dropout": dropout},
             inputs={"train": "0" * 64},
             out=tmp_path / out,
             processes=processes or start_processes("cpu"),
@@ -193,7 +184,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(make_run: Ma
 
 
 def test_a_small_model_learns_an_easy_task(make_run: MakeRun) -> None:
-    out = train(make_run(steps=90, learning_rate=1e-2))
+    out = train(make_run(max_steps=90, lr=1e-2))
     losses = [record["loss"] for record in read_metrics(out / "metrics.jsonl")]
     assert np.mean(losses[:6]) > 0.6
     assert np.mean(losses[-6:]) < 0.2
@@ -204,7 +195,7 @@ def test_a_small_model_learns_an_easy_task(make_run: MakeRun) -> None:
 
 def test_the_best_model_by_dev_loss_is_tested_and_kept(make_run: MakeRun) -> None:
     # A rate this high overfits 43 rows: the best model is not the last.
-    out = train(make_run(steps=60, learning_rate=2e-2))
+    out = train(make_run(max_steps=60, lr=2e-2))
     records = {record["step"]: record for record in read_metrics(out / "metrics.jsonl")}
     losses = {step: record["dev_loss"] for step, record in records.items() if "dev_loss" in record}
     best = min(losses, key=lambda step: (losses[step], step))
@@ -222,14 +213,14 @@ def test_the_best_model_by_dev_loss_is_tested_and_kept(make_run: MakeRun) -> Non
 
 
 def test_of_equally_good_models_the_earliest_is_kept(make_run: MakeRun) -> None:
-    run = make_run(learning_rate=0.0)
+    run = make_run(lr=0.0)
     train(run)
     assert run.best is not None
     assert run.best[0] == 3
 
 
 def test_the_last_model_is_kept_where_nothing_is_evaluated(make_run: MakeRun) -> None:
-    run = make_run(dev=None, eval_every=None, keeps="last")
+    run = make_run(dev=None, eval_every=None)
     out = train(run)
     stats = read_manifest(out).stats
     assert (stats["best_step"], stats["best_dev_loss"], stats["n_dev"]) == (None, None, 0)
@@ -240,7 +231,7 @@ def test_the_last_model_is_kept_where_nothing_is_evaluated(make_run: MakeRun) ->
 
 
 def test_a_run_shorter_than_its_interval_is_evaluated_at_its_end(make_run: MakeRun) -> None:
-    out = train(make_run(steps=2, eval_every=200))
+    out = train(make_run(max_steps=2, eval_every=200))
     assert read_manifest(out).stats["best_step"] == 2
 
 
@@ -338,7 +329,7 @@ def test_evaluation_covers_every_row_once_whatever_the_number_of_processes() -> 
 @pytest.mark.parametrize("stop", [2, 7, 9, 12])
 def test_an_interrupted_run_resumes_to_the_same_bytes(make_run: MakeRun, stop: int, dropout: float) -> None:
     # At this rate the best of the first steps stays the best: its weights have to survive the stop.
-    options = {"dropout": dropout, "learning_rate": 2e-2}
+    options = {"dropout": dropout, "lr": 2e-2}
     whole = train(make_run("whole", **options))
     number = signal.SIGTERM if stop == 9 else signal.SIGINT
     with pytest.raises(CmgemsError, match=f"stopped after step {stop}") as stopped:
@@ -361,7 +352,7 @@ def test_a_run_with_other_options_is_not_resumed(make_run: MakeRun) -> None:
     with pytest.raises(CmgemsError):
         train(make_run(), observer=StopAfter(5))
     with pytest.raises(UsageError, match=r"was made with learning_rate = 0\.002, this run has 0\.1"):
-        train(make_run(learning_rate=0.1))
+        train(make_run(lr=0.1))
     assert train(make_run())
 
 
@@ -379,8 +370,8 @@ def test_finished_classifiers_and_models_are_not_overwritten(make_run: MakeRun) 
 
 
 def test_a_run_that_diverges_says_so(make_run: MakeRun) -> None:
-    with pytest.raises(CmgemsError, match=r"(the loss became|the model diverged).*lower --lr"):
-        train(make_run(learning_rate=1e30, steps=40))
+    with pytest.raises(CmgemsError, match=r"(the loss became|the model diverged).*lower (--lr|`lr`)"):
+        train(make_run(lr=1e30, max_steps=40))
 
 
 def test_a_batch_bound_below_the_longest_row_is_refused_at_once(make_run: MakeRun) -> None:

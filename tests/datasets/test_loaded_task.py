@@ -10,8 +10,11 @@ import pytest
 
 from cmgems_cli.artifacts import read_manifest
 from cmgems_cli.bench.build import Finetuner, Settings
-from cmgems_cli.datasets.task_rows import OWN_DATA, FoundTask, changed, find_task, read_task_data
-from cmgems_cli.datasets.tasks import FEW_SHOTS, MANY_SHOTS, gue_task
+from cmgems_cli.datasets.benchmark import TaskDefinition
+from cmgems_cli.datasets.benchmark_file import no_benchmark, shipped
+from cmgems_cli.datasets.loaded_task import load_task
+from cmgems_cli.datasets.recipe import Recipe
+from cmgems_cli.datasets.task_files import TaskFiles, find_task
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.training.finetune_run import FinetuningRun
@@ -57,17 +60,18 @@ def opened(
     **settings: object,
 ) -> FinetuningRun:
     chosen = Settings(**{"precision": "fp32", **settings})  # type: ignore[arg-type]
-    return Finetuner(source, chosen, start_processes("cpu")).open(find_task(path, shots), path / "out", seed)
+    finetuner = Finetuner(source, chosen, start_processes("cpu"))
+    return finetuner.build_finetuning_run(find_task(path, shots), path / "out", seed)
 
 
 # --- what a path means
 
 
 def test_a_gue_folder_is_its_task(gue: Path) -> None:
-    found = find_task(gue)
-    assert found.known is gue_task("mouse/0")
-    assert (found.name, found.label, found.shots, found.few_shot) == ("mouse/0", "mouse-0", None, False)
-    assert {split: path.name for split, path in found.files.items()} == {
+    task = find_task(gue)
+    assert (task.benchmark, task.definition) == (shipped("gue"), shipped("gue").task("mouse/0"))
+    assert (task.name, task.label, task.shots, task.has_dev) == ("mouse/0", "mouse-0", None, True)
+    assert {split: path.name for split, path in task.files.items()} == {
         "train": "train.csv",
         "dev": "dev.csv",
         "test": "test.csv",
@@ -75,20 +79,20 @@ def test_a_gue_folder_is_its_task(gue: Path) -> None:
 
 
 def test_a_few_shot_file_is_its_dataset_and_its_folder_the_shots(fewshot: Path) -> None:
-    found = find_task(fewshot)
-    assert (found.name, found.label, found.shots, found.few_shot) == ("splice-40", "splice-40-10", 10, True)
+    task = find_task(fewshot)
+    assert (task.name, task.label, task.shots, task.has_dev) == ("splice-40", "splice-40-10", 10, False)
     assert find_task(fewshot, 5).label == "splice-40-5"
 
 
 def test_data_of_no_known_task_go_by_their_names(tmp_path: Path) -> None:
     for split in SIZES:
         table(tmp_path / "enhancers" / f"{split}.csv", 4, 1)
-    found = find_task(tmp_path / "enhancers")
-    assert (found.known, found.name) == (None, "enhancers")
+    task = find_task(tmp_path / "enhancers")
+    assert (task.benchmark, task.name) == (no_benchmark(), "enhancers")
     drawn = find_task(tmp_path / "enhancers", 2)
     assert (drawn.label, set(drawn.files)) == ("enhancers-2", {"pool", "test"})
     alone = find_task(tmp_path / "enhancers" / "train.csv")
-    assert (alone.known, alone.name, alone.shots) == (None, "train", None)
+    assert (alone.benchmark, alone.name, alone.shots) == (no_benchmark(), "train", None)
 
 
 def test_a_path_to_nothing_is_refused(tmp_path: Path) -> None:
@@ -105,9 +109,9 @@ def test_a_path_to_nothing_is_refused(tmp_path: Path) -> None:
 def test_a_known_task_is_trained_as_published(gue: Path) -> None:
     run = opened(gue)
     recipe = run.recipe
-    assert (recipe.learning_rate, recipe.weight_decay, recipe.global_batch) == (3e-5, 0.01, 32)
-    assert (recipe.warmup_steps, recipe.eval_every, recipe.keeps) == (30, 200, "best")
-    assert recipe.steps == 5  # 24 rows are one step an epoch
+    assert (recipe.lr, recipe.weight_decay, recipe.global_batch) == (3e-5, 0.01, 32)
+    assert (run.warmup_steps, recipe.eval_every, recipe.selects) == (30, 200, "best")
+    assert run.steps == 5  # 24 rows are one step an epoch
     assert run.params["bench"] == "gue"
     assert run.params["task"] == "mouse/0"
 
@@ -117,9 +121,9 @@ def test_few_shot_runs_keep_the_last_model(fewshot: Path, shots: int, rate: floa
     run = opened(fewshot, shots)
     recipe = run.recipe
     steps = epochs * -(-2 * shots // 5)
-    assert (recipe.steps, recipe.warmup_steps) == (steps, steps // 10)
-    assert (recipe.learning_rate, recipe.global_batch) == (rate, 5)
-    assert (recipe.eval_every, recipe.keeps) == (None, "last")
+    assert (run.steps, run.warmup_steps) == (steps, steps // 10)
+    assert (recipe.lr, recipe.global_batch) == (rate, 5)
+    assert (recipe.eval_every, recipe.selects) == (None, "last")
     assert run.module.bert_classifier.dropout.p == 0.1
     assert run.task.dev is None
 
@@ -128,25 +132,26 @@ def test_the_few_shot_recipe_goes_by_the_number_of_shots(tmp_path: Path) -> None
     paths = {"pool": tmp_path / "train.csv", "test": tmp_path / "test.csv"}
     for path in paths.values():
         table(path, 240, 1)
-    found = FoundTask(paths, None, None, "own")
+    task = TaskFiles(no_benchmark(), TaskDefinition("own", ""), paths, None)
     recipes = {
-        shots: read_task_data(replace(found, shots=shots), k=6, positions=512).rows(42).recipe
+        shots: load_task(replace(task, shots=shots), {}, k=6, positions=512).recipe
         for shots in (100, 101, None)
     }
-    # All 240 rows are 120 a class.
-    assert recipes == {100: FEW_SHOTS, 101: MANY_SHOTS, None: MANY_SHOTS}
+    (_, few), (_, many) = no_benchmark().recipe_by_shots
+    # All 240 rows are 120 per class.
+    assert recipes == {100: few, 101: many, None: many}
 
 
-def test_options_replace_the_published_values() -> None:
-    recipe = changed(OWN_DATA, epochs=2, learning_rate=1e-4, eval_every=7)
-    assert (recipe.epochs, recipe.learning_rate, recipe.eval_every) == (2, 1e-4, 7)
-    assert changed(OWN_DATA) == OWN_DATA
-    with pytest.raises(UsageError, match="--eval-every: a few-shot run has no dev split"):
-        changed(FEW_SHOTS, eval_every=5)
+def test_options_replace_the_published_values(gue: Path, fewshot: Path) -> None:
+    recipe = Recipe().changed({"epochs": 2, "lr": 1e-4, "eval_every": 7, "global_batch": None})
+    assert (recipe.epochs, recipe.lr, recipe.eval_every, recipe.global_batch) == (2, 1e-4, 7, 32)
+    assert opened(gue, epochs=2).recipe.epochs == 2
+    with pytest.raises(UsageError, match="`eval_every`: this run has no dev split"):
+        opened(fewshot, eval_every=5)
 
 
 def test_a_warm_up_as_long_as_the_run_is_refused_where_it_was_asked_for(gue: Path) -> None:
-    with pytest.raises(UsageError, match="--warmup-steps 5 leaves nothing of 5 steps"):
+    with pytest.raises(UsageError, match="`warmup_steps=5` leaves nothing of 5 steps"):
         opened(gue, warmup_steps=5)
 
 
@@ -167,7 +172,7 @@ def test_notes_tell_of_row_counts_repeats_overlap_and_pools(gue: Path, fewshot: 
     assert "train has 24 rows, published are 6,478" in notes
     assert "dev rows that repeat an earlier sequence: 1" in notes
     assert "sequences in both train and dev: 8" in notes
-    assert "drawn from a pool of 12, 12 rows of the classes" in opened(fewshot).task.notes
+    assert "drawn from a pool of 12 rows per class" in opened(fewshot).task.notes
 
 
 def test_too_long_sequences_are_refused_or_cut_with_a_note(gue: Path) -> None:
@@ -181,7 +186,7 @@ def test_too_long_sequences_are_refused_or_cut_with_a_note(gue: Path) -> None:
 
 
 def test_more_tokens_than_the_model_has_positions_are_refused(gue: Path) -> None:
-    with pytest.raises(UsageError, match="--max-tokens 511: the model has 512 positions, 510 without"):
+    with pytest.raises(UsageError, match="`max_tokens=511`: the model has 512 positions, 510 without"):
         opened(gue, max_tokens=511)
 
 
