@@ -114,7 +114,7 @@ def _show(console: Console, dataset: FewshotSet, title: str) -> None:
     for name, (content, _) in dataset.files().items():
         folder = name.split("/")[0]
         n_draws = content.of_label(1) // int(folder) if folder.isdecimal() else 0
-        holds = f"{n_draws} draws of {folder} a class" if n_draws else ""
+        holds = f"{n_draws} draws of {folder} per class" if n_draws else ""
         rows.append([name, content.of_label(1), content.of_label(0), holds])
     console.table("files", ["file", "positives", "negatives", "holds"], rows)
     if pairs_across_split:

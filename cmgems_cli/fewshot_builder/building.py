@@ -1,8 +1,8 @@
 """From a FASTA file of positives to a few-shot data set in the published layout (method, section 7).
 
-Each positive gets a negative; a pair stands on one side of the split between training and test rows. The
+Each positive gets a negative; both are on one side of the split between training and test rows. The
 folder holds `test.tsv`, `full-dataset/train.tsv` and `full-dataset/test.tsv`, and for each number of shots n
-`n/train.tsv`: ten draws of n rows a class, one after the other, from which a run draws its own.
+`n/train.tsv`: ten draws of n rows per class, one after the other, from which a run draws its own.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ NEGATIVE, POSITIVE = 0, 1
 
 @dataclass(frozen=True)
 class Positives:
-    """The records of a FASTA file that make positives, and what became of the others.
+    """The records of a FASTA file that are positives, and the number of the others.
 
     Attributes
     ----------
@@ -58,8 +58,8 @@ class Positives:
     records : int
         Records of the file.
     other_letters, too_short, too_long, repeats : int
-        Records left out: those with a letter other than A, C, G, T; else shorter than 20 bases; else longer
-        than asked for; else the same as an earlier one.
+        Records skipped: with a letter other than A, C, G, T; else shorter than 20 bases; else longer than
+        `max_bases`; else equal to an earlier one.
     """
 
     path: Path
@@ -75,7 +75,7 @@ class Positives:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Labelled sequences: `sequences` and `labels` (int64, shape (n,)), and the pair each is of."""
+    """Labelled sequences: `sequences`, `labels` and `pairs` of a positive and its negative (int64, shape (n,))."""
 
     sequences: list[bytes]
     labels: NDArray[np.int64]
@@ -105,7 +105,7 @@ class FewshotSet:
     pools : dict, shots -> Rows
         The pool of each number of shots.
     too_few : tuple of int
-        Numbers of shots left out, since no class has as many training rows.
+        Numbers of shots skipped: a class has fewer training rows.
     params : dict
         What was chosen.
     """
@@ -159,9 +159,9 @@ def read_positives(
     path : Path
         FASTA, plain, gzip or bgzip.
     max_bases : int, default 300
-        Longer records are left out, not cut: where a positive's signal lies is not known.
+        Longer records are skipped, not truncated: where the signal of a positive is, is unknown.
     advance : callable, optional
-        Told the number of raw file bytes newly read.
+        Called with the number of raw file bytes newly read.
 
     Raises
     ------
@@ -219,7 +219,7 @@ def make_fewshot(
     ----------
     positives : Positives
     shots : iterable of int, optional
-        Rows a class of the pools' draws; the published ones, as far as there are rows, when left out.
+        Rows per class of the pools' draws. Default: the published ones, as far as there are rows.
     test_share : float, fraction, default 0.1
         Of the pairs (with `compat`, of the rows), rounded to a whole number.
     max_bases : int, default 300
@@ -234,7 +234,7 @@ def make_fewshot(
     UsageError
         If a side of the split would be empty, or `shots` is not of positive numbers.
     InputError
-        If a number of shots that was asked for exceeds the training rows of a class.
+        If a number of shots in `shots` exceeds the training rows of a class.
     """
     rows, numbers = _pairs(positives, seed)
     in_test = _test_rows(rows, numbers, test_share, compat=compat, seed=seed)
@@ -244,12 +244,12 @@ def make_fewshot(
     most = min(len(of_class) for of_class in lists)
     wanted = list(dict.fromkeys(SHOTS if shots is None else shots))
     if not all(number > 0 for number in wanted):
-        raise UsageError("--shots: each is a number of rows a class, from 1 on")
+        raise UsageError("`shots`: each is a number of rows per class, from 1")
     too_few = tuple(number for number in wanted if number > most)
     if shots is not None and too_few:
         raise InputError(
-            f"{positives.path} leaves {most:,} training rows a class; --shots {too_few[0]} needs as many:"
-            " ask for fewer, lower --test-share or give more positives"
+            f"{positives.path} leaves {most:,} training rows per class; `shots={too_few[0]}` needs as many:"
+            " ask for fewer, lower `test_share` or give more positives"
         )
     rank = np.empty(len(rows), np.int64)
     rank[order] = np.arange(len(rows))
@@ -296,17 +296,17 @@ def _pairs(positives: Positives, seed: int) -> tuple[Rows, NDArray[np.int64]]:
 def _test_rows(
     rows: Rows, numbers: NDArray[np.int64], test_share: float, *, compat: bool, seed: int
 ) -> NDArray[np.bool_]:
-    """Choose the test rows: those of the lowest random numbers, one a row with `compat`, else one a pair."""
+    """Choose the test rows: those of the lowest random numbers, one per row with `compat`, else one per pair."""
     a_pair = np.zeros_like(rows.labels)
     bits = random_numbers(np.uint64(seed), draws.FEWSHOT_SPLIT, numbers, rows.labels if compat else a_pair)
-    # Without `compat` the two rows of a pair have the same number and so stand side by side.
+    # Without `compat` both rows of a pair have the same number, so that they are neighbours in the order.
     order = np.argsort(bits, kind="stable")
     rows_at_once = 1 if compat else 2
     n_units = len(rows) // rows_at_once
     n_test = round(test_share * n_units)
     if not 0 < n_test < n_units:
         raise UsageError(
-            f"--test-share {test_share:g} of {n_units:,} {'rows' if compat else 'pairs'} is {n_test:,}:"
+            f"`test_share={test_share:g}` of {n_units:,} {'rows' if compat else 'pairs'} is {n_test:,}:"
             " training and test need at least one each; choose another share"
         )
     in_test = np.zeros(len(rows), np.bool_)
@@ -317,7 +317,7 @@ def _test_rows(
 def _class_lists(
     rows: Rows, numbers: NDArray[np.int64], in_train: NDArray[np.bool_], seed: int
 ) -> list[NDArray[np.int64]]:
-    """Return the training rows of each class in a random order, from which all pools are cut."""
+    """Return the training rows of each class in a random order, from which all pools are taken."""
     bits = random_numbers(np.uint64(seed), draws.FEWSHOT_POOLS, numbers, rows.labels)
     lists = []
     for label in (NEGATIVE, POSITIVE):
@@ -327,7 +327,7 @@ def _class_lists(
 
 
 def _pool(lists: list[NDArray[np.int64]], shots: int, rank: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the rows of ten draws of `shots` a class, one after the other; of as many as are whole."""
+    """Return the rows of ten draws of `shots` rows per class, one after the other, or of fewer draws."""
     n_draws = min(DRAWS, min(len(of_class) for of_class in lists) // shots)
     drawn = []
     for draw in range(n_draws):
@@ -337,7 +337,7 @@ def _pool(lists: list[NDArray[np.int64]], shots: int, rank: NDArray[np.int64]) -
 
 
 def _write_tsv(path: Path, rows: Rows, *, quoted: bool) -> None:
-    """Write rows as the published files are: k-mers with spaces between, train files with quotes."""
+    """Write rows as in the published files: k-mers with spaces between, train files with quotes."""
     style: Literal[0, 2] = csv.QUOTE_NONNUMERIC if quoted else csv.QUOTE_MINIMAL
     with path.open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream, delimiter="\t", quoting=style, lineterminator="\n")

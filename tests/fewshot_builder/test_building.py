@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cmgems_cli.datasets.task_rows import find_task
-from cmgems_cli.datasets.tasks import FewshotTask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmgems_cli.artifacts import read_manifest
+from cmgems_cli.datasets.benchmark import TaskDefinition
+from cmgems_cli.datasets.benchmark_file import no_benchmark
 from cmgems_cli.datasets.shots import draw_shots
 from cmgems_cli.datasets.splits import read_splits
-from cmgems_cli.datasets.task_files import fewshot_files
+from cmgems_cli.datasets.task_files import find_task, find_task_files
 from cmgems_cli.errors import InputError, OverwriteError, UsageError
 from cmgems_cli.fewshot_builder.building import (
     FewshotSet,
@@ -172,9 +172,9 @@ def test_a_pool_is_ten_draws_of_n_a_class_that_share_no_row(compat: bool) -> Non
 def test_shots_that_were_asked_for_must_be_there() -> None:
     positives = positives_of(20)
     assert list(make_fewshot(positives, shots=[18, 3, 3]).pools) == [18, 3]
-    with pytest.raises(InputError, match="leaves 18 training rows a class; --shots 19 needs as many"):
+    with pytest.raises(InputError, match="leaves 18 training rows per class; `shots=19` needs as many"):
         make_fewshot(positives, shots=[3, 19])
-    with pytest.raises(UsageError, match="--shots"):
+    with pytest.raises(UsageError, match="`shots`"):
         make_fewshot(positives, shots=[0])
     assert make_fewshot(positives_of(5), test_share=0.4).pools == {}
 
@@ -212,22 +212,22 @@ def test_the_real_published_files_are_of_this_form(fewshot_data: Path) -> None:
 
 def test_our_readers_read_it(tmp_path: Path) -> None:
     _, made = written(tmp_path)
-    task = FewshotTask("silencers", 300, 2, {})
-    files = fewshot_files(tmp_path, task, 10)
-    tables = read_splits({"train": files.train, "test": files.test}).tables
-    assert tables["train"].sequences() == made.pools[10].sequences
-    assert tables["train"].labels.tolist() == made.pools[10].labels.tolist()
+    task = TaskDefinition("silencers", "silencers")
+    tables = read_splits(find_task_files(no_benchmark(), task, tmp_path, 10).files).tables
+    assert tables["pool"].sequences() == made.pools[10].sequences
+    assert tables["pool"].labels.tolist() == made.pools[10].labels.tolist()
     assert tables["test"].sequences() == made.test.sequences
-    assert len(draw_shots(tables["train"], 10, 1)) == 20
+    assert len(draw_shots(tables["pool"], 10, 1)) == 20
     # Without a folder of 1,000 shots, the whole of train is the pool.
-    whole = read_splits({"train": fewshot_files(tmp_path, task, 1000).train}).tables["train"]
+    whole = read_splits(find_task_files(no_benchmark(), task, tmp_path, 1000).files).tables["pool"]
     assert whole.sequences() == made.train.sequences
 
 
 def test_finetune_takes_its_shots_and_name_from_the_folders(tmp_path: Path) -> None:
     folder, _ = written(tmp_path)
-    found = find_task(folder / "10" / "train.tsv")
-    assert (found.name, found.shots, found.label, found.known) == ("Silencers", 10, "Silencers-10", None)
+    task = find_task(folder / "10" / "train.tsv")
+    assert (task.name, task.shots, task.label) == ("Silencers", 10, "Silencers-10")
+    assert task.benchmark == no_benchmark()
     assert find_task(folder / "10" / "train.tsv", 5).shots == 5
     whole = find_task(folder / "full-dataset" / "train.tsv")
     assert (whole.name, whole.shots) == ("Silencers", None)
@@ -276,8 +276,8 @@ def test_the_command_makes_a_folder_named_after_the_file(
         "test.tsv",
     ]
     assert re.search(r"letters other than A, C, G, T +1 *\n", done.stdout)
-    assert re.search(r"10/train\.tsv +20 +20 +2 draws of 10 a class", done.stdout)
-    assert "50, 100, 500, 1000 shots: fewer training rows a class" in done.stderr
+    assert re.search(r"10/train\.tsv +20 +20 +2 draws of 10 per class", done.stdout)
+    assert "skipped 50, 100, 500, 1000 shots: fewer training rows per class" in done.stderr
     assert f"cmgems finetune MODEL {folder / '10' / 'train.tsv'}" in done.stderr
 
 
@@ -304,8 +304,8 @@ def test_compat_says_that_it_leaks(cmgems: CommandLine, silencers: Path, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--shots", "ten"], 2, "--shots 'ten' is not a list of numbers"),
-        (["--shots", "50"], 3, "leaves 27 training rows a class; --shots 50 needs as many"),
+        (["--shots", "ten"], 2, "--shots 'ten': needed whole numbers from 1"),
+        (["--shots", "50"], 3, "leaves 27 training rows per class; --shots 50 needs as many"),
         (["--test-share", "0.001"], 2, "training and test need at least one each"),
         (["--max-bases", "49"], 3, "has 0 usable positives of 31 records"),
     ],
