@@ -27,6 +27,9 @@ MACHINE = "Machine"
 
 Precision = Literal["auto", "fp32", "bf16"]
 
+# The defaults of `training.pretrain_options.batch_tokens` in words.
+SHOWN_BATCH_TOKENS = "2048 on CPU, 32768 on CUDA; models up to 256 wide 8192, 131072"
+
 
 @dataclass(frozen=True)
 class Option:

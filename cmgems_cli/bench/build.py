@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmgems_cli.comparing.metrics import score
+from cmgems_cli.datasets.finetune_options import FinetuneOptions
 from cmgems_cli.datasets.loaded_task import LoadedTask, load_task
 from cmgems_cli.datasets.task_files import TaskFiles
 from cmgems_cli.errors import UsageError
@@ -19,55 +20,16 @@ from cmgems_cli.training.finetune_run import FinetuningRun, training_params
 from cmgems_cli.training.pretrain_options import batch_tokens
 from cmgems_cli.training.processes import Processes, resolve_precision
 
-# The settings that replace a value of a published recipe.
-OF_RECIPE = ("epochs", "max_steps", "warmup_steps", "lr", "global_batch", "eval_every", "max_tokens")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The options of a run; None stands for the recipe's value or the machine's default.
-
-    Attributes
-    ----------
-    epochs, max_steps, warmup_steps, global_batch, eval_every : int, optional
-    lr : float, optional
-    max_tokens : int, tokens, optional
-        Special tokens not counted.
-    truncate : bool
-    max_batch_tokens : int, tokens, optional
-    precision : str
-        auto, fp32 or bf16.
-    """
-
-    epochs: int | None = None
-    max_steps: int | None = None
-    warmup_steps: int | None = None
-    lr: float | None = None
-    global_batch: int | None = None
-    eval_every: int | None = None
-    max_tokens: int | None = None
-    truncate: bool = False
-    max_batch_tokens: int | None = None
-    precision: str = "auto"
-
-    def recipe_changes(self) -> dict[str, Any]:
-        """Return what replaces values of the published recipes."""
-        return {name: value for name in OF_RECIPE if (value := getattr(self, name)) is not None}
-
-    def changed(self) -> dict[str, Any]:
-        """Return what differs from the published way to run a task."""
-        return {**self.recipe_changes(), **({"truncate": True} if self.truncate else {})}
-
 
 class Finetuner:
-    """A model and settings, to be fine-tuned on any task with any seed.
+    """A model and options, to be fine-tuned on any task with any seed.
 
     Files are read once for all runs of a task that follow each other.
 
     Parameters
     ----------
     source : ModelSource
-    settings : Settings
+    options : FinetuneOptions
     processes : Processes
 
     Raises
@@ -76,9 +38,9 @@ class Finetuner:
         If the device does not have the precision.
     """
 
-    def __init__(self, source: ModelSource, settings: Settings, processes: Processes) -> None:
-        self.source, self.settings, self.processes = source, settings, processes
-        self.precision = resolve_precision(settings.precision, processes.device)
+    def __init__(self, source: ModelSource, options: FinetuneOptions, processes: Processes) -> None:
+        self.source, self.options, self.processes = source, options, processes
+        self.precision = resolve_precision(options.precision, processes.device)
         self._last: tuple[TaskFiles, LoadedTask] | None = None
 
     def load(self, task: TaskFiles, seed: int) -> LoadedTask:
@@ -86,32 +48,29 @@ class Finetuner:
         if self._last is None or self._last[0] != task:
             loaded = load_task(
                 task,
-                self.settings.recipe_changes(),
+                self.options.changes(),
                 k=self.source.k,
                 positions=self.source.config.max_position_embeddings,
-                truncate=self.settings.truncate,
             )
             self._last = (task, loaded)
         drawn = self._last[1].drawn(seed)
         steps = drawn.recipe.total_steps(len(drawn.train))
-        warmup_steps = self.settings.warmup_steps
-        if warmup_steps is not None and warmup_steps >= steps > 1:
-            raise UsageError(f"`warmup_steps={warmup_steps}` leaves nothing of {steps} steps; lower it")
+        if self.options.warmup_steps is not None and drawn.recipe.warmup(steps) >= steps > 1:
+            raise UsageError(
+                f"`warmup_steps={self.options.warmup_steps}` leaves nothing of {steps} steps; lower it"
+            )
         return drawn
 
     @property
     def max_batch_tokens(self) -> int:
         """The bound on a micro-batch: as set, or the default of the device and the model's width."""
         default = batch_tokens(self.processes.device.type, self.source.config.hidden_size)
-        return self.settings.max_batch_tokens or default
+        return self.options.max_batch_tokens or default
 
     def describe(self, task: TaskFiles, seed: int) -> tuple[dict[str, Any], dict[str, str]]:
         """Return the `params` and `inputs` of a run's manifest, without making the run (errors as `load`)."""
         loaded = self.load(task, seed)
-        params = {
-            **self._params(task, loaded),
-            **training_params(loaded, seed, self.max_batch_tokens),
-        }
+        params = {**self._params(task, loaded), **training_params(loaded, seed)}
         return params, {**loaded.sha256, **self.source.inputs}
 
     def build_finetuning_run(
@@ -164,7 +123,7 @@ class Finetuner:
             "max_steps": recipe.max_steps,
             "dropout": recipe.dropout,
             "max_tokens": recipe.max_tokens,
-            "truncate": self.settings.truncate,
+            "truncate": recipe.truncate,
         }
 
 

@@ -19,10 +19,11 @@ from cmgems_cli.artifacts import (
     read_manifest,
     remove_artifact,
 )
-from cmgems_cli.bench.build import OF_RECIPE, Finetuner, score_probabilities
+from cmgems_cli.bench.build import Finetuner, score_probabilities
 from cmgems_cli.bench.grids import Cell, Grid
 from cmgems_cli.comparing.scores import METRICS, Score, read_scores, write_scores
 from cmgems_cli.comparing.tables import Report, make_report, markdown
+from cmgems_cli.datasets.finetune_options import recipe_keys
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.training.finetune_run import PREDICTIONS, FinetuneOutcome, FinetuningRun, write_predictions
 from cmgems_cli.training.metrics_log import METRICS as CURVES
@@ -45,7 +46,7 @@ class Baseline:
     digest : str
         Of the artifact.
     changed : dict
-        What was not as in the published recipes, as `Settings.changed` has it.
+        What was not as in the published recipes, as `FinetuneOptions.changes` has it.
     """
 
     scores: list[Score]
@@ -69,7 +70,7 @@ def read_baseline(folder: Path) -> Baseline:
             f"{folder} holds scores of {params.get('model')}, whose weights are not random; needed those of"
             " `cmgems evaluate … --init random`"
         )
-    changed = {name: params[name] for name in OF_RECIPE if name in params}
+    changed = {name: params[name] for name in recipe_keys().values() if name in params}
     return Baseline(read_scores(folder / SCORES), manifest.digest, changed)
 
 
@@ -230,7 +231,7 @@ class Evaluation:
             inputs=run.inputs,
             stats=stats,
             files=[SCORES, REPORT, CURVES, PREDICTIONS],
-            environment=run.environment(),
+            environment=run.environment(max_batch_tokens=run.max_batch_tokens),
         )
 
     # ------------------------------------------------------------------ all runs together
@@ -248,7 +249,7 @@ class Evaluation:
         """Return the report of what is finished."""
         baseline = self.baseline.scores if self.baseline else None
         report = make_report(self.grid.benchmark.name, self.name, self.scores(), baseline, self.grid.missing)
-        changed = self.finetuner.settings.changed()
+        changed = self.finetuner.options.changes()
         if changed:
             said = ", ".join(f"{name} {value}" for name, value in changed.items())
             report.notes.insert(0, f"Not the published recipe: {said}.")
@@ -302,7 +303,7 @@ class Evaluation:
                     "shots": sorted({task.shots for task in tasks if task.shots is not None}),
                     "seeds": seeds,
                     "init": self.finetuner.source.init,
-                    **self.finetuner.settings.changed(),
+                    **self.finetuner.options.changes(),
                 },
                 inputs={**inputs, **self.finetuner.source.inputs},
                 stats={

@@ -22,9 +22,10 @@ from typing import Any
 import torch
 from transformers import BertConfig, BertModel
 
-from cmgems_cli.bench.build import Finetuner, Settings
+from cmgems_cli.bench.build import Finetuner
 from cmgems_cli.bench.evaluation import Evaluation
 from cmgems_cli.bench.grids import Cell, Grid
+from cmgems_cli.datasets.finetune_options import FinetuneOptions
 from cmgems_cli.errors import CmgemsError, Interrupted, as_user_error
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.system_info import memory
@@ -106,7 +107,7 @@ def run_in_jobs(
     job = _Job(
         evaluation.grid,
         finetuner.source,
-        finetuner.settings,
+        finetuner.options,
         str(evaluation.processes.device),
         evaluation.out,
         evaluation.name,
@@ -145,7 +146,7 @@ class _Job:
 
     grid: Grid
     source: ModelSource
-    settings: Settings
+    options: FinetuneOptions
     device: str
     out: Path
     name: str
@@ -154,7 +155,7 @@ class _Job:
 
     def open(self) -> Evaluation:
         torch.set_num_threads(self.threads)
-        finetuner = Finetuner(self.source, self.settings, start_processes(self.device))
+        finetuner = Finetuner(self.source, self.options, start_processes(self.device))
         return Evaluation(self.grid, finetuner, self.out, self.name)
 
 

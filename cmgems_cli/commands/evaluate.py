@@ -127,10 +127,11 @@ def evaluate(
     Example: cmgems evaluate cmgems-work/models/dnabert-cm-gems --bench gue --data GUE
     """
     started = time.perf_counter()
-    from cmgems_cli.bench.build import Finetuner, Settings
+    from cmgems_cli.bench.build import Finetuner
     from cmgems_cli.bench.evaluation import Evaluation, check_out
     from cmgems_cli.bench.grids import parse_shard
     from cmgems_cli.datasets.benchmark_file import find_benchmark
+    from cmgems_cli.datasets.finetune_options import FinetuneOptions
     from cmgems_cli.modeling.model_source import ModelSource
 
     model = model or str(workspace.model_folder("dnabert", "cm-gems"))
@@ -148,16 +149,16 @@ def evaluate(
     try:
         processes = start_processes(device)
         console = Console(quiet=quiet or not processes.is_main, json=json and processes.is_main)
-        settings = Settings(
+        chosen = FinetuneOptions(
             epochs=epochs,
             max_steps=max_steps,
-            lr=lr,
+            learning_rate=lr,
             max_tokens=max_tokens,
             truncate=truncate,
             max_batch_tokens=max_batch_tokens,
             precision=precision,
         )
-        evaluation = Evaluation(grid, Finetuner(source, settings, processes), target, name, beside)
+        evaluation = Evaluation(grid, Finetuner(source, chosen, processes), target, name, beside)
         cells = grid.shard(*share)
         if processes.is_main:
             _announce(console, evaluation, cells, shard)

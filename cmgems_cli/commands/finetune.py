@@ -94,7 +94,8 @@ def finetune(
     source = ModelSource(model, init)
     target = out or workspace.finetuned_folder(source.name, task.label)
 
-    from cmgems_cli.bench.build import Finetuner, Settings, score_probabilities
+    from cmgems_cli.bench.build import Finetuner, score_probabilities
+    from cmgems_cli.datasets.finetune_options import FinetuneOptions
     from cmgems_cli.training.finetune_run import finetune as finetune_stage
     from cmgems_cli.training.processes import start_processes, stop_processes
     from cmgems_cli.training.run import check_run_folder
@@ -103,11 +104,11 @@ def finetune(
     try:
         processes = start_processes(device)
         console = Console(quiet=quiet or not processes.is_main, json=json and processes.is_main)
-        settings = Settings(
+        chosen = FinetuneOptions(
             epochs=epochs,
             max_steps=max_steps,
-            warmup_steps=warmup_steps,
-            lr=lr,
+            warmup_steps=None if warmup_steps is None else str(warmup_steps),
+            learning_rate=lr,
             global_batch=global_batch,
             eval_every=eval_every,
             max_tokens=max_tokens,
@@ -115,7 +116,7 @@ def finetune(
             max_batch_tokens=max_batch_tokens,
             precision=precision,
         )
-        run = Finetuner(source, settings, processes).build_finetuning_run(task, target, seed)
+        run = Finetuner(source, chosen, processes).build_finetuning_run(task, target, seed)
         if processes.is_main:
             _announce(console, run, task)
         if dry_run:
@@ -147,7 +148,7 @@ def _announce(console: Console, run: "FinetuningRun", task: "TaskFiles") -> None
     )
     if params["task"] is None:
         console.say(
-            f"{task.name} is not a known benchmark task; using the default recipe (lr {recipe.lr:g},"
+            f"{task.name} is not a known benchmark task; using the default recipe (lr {recipe.learning_rate:g},"
             f" {recipe.epochs} epochs)"
         )
     if run.warmup_steps >= run.steps > 1:
@@ -178,7 +179,7 @@ def _plan(console: Console, run: "FinetuningRun") -> None:
         "epochs": run.params["epochs"],
         "steps": run.steps,
         "warmup_steps": run.warmup_steps,
-        "learning_rate": recipe.lr,
+        "learning_rate": recipe.learning_rate,
         "global_batch": recipe.global_batch,
         "eval_every": recipe.eval_every,
         "keeps": recipe.selects,

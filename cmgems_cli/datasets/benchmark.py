@@ -33,7 +33,7 @@ class TaskDefinition:
         Published number of labels.
     rows : mapping, split -> int
         Published numbers of rows, where they are known.
-    recipe : mapping, option -> value
+    recipe : mapping, field of `Recipe` -> value
         What differs from the benchmark's recipe.
     default : bool
         Whether the task runs when no tasks are named.

@@ -19,6 +19,7 @@ from cmgems_cli.datasets.benchmark import (
     TaskDefinition,
     alike,
 )
+from cmgems_cli.datasets.finetune_options import from_recipe, recipe_checks
 from cmgems_cli.datasets.recipe import Recipe
 from cmgems_cli.errors import InputError, UsageError
 
@@ -133,10 +134,6 @@ def _holds_a_task(folder: Path) -> bool:
 Check = Callable[[Any], bool]
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
-
-
 def _whole(least: int) -> tuple[str, Check]:
     return f"a whole number from {least} up", lambda value: type(value) is int and value >= least
 
@@ -151,25 +148,11 @@ def _is_name(value: Any) -> bool:
 
 _NAME = ("a text of printable characters", _is_name)
 _NAMES = _listed("texts", _is_name)
-_FRACTION = ("a number from 0 to below 1", lambda value: _is_number(value) and 0 <= value < 1)
-_POSITIVE = ("a number above 0", lambda value: _is_number(value) and 0 < value < float("inf"))
 _TABLE = ("a table", lambda value: type(value) is dict)
 _TABLES = _listed("tables", lambda value: type(value) is dict)
 _SEEDS = _listed("whole numbers from 0 up", _whole(0)[1])
 _COUNTS = _listed("whole numbers from 1 up", _whole(1)[1])
 
-RECIPE_KEYS = {
-    "epochs": _whole(1),
-    "max_steps": _whole(1),
-    "warmup_steps": _whole(0),
-    "warmup_fraction": _FRACTION,
-    "eval_every": _whole(1),
-    "lr": _POSITIVE,
-    "weight_decay": ("a number from 0 up", lambda value: _is_number(value) and 0 <= value < float("inf")),
-    "global_batch": _whole(1),
-    "dropout": _FRACTION,
-    "max_tokens": _whole(1),
-}
 _BENCHMARK_KEYS = {
     "name": _NAME,
     "title": _NAME,
@@ -240,8 +223,7 @@ def _tasks(tables: list[dict[str, Any]], where: str) -> tuple[TaskDefinition, ..
         named = f"{where}: task {number}" + (f" ({table['name']})" if _is_name(table.get("name")) else "")
         _check(table, _TASK_KEYS, named, needed=("name",))
         _check(table.get("rows", {}), _ROWS_KEYS, f"{named}: rows")
-        _recipe(table, named)
-        task = TaskDefinition(**{"path": table["name"], **table})
+        task = TaskDefinition(**{"path": table["name"], **table, "recipe": _recipe(table, named)})
         # Runs are kept in folders of these names, in which `/` becomes `-`.
         other = tasks.setdefault(alike(task.name).replace("/", "-"), task)
         if other is not task:
@@ -250,9 +232,10 @@ def _tasks(tables: list[dict[str, Any]], where: str) -> tuple[TaskDefinition, ..
 
 
 def _recipe(table: Mapping[str, Any], where: str) -> dict[str, Any]:
-    recipe: dict[str, Any] = table.get("recipe", {})
-    _check(recipe, RECIPE_KEYS, f"{where}: recipe")
-    return recipe
+    """Return the changes that a table's `recipe` makes, by the field of `Recipe`."""
+    recipe = table.get("recipe", {})
+    _check(recipe, recipe_checks(), f"{where}: recipe")
+    return from_recipe(recipe).changes()
 
 
 def _by_shots(table: dict[str, Any], where: str) -> tuple[int | None, Recipe]:

@@ -94,23 +94,18 @@ class LoadedTask:
         return replace(self, train=_encoded(train, self.k))
 
 
-def load_task(
-    task: TaskFiles, changes: Mapping[str, Any], *, k: int, positions: int, truncate: bool = False
-) -> LoadedTask:
+def load_task(task: TaskFiles, changes: Mapping[str, Any], *, k: int, positions: int) -> LoadedTask:
     """Read, check and encode the files of a task.
 
     Parameters
     ----------
     task : TaskFiles
-    changes : mapping, option -> value
-        Replacements in the task's recipe; None leaves a value as it is.
+    changes : mapping, field of `Recipe` -> value
+        Replacements in the task's recipe, from `FinetuneOptions.changes`.
     k : int, bases
         Of the model.
     positions : int
         The model's longest input, [CLS] and [SEP] included.
-    truncate : bool, default False
-        Truncate sequences above the recipe's `max_tokens` (or what the model can take, if that is less), and
-        say how many, instead of refusing them.
 
     Raises
     ------
@@ -120,18 +115,18 @@ def load_task(
         If a change does not fit the model or the task.
     """
     longest = positions - SPECIAL_POSITIONS
-    if (changes.get("max_tokens") or 0) > longest:
+    if changes.get("max_tokens", 0) > longest:
         raise UsageError(
             f"`max_tokens={changes['max_tokens']}`: the model has {positions} positions, {longest} without [CLS]"
             " and [SEP]"
         )
-    if changes.get("eval_every") and not task.has_dev:
+    if "eval_every" in changes and not task.has_dev:
         raise UsageError("`eval_every`: this run has no dev split to evaluate; leave the option out")
     # Without a dev split, the recipe depends on the rows per class, which are only known once they are read.
     rows_per_class = None if task.has_dev else task.shots or sys.maxsize
     recipe = task.benchmark.recipe_of(task.definition, rows_per_class).changed(changes)
     max_tokens = min(recipe.max_tokens, longest)
-    splits = read_splits(task.files, k=k, max_tokens=max_tokens, truncate=truncate)
+    splits = read_splits(task.files, k=k, max_tokens=max_tokens, truncate=recipe.truncate)
     notes = [*_published_notes(task, splits.rows, len(splits.label_names)), *splits.notes()]
     pool = splits.tables.get(POOL)
     if pool is not None:

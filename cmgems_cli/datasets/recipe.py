@@ -1,4 +1,4 @@
-"""How a classifier is fine-tuned: the hyper-parameters that a benchmark publishes and an option may replace."""
+"""How a classifier is fine-tuned: the hyper-parameters that a benchmark publishes and options may replace."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from cmgems_cli.datasets.finetune_options import warmup_of
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is fine-tuned on a task. Field names are those of the options of `finetune`.
+    """How a model is fine-tuned on a task: the fields of `FinetuneOptions`, every one with a value.
 
     The defaults are ours, for tasks without a published recipe: those of GUE's EMP tasks, its most general ones
     (method, section 7).
@@ -20,13 +22,11 @@ class Recipe:
         Passes over the training rows.
     max_steps : int or None
         Upper limit of the number of steps, whatever the epochs.
-    warmup_steps : int or None
-        Steps of linear warm-up; None: `warmup_fraction` of all steps.
-    warmup_fraction : float, in [0, 1)
-        Used where `warmup_steps` is None.
+    warmup_steps : str
+        Steps of linear warm-up, or a percentage of all steps: `10%`.
     eval_every : int or None, steps
         Interval of evaluations on the dev split; None: there is none, and the last model is tested.
-    lr, weight_decay : float
+    learning_rate, weight_decay : float
         Of AdamW; the rate then falls linearly to 0.
     global_batch : int, sequences
         Rows per step, over all micro-batches and processes.
@@ -34,25 +34,24 @@ class Recipe:
         Of hidden layers; None: the model's own.
     max_tokens : int, tokens
         Longest sequence, special tokens not counted.
+    truncate : bool
+        Truncate longer ones instead of refusing them.
     """
 
     epochs: int = 3
     max_steps: int | None = None
-    warmup_steps: int | None = 50
-    warmup_fraction: float = 0.0
+    warmup_steps: str = "50"
     eval_every: int | None = 200
-    lr: float = 3e-5
+    learning_rate: float = 3e-5
     weight_decay: float = 0.01
     global_batch: int = 32
     dropout: float | None = None
     max_tokens: int = 510
+    truncate: bool = False
 
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
-        """Return the recipe with these fields replaced; None leaves a field as it is."""
-        given = {name: value for name, value in changes.items() if value is not None}
-        if "warmup_fraction" in given:
-            given = {"warmup_steps": None, **given}
-        return replace(self, **given)
+        """Return the recipe with these fields replaced."""
+        return replace(self, **changes)
 
     @property
     def selects(self) -> Literal["best", "last"]:
@@ -65,5 +64,5 @@ class Recipe:
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
     def warmup(self, total_steps: int) -> int:
-        """Return the number of warm-up steps of a run of `total_steps` (a fraction is rounded down)."""
-        return int(total_steps * self.warmup_fraction) if self.warmup_steps is None else self.warmup_steps
+        """Return the number of warm-up steps of a run of `total_steps` (UsageError as `warmup_of`)."""
+        return warmup_of(self.warmup_steps, total_steps)

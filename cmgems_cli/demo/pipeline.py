@@ -252,9 +252,10 @@ class Miniature:
 
     def _evaluation(self, name: str) -> Evaluation:
         from cmgems_cli.bench import evaluation
-        from cmgems_cli.bench.build import Finetuner, Settings
+        from cmgems_cli.bench.build import Finetuner
         from cmgems_cli.bench.grids import build_grid
         from cmgems_cli.datasets.benchmark_file import shipped
+        from cmgems_cli.datasets.finetune_options import FinetuneOptions
         from cmgems_cli.modeling.model_source import ModelSource
         from cmgems_cli.training.processes import start_processes
 
@@ -271,12 +272,12 @@ class Miniature:
             shots=[self.sizes.shots],
             seeds=self.seeds,
         )
-        settings, processes = Settings(precision=PRECISION), start_processes("cpu")
+        options, processes = FinetuneOptions(precision=PRECISION), start_processes("cpu")
         if name == ARCHITECTURE:
             return evaluation.Evaluation(
-                grid, Finetuner(ModelSource(ARCHITECTURE), settings, processes), out, name
+                grid, Finetuner(ModelSource(ARCHITECTURE), options, processes), out, name
             )
-        finetuner = Finetuner(ModelSource(str(self.model_folder(name))), settings, processes)
+        finetuner = Finetuner(ModelSource(str(self.model_folder(name))), options, processes)
         baseline = evaluation.read_baseline(self.scores_folder(ARCHITECTURE))
         return evaluation.Evaluation(grid, finetuner, out, name, baseline)
 

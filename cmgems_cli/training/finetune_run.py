@@ -84,19 +84,18 @@ class FinetuneOutcome:
     stats: dict[str, Any]
 
 
-def training_params(task: LoadedTask, seed: int, max_batch_tokens: int) -> dict[str, Any]:
+def training_params(task: LoadedTask, seed: int) -> dict[str, Any]:
     """Return what a run's manifest records of its training, before any model is made."""
     recipe = task.recipe
     steps = recipe.total_steps(len(task.train))
     return {
         "steps": steps,
         "warmup_steps": recipe.warmup(steps),
-        "learning_rate": recipe.lr,
+        "learning_rate": recipe.learning_rate,
         "weight_decay": recipe.weight_decay,
         "global_batch": recipe.global_batch,
         "eval_every": recipe.eval_every,
         "keeps": recipe.selects,
-        "max_batch_tokens": max_batch_tokens,
         "seed": seed,
     }
 
@@ -157,7 +156,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
             self.module,
             _forward,
             Recipe(
-                self.recipe.lr,
+                self.recipe.learning_rate,
                 self.steps,
                 self.warmup_steps,
                 BETAS,
@@ -169,7 +168,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
             precision=precision,
             seed=seed,
         )
-        params = {**params, **training_params(task, seed, max_batch_tokens)}
+        params = {**params, **training_params(task, seed)}
         super().__init__(engine, kind=kind, params=params, inputs=inputs, out=out)
         self.maker = FinetuneBatches(
             task.train,
@@ -282,7 +281,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         if not bool(torch.isfinite(logits).all()):
             raise CmgemsError(
                 f"the model diverged: not all its outputs on {where} are finite; lower `lr` (now"
-                f" {self.recipe.lr:g}) and start again with `resume=False`"
+                f" {self.recipe.learning_rate:g}) and start again with `resume=False`"
             )
 
     def _gathered(self, batches: Sequence[LabelledBatch], n_rows: int) -> torch.Tensor:
@@ -321,7 +320,7 @@ def finetune(
                 inputs=run.inputs,
                 stats=stats,
                 files=[*files, METRICS, PREDICTIONS],
-                environment=run.environment(),
+                environment=run.environment(max_batch_tokens=run.max_batch_tokens),
             )
     return read_manifest(run.out, run.kind)
 

@@ -10,7 +10,7 @@ from cmgems_cli.errors import UsageError
 from cmgems_cli.masking import RankBy, StrategyName
 from cmgems_cli.masking.curriculum import check_run_length, parse_threshold
 from cmgems_cli.modeling.presets import PRESETS
-from cmgems_cli.option_fields import MACHINE, Precision, option
+from cmgems_cli.option_fields import MACHINE, SHOWN_BATCH_TOKENS, Precision, option
 
 if TYPE_CHECKING:
     from cmgems_cli.training.engine import Recipe
@@ -36,7 +36,6 @@ BATCH_TOKENS = {"cpu": 2_048, "cuda": 32_768}
 BATCH_TOKENS_OF_NARROW = {"cpu": 8_192, "cuda": 131_072}
 # The width of `logo`, and the widest measured to behave like it.
 NARROW = 256
-SHOWN_BATCH_TOKENS = "2048 on CPU, 32768 on CUDA; models up to 256 wide 8192, 131072"
 
 
 @dataclass(frozen=True)

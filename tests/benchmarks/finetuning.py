@@ -113,7 +113,9 @@ def compare(arguments: argparse.Namespace, scratch: Path, console: Console) -> N
         data = h3_like(arguments.data, scratch / "h3-like")
     else:
         data = arguments.data / shipped("gue").task(arguments.task).path
-    loaded = load_task(find_task(data), {"max_steps": arguments.max_steps}, k=6, positions=512)
+    loaded = load_task(
+        find_task(data), {"max_steps": arguments.max_steps} if arguments.max_steps else {}, k=6, positions=512
+    )
     recipe = loaded.recipe
     steps = recipe.total_steps(len(loaded.train))
     ours = Program("cmgems finetune")
@@ -134,7 +136,7 @@ def compare(arguments: argparse.Namespace, scratch: Path, console: Console) -> N
                     *(sys.executable, str(Path(__file__).with_name("hf_trainer.py")), str(init), str(data)),
                     *("--out", str(out / peer.name), "--seed", str(seed), "--steps", str(steps)),
                     *("--warmup-steps", str(recipe.warmup(steps)), "--eval-every", str(recipe.eval_every)),
-                    *("--lr", str(recipe.lr), "--weight-decay", str(recipe.weight_decay)),
+                    *("--lr", str(recipe.learning_rate), "--weight-decay", str(recipe.weight_decay)),
                     *("--batch", str(recipe.global_batch)),
                     *("--max-length", str(recipe.max_tokens + SPECIAL_POSITIONS)),
                     *(["--bf16"] if peer.name.endswith("bf16") else []),

@@ -49,9 +49,10 @@ def test_species_of_the_paper():
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_are_the_published_ones(name):
     recipe = GUE.recipe_of(GUE.task(name))
-    values = (recipe.max_tokens + 2, recipe.epochs, recipe.max_steps, recipe.warmup_steps, recipe.eval_every)
+    warmup_steps = int(recipe.warmup_steps)
+    values = (recipe.max_tokens + 2, recipe.epochs, recipe.max_steps, warmup_steps, recipe.eval_every)
     assert values == RECIPES[name]
-    assert (recipe.lr, recipe.weight_decay, recipe.global_batch) == (3e-5, 0.01, 32)
+    assert (recipe.learning_rate, recipe.weight_decay, recipe.global_batch) == (3e-5, 0.01, 32)
     assert recipe.selects == "best"
 
 
@@ -88,11 +89,11 @@ def test_steps_of_a_recipe():
 @pytest.mark.parametrize("shots", SHOTS)
 def test_few_shot_recipes(shots):
     recipe = FEWSHOT.recipe_of(FEWSHOT.task("splice-40"), shots)
-    assert (recipe.epochs, recipe.lr) == ((20, 4e-4) if shots <= 100 else (5, 5e-5))
-    assert (recipe.global_batch, recipe.dropout, recipe.warmup_fraction, recipe.weight_decay) == (
+    assert (recipe.epochs, recipe.learning_rate) == ((20, 4e-4) if shots <= 100 else (5, 5e-5))
+    assert (recipe.global_batch, recipe.dropout, recipe.warmup_steps, recipe.weight_decay) == (
         5,
         0.1,
-        0.1,
+        "10%",
         0.01,
     )
     assert (recipe.selects, recipe.eval_every) == ("last", None)

@@ -49,7 +49,7 @@ def test_a_file_gives_every_part_of_a_benchmark(tmp_path: Path) -> None:
     assert (promoters.path, promoters.group, promoters.classes) == ("data/prom_text", "human", 3)
     assert (other.path, other.group, other.classes, other.rows) == ("other", "", None, {})
     assert bench.selected(None) == [promoters]
-    assert bench.recipe_of(promoters) == Recipe(epochs=9, lr=1e-3, max_steps=7)
+    assert bench.recipe_of(promoters) == Recipe(epochs=9, learning_rate=1e-3, max_steps=7)
     assert bench.recipe_of(other) == Recipe(epochs=9)
 
 
@@ -62,7 +62,7 @@ def test_a_file_that_says_nothing_else_has_the_defaults(tmp_path: Path) -> None:
 
 def test_a_tasks_recipe_holds_for_the_runs_that_its_benchmark_does_by_default(tmp_path: Path) -> None:
     drawn = find_benchmark(written(tmp_path, WHOLE))
-    assert drawn.recipe_of(drawn.tasks[0], 5).lr == 1e-3
+    assert drawn.recipe_of(drawn.tasks[0], 5).learning_rate == 1e-3
     whole = find_benchmark(written(tmp_path, WHOLE.replace("shots = [5]", "")))
     assert whole.recipe_of(whole.tasks[0], 5) == no_benchmark().recipe_by_shots[0][1]
 
@@ -75,7 +75,7 @@ def test_a_tasks_recipe_holds_for_the_runs_that_its_benchmark_does_by_default(tm
         ("[[task]]\nname = 'a'", "has no name"),
         (WHOLE.replace("classes = 3", "classes = 1"), "task 1 (promoters): classes is 1; needed a whole number"),
         (WHOLE.replace("lr = 1e-3", "lrr = 1e-3"), "recipe: unknown key 'lrr'; did you mean lr?"),
-        (WHOLE.replace("lr = 1e-3", "lr = '1e-3'"), "recipe: lr is '1e-3'; needed a number above 0"),
+        (WHOLE.replace("lr = 1e-3", "lr = '1e-3'"), "recipe: lr is '1e-3'; needed a number from 0"),
         (WHOLE.replace("epochs = 9", "epochs = true"), "recipe: epochs is True; needed a whole number from 1"),
         (WHOLE.replace("seeds = [1, 2]", "seeds = []"), "seeds is []; needed a list of whole numbers"),
         (WHOLE.replace("{ train = 10 }", "{ trian = 10 }"), "rows: unknown key 'trian'; did you mean train?"),

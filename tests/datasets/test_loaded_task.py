@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from cmgems_cli.artifacts import read_manifest
-from cmgems_cli.bench.build import Finetuner, Settings
+from cmgems_cli.bench.build import Finetuner
 from cmgems_cli.datasets.benchmark import TaskDefinition
 from cmgems_cli.datasets.benchmark_file import no_benchmark, shipped
+from cmgems_cli.datasets.finetune_options import FinetuneOptions
 from cmgems_cli.datasets.loaded_task import load_task
 from cmgems_cli.datasets.recipe import Recipe
 from cmgems_cli.datasets.task_files import TaskFiles, find_task
@@ -59,7 +60,7 @@ def opened(
     seed: int = 42,
     **settings: object,
 ) -> FinetuningRun:
-    chosen = Settings(**{"precision": "fp32", **settings})  # type: ignore[arg-type]
+    chosen = FinetuneOptions(**{"precision": "fp32", **settings})  # type: ignore[arg-type]
     finetuner = Finetuner(source, chosen, start_processes("cpu"))
     return finetuner.build_finetuning_run(find_task(path, shots), path / "out", seed)
 
@@ -109,7 +110,7 @@ def test_a_path_to_nothing_is_refused(tmp_path: Path) -> None:
 def test_a_known_task_is_trained_as_published(gue: Path) -> None:
     run = opened(gue)
     recipe = run.recipe
-    assert (recipe.lr, recipe.weight_decay, recipe.global_batch) == (3e-5, 0.01, 32)
+    assert (recipe.learning_rate, recipe.weight_decay, recipe.global_batch) == (3e-5, 0.01, 32)
     assert (run.warmup_steps, recipe.eval_every, recipe.selects) == (30, 200, "best")
     assert run.steps == 5  # 24 rows are one step an epoch
     assert run.params["bench"] == "gue"
@@ -122,7 +123,7 @@ def test_few_shot_runs_keep_the_last_model(fewshot: Path, shots: int, rate: floa
     recipe = run.recipe
     steps = epochs * -(-2 * shots // 5)
     assert (run.steps, run.warmup_steps) == (steps, steps // 10)
-    assert (recipe.lr, recipe.global_batch) == (rate, 5)
+    assert (recipe.learning_rate, recipe.global_batch) == (rate, 5)
     assert (recipe.eval_every, recipe.selects) == (None, "last")
     assert run.module.bert_classifier.dropout.p == 0.1
     assert run.task.dev is None
@@ -143,8 +144,8 @@ def test_the_few_shot_recipe_goes_by_the_number_of_shots(tmp_path: Path) -> None
 
 
 def test_options_replace_the_published_values(gue: Path, fewshot: Path) -> None:
-    recipe = Recipe().changed({"epochs": 2, "lr": 1e-4, "eval_every": 7, "global_batch": None})
-    assert (recipe.epochs, recipe.lr, recipe.eval_every, recipe.global_batch) == (2, 1e-4, 7, 32)
+    recipe = Recipe().changed(FinetuneOptions(epochs=2, learning_rate=1e-4, eval_every=7).changes())
+    assert (recipe.epochs, recipe.learning_rate, recipe.eval_every, recipe.global_batch) == (2, 1e-4, 7, 32)
     assert opened(gue, epochs=2).recipe.epochs == 2
     with pytest.raises(UsageError, match="`eval_every`: this run has no dev split"):
         opened(fewshot, eval_every=5)
@@ -152,7 +153,7 @@ def test_options_replace_the_published_values(gue: Path, fewshot: Path) -> None:
 
 def test_a_warm_up_as_long_as_the_run_is_refused_where_it_was_asked_for(gue: Path) -> None:
     with pytest.raises(UsageError, match="`warmup_steps=5` leaves nothing of 5 steps"):
-        opened(gue, warmup_steps=5)
+        opened(gue, warmup_steps="5")
 
 
 # --- rows

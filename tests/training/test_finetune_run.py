@@ -40,7 +40,13 @@ MakeRun = Callable[..., FinetuningRun]
 LABELS = ("no", "yes")
 # 12 steps: two epochs of 43 rows.
 RECIPE = Recipe(
-    epochs=99, max_steps=12, warmup_steps=2, lr=2e-3, weight_decay=0.01, global_batch=8, eval_every=3
+    epochs=99,
+    max_steps=12,
+    warmup_steps="2",
+    learning_rate=2e-3,
+    weight_decay=0.01,
+    global_batch=8,
+    eval_every=3,
 )
 
 
@@ -184,7 +190,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(make_run: Ma
 
 
 def test_a_small_model_learns_an_easy_task(make_run: MakeRun) -> None:
-    out = train(make_run(max_steps=90, lr=1e-2))
+    out = train(make_run(max_steps=90, learning_rate=1e-2))
     losses = [record["loss"] for record in read_metrics(out / "metrics.jsonl")]
     assert np.mean(losses[:6]) > 0.6
     assert np.mean(losses[-6:]) < 0.2
@@ -195,7 +201,7 @@ def test_a_small_model_learns_an_easy_task(make_run: MakeRun) -> None:
 
 def test_the_best_model_by_dev_loss_is_tested_and_kept(make_run: MakeRun) -> None:
     # A rate this high overfits 43 rows: the best model is not the last.
-    out = train(make_run(max_steps=60, lr=2e-2))
+    out = train(make_run(max_steps=60, learning_rate=2e-2))
     records = {record["step"]: record for record in read_metrics(out / "metrics.jsonl")}
     losses = {step: record["dev_loss"] for step, record in records.items() if "dev_loss" in record}
     best = min(losses, key=lambda step: (losses[step], step))
@@ -213,7 +219,7 @@ def test_the_best_model_by_dev_loss_is_tested_and_kept(make_run: MakeRun) -> Non
 
 
 def test_of_equally_good_models_the_earliest_is_kept(make_run: MakeRun) -> None:
-    run = make_run(lr=0.0)
+    run = make_run(learning_rate=0.0)
     train(run)
     assert run.best is not None
     assert run.best[0] == 3
@@ -329,7 +335,7 @@ def test_evaluation_covers_every_row_once_whatever_the_number_of_processes() -> 
 @pytest.mark.parametrize("stop", [2, 7, 9, 12])
 def test_an_interrupted_run_resumes_to_the_same_bytes(make_run: MakeRun, stop: int, dropout: float) -> None:
     # At this rate the best of the first steps stays the best: its weights have to survive the stop.
-    options = {"dropout": dropout, "lr": 2e-2}
+    options = {"dropout": dropout, "learning_rate": 2e-2}
     whole = train(make_run("whole", **options))
     number = signal.SIGTERM if stop == 9 else signal.SIGINT
     with pytest.raises(CmgemsError, match=f"stopped after step {stop}") as stopped:
@@ -352,7 +358,7 @@ def test_a_run_with_other_options_is_not_resumed(make_run: MakeRun) -> None:
     with pytest.raises(CmgemsError):
         train(make_run(), observer=StopAfter(5))
     with pytest.raises(UsageError, match=r"was made with learning_rate = 0\.002, this run has 0\.1"):
-        train(make_run(lr=0.1))
+        train(make_run(learning_rate=0.1))
     assert train(make_run())
 
 
@@ -371,7 +377,7 @@ def test_finished_classifiers_and_models_are_not_overwritten(make_run: MakeRun) 
 
 def test_a_run_that_diverges_says_so(make_run: MakeRun) -> None:
     with pytest.raises(CmgemsError, match=r"(the loss became|the model diverged).*lower (--lr|`lr`)"):
-        train(make_run(lr=1e30, max_steps=40))
+        train(make_run(learning_rate=1e30, max_steps=40))
 
 
 def test_a_batch_bound_below_the_longest_row_is_refused_at_once(make_run: MakeRun) -> None:

@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 
-from cmgems_cli.errors import UsageError
-from cmgems_cli.option_fields import machine_fields
-from cmgems_cli.training.finetune_options import (
+from cmgems_cli.datasets.finetune_options import (
     FinetuneOptions,
     from_recipe,
     recipe_checks,
     recipe_keys,
     warmup_of,
 )
+from cmgems_cli.errors import UsageError
+from cmgems_cli.option_fields import machine_fields
 
 
 def test_recipe_keys_are_the_names_of_the_options() -> None:

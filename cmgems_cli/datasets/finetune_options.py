@@ -7,8 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from cmgems_cli.errors import UsageError
-from cmgems_cli.option_fields import MACHINE, Precision, machine_fields, option, options_of, value_check
-from cmgems_cli.training.pretrain_options import SHOWN_BATCH_TOKENS
+from cmgems_cli.option_fields import (
+    MACHINE,
+    SHOWN_BATCH_TOKENS,
+    Precision,
+    machine_fields,
+    option,
+    options_of,
+    value_check,
+)
 
 RECIPE = "Recipe (default: as published for the task)"
 
