@@ -189,7 +189,6 @@ def first_occurrences(bases: Path, windows: np.ndarray, k: int, *, hash_bits: in
     -------
     bool, shape (n,)
     """
-    distinct = np.zeros(windows.size, np.bool_)
     hashes = np.empty(windows.size, np.uint64)
     with bases.open("rb") as stream:
         np.lib.format.read_magic(stream)
@@ -203,9 +202,14 @@ def first_occurrences(bases: Path, windows: np.ndarray, k: int, *, hash_bits: in
             part = np.frombuffer(stream.read(last_byte + 1 - first_byte), np.uint8)
             _hash(part, 4 * first_byte, rows, k, hashes[begin : begin + WINDOWS_PER_STEP])
         hashes &= ~np.uint64(0) << np.uint64(64 - hash_bits)
+        # Most hashes occur once; sorting without indices finds the others fast and in little memory.
+        repeated = np.sort(hashes)
+        repeated = np.unique(repeated[1:][repeated[1:] == repeated[:-1]])
+        undecided = np.flatnonzero(np.isin(hashes, repeated))
+        distinct, hashes = np.ones(windows.size, np.bool_), hashes[undecided]
+        distinct[undecided] = False
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             everywhere = np.frombuffer(mapped, np.uint8, offset=data)
-            undecided = np.arange(windows.size)
             while undecided.size:
                 # The first window of each hash is distinct; another pass decides on those that share a
                 # hash with it by chance.
