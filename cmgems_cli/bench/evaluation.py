@@ -27,8 +27,9 @@ from cmgems_cli.datasets.finetune_options import recipe_keys
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.training.finetune_run import PREDICTIONS, FinetuneOutcome, FinetuningRun, write_predictions
 from cmgems_cli.training.metrics_log import METRICS as CURVES
+from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.processes import Processes
-from cmgems_cli.training.run import MAY_CHANGE_ON_RESUME, Observer, check_run_folder, device_name
+from cmgems_cli.training.run import MAY_CHANGE_ON_RESUME, check_run_folder, device_name
 
 # Below an evaluation's folder: one artifact a run.
 RUNS = "runs"

@@ -31,8 +31,8 @@ from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.system_info import memory
 from cmgems_cli.training.finetune_run import FinetuningRun
 from cmgems_cli.training.interrupts import stop_on_signals
+from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.processes import start_processes
-from cmgems_cli.training.run import Observer
 
 # ours, measured (docs/log.md): torch and what else a process needs, and weights, gradients, two moments, the
 # best weights so far and room to compute.

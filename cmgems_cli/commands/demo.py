@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmgems_cli import options
-from cmgems_cli.commands.pretrain import follow
+from cmgems_cli.commands.training_progress import TrainingProgress
 from cmgems_cli.console import Console, duration
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _pretrain(console: Console, stages: "Miniature") -> "dict[str, Manifest]":
     models = {}
     for strategy, name in zip(miniature.STRATEGIES, miniature.MODELS[1:], strict=True):
         with console.progress(name, sizes.steps, "steps") as bar:
-            models[name] = stages.pretrain(strategy, corpus, pmi, follow(console, bar))
+            models[name] = stages.pretrain(strategy, corpus, pmi, TrainingProgress(console, bar))
     return models
 
 

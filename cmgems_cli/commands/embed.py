@@ -55,8 +55,8 @@ def embed(
     from cmgems_cli.inference.loading import load_model
     from cmgems_cli.inference.output_formats import (
         ARRAY_SUFFIXES,
-        ArrayWriter,
         TableWriter,
+        array_writer,
         check_out_file,
     )
     from cmgems_cli.inference.record_readers import Source
@@ -84,7 +84,7 @@ def embed(
         partial_files([out, names_out], task, resume=resume) as partial,
         rows_bar(console, "embedding", data, to_screen=False) as advance,
     ):
-        array = ArrayWriter(partial.streams[0], out.suffix, shape, metadata, rows=partial.kept or 0)
+        array = array_writer(partial.streams[0], out.suffix, shape, metadata, rows=partial.kept or 0)
         name_columns = columns(pooling, windows=window is not None)
         names = TableWriter(partial.streams[1], "tsv", name_columns, header=not partial.blocks)
         write_embeddings(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cmgems_cli import options, workspace
+from cmgems_cli.commands.training_progress import TrainingProgress
 from cmgems_cli.console import Console, duration
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from cmgems_cli.datasets.benchmark import Benchmark
     from cmgems_cli.modeling.model_source import ModelSource
     from cmgems_cli.training.finetune_run import FinetuningRun
-    from cmgems_cli.training.run import Observer
+    from cmgems_cli.training.observer import Observer
 
 GRID = "Grid"
 
@@ -253,12 +254,11 @@ def _plan(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]") -
 
 def _watch(console: Console, total: int) -> Any:
     """Return what shows each run on a bar of its own, and its test scores when it is done."""
-    from cmgems_cli.commands.finetune import follow
 
     @contextmanager
     def watch(cell: "Cell", number: int, run: "FinetuningRun") -> "Iterator[Observer]":
         with console.progress(f"{number}/{total} {cell}", run.steps, "steps") as bar:
-            yield follow(console, bar)
+            yield TrainingProgress(console, bar)
         _tested(console, f"{number}/{total} {cell}", run.out)
 
     return watch

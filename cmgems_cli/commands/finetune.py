@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cmgems_cli import options, workspace
-from cmgems_cli.console import Bar, Console, duration
+from cmgems_cli.commands.training_progress import TrainingProgress
+from cmgems_cli.console import Console, duration
 
 if TYPE_CHECKING:
     from cmgems_cli.artifacts import Manifest
@@ -124,7 +125,11 @@ def finetune(
             return
         with console.progress(f"{source.name} on {task.name}", run.steps, "steps") as bar:
             manifest = finetune_stage(
-                run, score_probabilities, resume=resume, overwrite=overwrite, observer=follow(console, bar)
+                run,
+                score_probabilities,
+                resume=resume,
+                overwrite=overwrite,
+                observer=TrainingProgress(console, bar),
             )
     finally:
         stop_processes()
@@ -215,33 +220,3 @@ def _show(console: Console, manifest: "Manifest", title: str) -> None:
         rows.append(["collapsed", "every row was given the same class: nothing was learnt"])
     rows += [["note", note] for note in stats["notes"]]
     console.table(title, ["what", "value"], rows)
-
-
-def follow(console: Console, bar: Bar) -> Any:
-    """Return an observer that shows a run's steps on `bar` and its events as lines."""
-    from cmgems_cli.training.run import Observer
-
-    class Follow(Observer):
-        """Shows each step on the bar, and events as lines above it."""
-
-        def __init__(self) -> None:
-            self.dev = ""
-            self.tokens, self.since = 0, time.perf_counter()
-
-        def resumed(self, step: int) -> None:
-            console.say(f"going on after step {step:,}")
-            bar.start_at(step)
-            self.since = time.perf_counter()
-
-        def stepped(self, record: dict[str, Any], n_tokens: int) -> None:
-            self.tokens += n_tokens
-            rate = self.tokens / (time.perf_counter() - self.since)
-            if "dev_loss" in record:
-                self.dev = f"dev loss {record['dev_loss']:.3f}, accuracy {record['dev_accuracy']:.3f}"
-            words = [f"loss {record['loss']:.3f}", self.dev, f"{rate:,.0f} tokens/s"]
-            bar.advance(1, note=" · ".join(word for word in words if word))
-
-        def warned(self, message: str) -> None:
-            console.warn(message)
-
-    return Follow()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cmgems_cli import workspace
-from cmgems_cli.console import Bar, Console, amount, duration
+from cmgems_cli.commands.training_progress import TrainingProgress
+from cmgems_cli.console import Console, amount, duration
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import Shared, takes
 from cmgems_cli.training.pretrain_options import PretrainingOptions
@@ -61,7 +62,9 @@ def pretrain(
             return
         _announce(console, run)
         with console.progress(f"{options.model} by {options.strategy}", options.steps, "steps") as bar:
-            manifest = train(run, resume=io.resume, overwrite=io.overwrite, observer=follow(console, bar))
+            manifest = train(
+                run, resume=io.resume, overwrite=io.overwrite, observer=TrainingProgress(console, bar)
+            )
     finally:
         stop_processes()
     if processes.is_main:
@@ -123,44 +126,3 @@ def _last_values(target: Path) -> dict[str, float]:
 
     last = read_metrics(target / METRICS)[-1]
     return {name: last[name] for name in ("loss", "valid_perplexity", "valid_perplexity_active")}
-
-
-def follow(console: Console, bar: Bar) -> Any:
-    """Return an observer that shows a run's steps on `bar` and its events as lines."""
-    from cmgems_cli.training.run import Observer
-
-    class Follow(Observer):
-        """Shows each step on the bar, and events as lines above it."""
-
-        def __init__(self) -> None:
-            self.perplexity: float | None = None
-            self.tokens, self.since = 0, time.perf_counter()
-
-        def resumed(self, step: int) -> None:
-            console.say(f"going on after step {step:,}")
-            bar.start_at(step)
-            self.since = time.perf_counter()
-
-        def stepped(self, record: dict[str, Any], n_tokens: int) -> None:
-            self.tokens += n_tokens
-            rate = self.tokens / (time.perf_counter() - self.since)
-            self.perplexity = record.get("valid_perplexity", self.perplexity)
-            words = [
-                f"loss {record['loss']:.3f}" if record["loss"] is not None else "",
-                f"perplexity {self.perplexity:,.0f}" if self.perplexity else "",
-                f"masked {100 * record['masked_fraction']:.1f} %",
-                record["strategy"],
-                f"{rate:,.0f} tokens/s",
-            ]
-            bar.advance(1, note=" · ".join(word for word in words if word))
-
-        def switched(self, step: int, before: float, after: float) -> None:
-            console.say(
-                f"step {step:,}: perplexity {before:,.1f} → {after:,.1f}, a drop below the threshold:"
-                " the curriculum switches from genemask to global"
-            )
-
-        def warned(self, message: str) -> None:
-            console.warn(message)
-
-    return Follow()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cmgems_cli.bench.evaluation import Evaluation
     from cmgems_cli.bench.grids import Cell
     from cmgems_cli.training.finetune_run import FinetuningRun
-    from cmgems_cli.training.run import Observer
+    from cmgems_cli.training.observer import Observer
 
 ARCHITECTURE = "tiny"
 STRATEGIES = ("random", "cm-gems")
@@ -234,7 +234,7 @@ class Miniature:
         there = self._there(out, "scores", {**chosen, **made_from})
         if there:
             return there
-        from cmgems_cli.training.run import Observer
+        from cmgems_cli.training.observer import Observer
 
         evaluation = self._evaluation(name)
         start_at(sum(map(evaluation.done, evaluation.grid.cells)))

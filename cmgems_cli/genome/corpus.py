@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from tokenize import TokenError
 
@@ -111,39 +110,3 @@ class Corpus:
         token_ids = np.empty(offsets[-1], np.int32)
         unpack_token_ids(self.bases, rows["start"], rows["n_tokens"], self.k, offsets, token_ids)
         return token_ids, offsets
-
-
-class GrowingArray:
-    """A one-dimensional `.npy` file that grows by appending; its length may be unknown beforehand.
-
-    Use it as a context manager: the file is a valid array once the block ends without an exception.
-    """
-
-    def __init__(self, path: Path, dtype: np.dtype) -> None:
-        self.length = 0
-        self._dtype = dtype
-        self._stream = path.open("wb")
-        self._stream.write(self._header())
-
-    def append(self, rows: np.ndarray) -> None:
-        """Append `rows` (of the array's dtype, shape (n,))."""
-        self._stream.write(np.ascontiguousarray(rows).view(np.uint8).data)
-        self.length += rows.size
-
-    def __enter__(self) -> GrowingArray:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            # numpy pads the header so that the first axis may grow in place (GROWTH_AXIS_MAX_DIGITS).
-            self._stream.seek(0)
-            self._stream.write(self._header())
-        self._stream.close()
-
-    def _header(self) -> bytes:
-        header = BytesIO()
-        description = np.lib.format.dtype_to_descr(self._dtype)
-        np.lib.format.write_array_header_1_0(
-            header, {"descr": description, "fortran_order": False, "shape": (self.length,)}
-        )
-        return header.getvalue()

@@ -15,10 +15,11 @@ from cmgems_cli.artifacts import Manifest, environment, sha256_of_file
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.codec import check_k
 from cmgems_cli.genome.contigs import Contig, ContigSelection, indexed_records
-from cmgems_cli.genome.corpus import BASES, CONTIGS, RUN, RUNS, WINDOW, WINDOWS, GrowingArray
+from cmgems_cli.genome.corpus import BASES, CONTIGS, RUN, RUNS, WINDOW, WINDOWS
 from cmgems_cli.genome.fasta import FastaFile, check_is_dna, check_is_fasta, check_readable
 from cmgems_cli.genome.scanner import BLANKS, Scanner
 from cmgems_cli.genome.windows import WindowSpec, first_occurrences, tile
+from cmgems_cli.growing_array import growing_array
 from cmgems_cli.outputs import Output
 
 # Rows of windows.npy handled at a time.
@@ -153,8 +154,8 @@ def _scan(
     """Write bases.npy and runs.npy; return each file's sha256."""
     hashes = []
     with (
-        GrowingArray(folder / BASES, np.dtype(np.uint8)) as bases,
-        GrowingArray(folder / RUNS, RUN) as runs,
+        growing_array(folder / BASES, np.dtype(np.uint8)) as bases,
+        growing_array(folder / RUNS, RUN) as runs,
     ):
         scanner = Scanner(selection, bases.append, runs.append)
         for path in fasta:
@@ -213,7 +214,7 @@ def _write_windows(folder: Path, contigs: list[Contig], spec: WindowSpec) -> dic
     # Sequences per contig: training, validation.
     per_contig = np.zeros((2, len(contigs)), np.int64)
     full_length = tokens = 0
-    with GrowingArray(folder / WINDOWS, WINDOW) as written:
+    with growing_array(folder / WINDOWS, WINDOW) as written:
         for valid in (False, True):
             for begin in range(0, windows.size, WINDOWS_PER_WRITE):
                 some = slice(begin, begin + WINDOWS_PER_WRITE)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from cmgems_cli.errors import UsageError
 from cmgems_cli.genome.vocabulary import FIRST_KMER, UNK
+from cmgems_cli.growing_array import GrowingArray
 from cmgems_cli.inference.loading import BATCHES_AHEAD, Model, TokenBatch
-from cmgems_cli.inference.output_formats import ArrayWriter, TableWriter
+from cmgems_cli.inference.output_formats import TableWriter
 from cmgems_cli.inference.row_blocks import Block
 from cmgems_cli.inference.survey import Input
 from cmgems_cli.modeling.encoder import hidden_states, states_at
@@ -82,7 +83,7 @@ def look_ahead_tokens(model: Model, pooling: Pooling, n_layers: int) -> int:
 def write_embeddings(
     model: Model,
     data: Input,
-    array: ArrayWriter,
+    array: GrowingArray,
     names: TableWriter,
     *,
     pooling: Pooling,
@@ -97,7 +98,7 @@ def write_embeddings(
     ----------
     model : Model
     data : Input
-    array : ArrayWriter
+    array : GrowingArray
         Gets the vectors: rows of `shape_of_row`.
     names : TableWriter
         Gets a line a row, with the columns of `columns`.
@@ -131,7 +132,7 @@ def write_embeddings(
             n_tokens = block.n_tokens
             where += [(array.rows + np.cumsum(n_tokens) - n_tokens).tolist(), n_tokens.tolist()]
         names.write(zip(block.names, *where, strict=True))
-        array.write(states if several else states[:, 0])
+        array.append(states if several else states[:, 0])
         done += len(block)
         block_done(array.rows)
         advance(data.newly_done(len(block)))

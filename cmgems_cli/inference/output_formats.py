@@ -12,6 +12,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from cmgems_cli.errors import OverwriteError, UsageError
+from cmgems_cli.growing_array import GrowingArray
 
 TableFormat = Literal["tsv", "csv", "jsonl"]
 TABLE_FORMATS: tuple[TableFormat, ...] = ("tsv", "csv", "jsonl")
@@ -90,64 +91,44 @@ class TableWriter:
         self._stream.write(text.getvalue().encode())
 
 
-class ArrayWriter:
-    """Writes a float32 array of unknown length row by row, as .npy or .safetensors.
+class SafetensorsArray(GrowingArray):
+    """The same as a .safetensors file with one tensor, `EMBEDDINGS`.
 
     Parameters
     ----------
-    stream : binary file
-        Seekable: its header is written again at the end.
-    suffix : str
-        One of `ARRAY_SUFFIXES`.
-    shape_of_row : tuple of int
-        The array's shape without its first axis.
-    metadata : dict of str, optional
-        For the header of a safetensors file.
-    rows : int, default 0
-        How many are there already: `stream` is at its end, and holds nothing else.
-
-    Attributes
-    ----------
-    rows : int
-        Written so far.
+    metadata : dict of str
+        For the file's header.
+    others
+        As in `GrowingArray`.
     """
 
-    def __init__(
-        self,
-        stream: IO[bytes],
-        suffix: str,
-        shape_of_row: tuple[int, ...],
-        metadata: dict[str, str] | None = None,
-        rows: int = 0,
-    ) -> None:
-        self._stream, self._suffix, self._shape_of_row = stream, suffix, shape_of_row
-        self._metadata = metadata or {}
-        self.rows = rows
-        self._header_end = self._write_header()
-        self._stream.seek(0, 2)
+    def __init__(self, metadata: dict[str, str], *others: Any, **named: Any) -> None:
+        self._metadata = metadata
+        super().__init__(*others, **named)
 
-    def write(self, rows: np.ndarray) -> None:
-        """Append rows: float32, shape (n, *shape_of_row)."""
-        assert rows.shape[1:] == self._shape_of_row
-        self._stream.write(np.ascontiguousarray(rows, "<f4").data)
-        self.rows += len(rows)
+    def _header(self, shape: tuple[int, ...]) -> bytes:
+        size = 4 * int(np.prod(shape, dtype=np.int64))
+        tensor = {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}
+        text = json.dumps({"__metadata__": self._metadata, EMBEDDINGS: tensor})
+        # Blanks after the header are part of the format.
+        return _HEADER_BYTES.to_bytes(8, "little") + text.encode().ljust(_HEADER_BYTES)
 
-    def finish(self) -> None:
-        """Write the header again, now that the number of rows is known."""
-        assert self._write_header() == self._header_end
-        self._stream.seek(0, 2)
 
-    def _write_header(self) -> int:
-        self._stream.seek(0)
-        shape = (self.rows, *self._shape_of_row)
-        if self._suffix == ".npy":
-            # numpy leaves room for the first axis to grow.
-            described = {"descr": "<f4", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(self._stream, described)
-        else:
-            size = 4 * int(np.prod(shape, dtype=np.int64))
-            tensor = {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}
-            text = json.dumps({"__metadata__": self._metadata, EMBEDDINGS: tensor})
-            # Blanks behind the header are part of the format.
-            self._stream.write(_HEADER_BYTES.to_bytes(8, "little") + text.encode().ljust(_HEADER_BYTES))
-        return self._stream.tell()
+def array_writer(
+    stream: IO[bytes], suffix: str, row_shape: tuple[int, ...], metadata: dict[str, str], rows: int = 0
+) -> GrowingArray:
+    """Return what writes a float32 array row by row, as .npy or .safetensors.
+
+    Parameters
+    ----------
+    suffix : str
+        One of `ARRAY_SUFFIXES`.
+    metadata : dict of str
+        For the header of a .safetensors file.
+    stream, row_shape, rows
+        As in `GrowingArray`.
+    """
+    dtype = np.dtype("<f4")
+    if suffix == ".npy":
+        return GrowingArray(stream, dtype, row_shape, rows)
+    return SafetensorsArray(metadata, stream, dtype, row_shape, rows)

@@ -30,8 +30,9 @@ from cmgems_cli.training.finetune_batches import (
     evaluation_batches,
 )
 from cmgems_cli.training.metrics_log import METRICS
+from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.processes import Processes
-from cmgems_cli.training.run import Observer, Run
+from cmgems_cli.training.run import Run
 
 PREDICTIONS = "predictions.csv"
 BEST = "best"

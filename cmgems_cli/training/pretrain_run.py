@@ -20,10 +20,11 @@ from cmgems_cli.option_fields import recipe_fields
 from cmgems_cli.training.batching import MicroBatch, n_real_tokens
 from cmgems_cli.training.engine import Engine
 from cmgems_cli.training.metrics_log import METRICS
+from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.pretrain_batches import PretrainBatches, Step
 from cmgems_cli.training.pretrain_options import PretrainingOptions
 from cmgems_cli.training.processes import Processes
-from cmgems_cli.training.run import Observer, Run
+from cmgems_cli.training.run import Run
 from cmgems_cli.training.validation import (
     perplexity,
     unigram_perplexity,

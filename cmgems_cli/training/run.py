@@ -27,27 +27,12 @@ from cmgems_cli.training.checkpoints import (
 from cmgems_cli.training.engine import Batch, Engine
 from cmgems_cli.training.interrupts import StopRequest, stop_on_signals
 from cmgems_cli.training.metrics_log import METRICS, MetricsFile
+from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.pretrain_options import PretrainingOptions
 from cmgems_cli.training.processes import Processes
 
 # A resumed run may cut its micro-batches otherwise: another machine, another number of processes.
 MAY_CHANGE_ON_RESUME = machine_fields(PretrainingOptions)
-
-
-class Observer:
-    """Hears of a run's progress; this one ignores it. Only rank 0's observer is told anything."""
-
-    def resumed(self, step: int) -> None:
-        """The run goes on after `step`."""
-
-    def stepped(self, record: dict[str, Any], n_tokens: int) -> None:
-        """A step is done: its record of metrics.jsonl, and its real tokens."""
-
-    def switched(self, step: int, before: float, after: float) -> None:
-        """The curriculum leaves genemask after `step`: perplexity at the last two evaluations."""
-
-    def warned(self, message: str) -> None:
-        """Something may be wrong."""
 
 
 class StepData(Protocol):

@@ -16,7 +16,6 @@ import pytest
 
 from cmgems_cli.artifacts import read_manifest
 from cmgems_cli.errors import InputError
-from cmgems_cli.genome import corpus as corpus_module
 from cmgems_cli.genome import fasta as fasta_module
 from cmgems_cli.genome.corpus import BASES, CONTIGS, RUNS, WINDOWS, Corpus
 from cmgems_cli.genome.preparation import plan, prepare_genome
@@ -220,17 +219,6 @@ def test_a_damaged_corpus_is_an_input_error(fasta: Path, tmp_path: Path) -> None
     (tmp_path / "corpus" / WINDOWS).write_bytes(damaged)
     with pytest.raises(InputError, match=r"is damaged .*make it again with `cmgems prepare-genome`"):
         Corpus.open(tmp_path / "corpus")
-
-
-def test_a_growing_array_is_what_numpy_writes(tmp_path: Path) -> None:
-    rows = np.zeros(3, corpus_module.WINDOW)
-    rows["start"] = [1, 2, 3]
-    with corpus_module.GrowingArray(tmp_path / "a.npy", corpus_module.WINDOW) as growing:
-        growing.append(rows[:1])
-        growing.append(rows[:0])
-        growing.append(rows[1:])
-    np.save(tmp_path / "b.npy", rows)
-    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
 
 
 BAD = {

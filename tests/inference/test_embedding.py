@@ -15,7 +15,7 @@ import cmgems_cli
 from cmgems_cli.errors import UsageError
 from cmgems_cli.inference import embedding
 from cmgems_cli.inference.embedding import check_layers
-from cmgems_cli.inference.output_formats import ArrayWriter
+from cmgems_cli.inference.output_formats import array_writer
 from tests.command_line import CommandLine
 from tests.inference.conftest import SHAPE, random_sequence
 
@@ -177,9 +177,9 @@ def test_an_array_grows_row_by_row(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"x{suffix}"
     parts = [np.random.default_rng(i).random((n, 2, 3), np.float32) for i, n in enumerate((5, 0, 70_000))]
     with path.open("wb+") as stream:
-        writer = ArrayWriter(stream, suffix, (2, 3))
+        writer = array_writer(stream, suffix, (2, 3), {})
         for part in parts:
-            writer.write(part)
+            writer.append(part)
         writer.finish()
     found = np.load(path) if suffix == ".npy" else load_file(path)["embeddings"]
     np.testing.assert_array_equal(found, np.concatenate(parts))

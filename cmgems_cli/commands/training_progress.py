@@ -1,0 +1,51 @@
+"""The progress of a training run, on a bar and in lines above it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from cmgems_cli.console import Bar, Console
+from cmgems_cli.training.observer import Observer
+
+
+class TrainingProgress(Observer):
+    """Shows each step of a run on `bar`, and events as lines."""
+
+    def __init__(self, console: Console, bar: Bar) -> None:
+        self._console, self._bar = console, bar
+        self._evaluated = ""
+        self._tokens, self._since = 0, time.perf_counter()
+
+    def resumed(self, step: int) -> None:
+        """Start the bar after `step`."""
+        self._console.say(f"resuming after step {step:,}")
+        self._bar.start_at(step)
+        self._since = time.perf_counter()
+
+    def stepped(self, record: dict[str, Any], n_tokens: int) -> None:
+        """Advance the bar; the latest evaluation stays visible."""
+        self._tokens += n_tokens
+        if "valid_perplexity" in record:
+            self._evaluated = f"perplexity {record['valid_perplexity']:,.0f}"
+        elif "dev_loss" in record:
+            self._evaluated = f"dev loss {record['dev_loss']:.3f}, accuracy {record['dev_accuracy']:.3f}"
+        words = [
+            f"loss {record['loss']:.3f}" if record["loss"] is not None else "",
+            self._evaluated,
+            f"masked {100 * record['masked_fraction']:.1f} %" if "masked_fraction" in record else "",
+            record.get("strategy", ""),
+            f"{self._tokens / (time.perf_counter() - self._since):,.0f} tokens/s",
+        ]
+        self._bar.advance(1, note=" · ".join(word for word in words if word))
+
+    def switched(self, step: int, before: float, after: float) -> None:
+        """Say that the curriculum switched, and why."""
+        self._console.say(
+            f"step {step:,}: perplexity {before:,.1f} → {after:,.1f}, a drop below the threshold:"
+            " the curriculum switches from genemask to global"
+        )
+
+    def warned(self, message: str) -> None:
+        """Print the warning."""
+        self._console.warn(message)

@@ -1,0 +1,21 @@
+"""What a training run reports while it runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Observer:
+    """Receives a run's progress on the main process; this one ignores it."""
+
+    def resumed(self, step: int) -> None:
+        """The run resumes after `step`."""
+
+    def stepped(self, record: dict[str, Any], n_tokens: int) -> None:
+        """A step is done: its record of metrics.jsonl, and its real tokens."""
+
+    def switched(self, step: int, before: float, after: float) -> None:
+        """The curriculum leaves genemask after `step`: perplexity at the last two evaluations."""
+
+    def warned(self, message: str) -> None:
+        """Something may be wrong."""
