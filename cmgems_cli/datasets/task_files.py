@@ -105,7 +105,9 @@ def find_task(data: Path, shots: int | None = None) -> TaskFiles:
         try:
             files = _files_in(data, shots)
         except InputError as error:
-            raise InputError(f"{data}: {error} (it has {_listed(_entries(data))})") from None
+            raise InputError(
+                f"{data}: {error} (it has {_listed(_entries(data))}); needed train, dev and test as CSV or TSV"
+            ) from None
         name = data.absolute().name
     else:
         files = {POOL: data, TEST: _test_near(data)}
