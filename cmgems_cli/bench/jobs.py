@@ -1,6 +1,6 @@
-"""Several runs of an evaluation at a time, each in a process of its own with a share of the cores.
+"""Several runs of an evaluation at a time, each in its own process with its part of the cores.
 
-Runs have nothing to do with each other, and a step of a small model has too little work for many threads.
+Runs are independent, and a step of a small model is too little work for many threads.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ from cmgems_cli.training.interrupts import stop_on_signals
 from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.processes import start_processes
 
-# ours, measured (docs/log.md): torch and what else a process needs, and weights, gradients, two moments, the
-# best weights so far and room to compute.
-FIXED_BYTES, BYTES_A_PARAMETER = 1.1e9, 26
-# How often a job tells how far it is, and how soon a signal is passed on.
-SECONDS_BETWEEN_WORDS = 0.5
+# ours, measured (docs/log.md): torch and the rest of a process; weights, gradients, two moments, the best weights
+# so far and activations.
+FIXED_BYTES, BYTES_PER_PARAMETER = 1.1e9, 26
+# Interval of a job's progress messages, and longest delay before a signal is passed on.
+SECONDS_BETWEEN_MESSAGES = 0.5
 
 
-class Follower:
-    """Hears how the runs get on; this one ignores it."""
+class ProgressListener:
+    """Receives the progress of the runs; this one ignores it."""
 
     def advanced(self, runs: float) -> None:
-        """That many more runs are done, parts of them included."""
+        """This many more runs are done; parts of a run count too."""
 
     def finished(self, cell: Cell) -> None:
-        """A cell's run is done."""
+        """The run of a cell is done."""
 
     def warned(self, message: str) -> None:
         """Something may be wrong."""
 
 
 def default_jobs(n_runs: int, config: BertConfig, device: torch.device) -> int:
-    """Return how many runs to do at a time: on a CPU one a core, on a card one.
+    """Return how many runs to do at a time: one per core on a CPU, one on a GPU.
 
-    Fewer where memory is short, or where a job would have less than two runs: starting one takes seconds.
+    Fewer if memory is short, or if a job would have less than two runs: starting one takes seconds.
 
     Parameters
     ----------
@@ -69,19 +69,19 @@ def default_jobs(n_runs: int, config: BertConfig, device: torch.device) -> int:
     if device.type != "cpu":
         return 1
     free = memory()[1]
-    room = math.inf if free is None else free / memory_of_a_job(config)
-    return max(1, int(min(torch.get_num_threads(), n_runs // 2, room)))
+    fitting = math.inf if free is None else free / memory_per_job(config)
+    return max(1, int(min(torch.get_num_threads(), n_runs // 2, fitting)))
 
 
-def memory_of_a_job(config: BertConfig) -> float:
-    """Return the bytes of memory to reckon with for a job on a CPU."""
+def memory_per_job(config: BertConfig) -> float:
+    """Return the expected memory of a job on a CPU, in bytes."""
     with torch.device("meta"):
         parameters = sum(weights.numel() for weights in BertModel(config).parameters())
-    return FIXED_BYTES + BYTES_A_PARAMETER * parameters
+    return FIXED_BYTES + BYTES_PER_PARAMETER * parameters
 
 
 def run_in_jobs(
-    evaluation: Evaluation, cells: Sequence[Cell], n_jobs: int, *, resume: bool, follower: Follower
+    evaluation: Evaluation, cells: Sequence[Cell], n_jobs: int, *, resume: bool, listener: ProgressListener
 ) -> None:
     """Run these cells, `n_jobs` at a time, replacing what is there; `Evaluation.run` does one at a time.
 
@@ -91,17 +91,17 @@ def run_in_jobs(
     cells : sequence of Cell
         From `Evaluation.left`.
     n_jobs : int
-        From 1 to the number of cells. Each has its share of torch's threads.
+        From 1 to the number of cells. They divide torch's threads among them.
     resume : bool
-        Go on from a run's checkpoint.
-    follower : Follower
+        Resume from a run's checkpoint.
+    listener : ProgressListener
 
     Raises
     ------
     Interrupted
         On SIGINT or SIGTERM, after every run in progress has saved a checkpoint.
     CmgemsError
-        What one of the jobs met; the others are stopped like that too.
+        The error of one of the jobs; the others are then stopped, and save a checkpoint.
     """
     finetuner = evaluation.finetuner
     job = _Job(
@@ -118,14 +118,14 @@ def run_in_jobs(
     waiting = deque(cells)
     with stop_on_signals(single_process=True) as request, _workers(job, n_jobs) as workers:
         for worker in workers:
-            worker.take(waiting.popleft())
+            worker.assign(waiting.popleft())
         failure: CmgemsError | None = None
         stopping = False
         while busy := [worker for worker in workers if worker.cell]:
-            heard = connection.wait([worker.pipe for worker in busy], SECONDS_BETWEEN_WORDS)
+            ready = connection.wait([worker.pipe for worker in busy], SECONDS_BETWEEN_MESSAGES)
             for worker in busy:
-                if worker.pipe in heard:
-                    failure = worker.hear(follower, waiting, stopping=stopping) or failure
+                if worker.pipe in ready:
+                    failure = worker.receive(listener, waiting, stopping=stopping) or failure
             if (request.signum or failure) and not stopping:
                 stopping = True
                 waiting.clear()
@@ -135,14 +135,14 @@ def run_in_jobs(
         raise failure
     if request.signum:
         raise Interrupted(
-            f"stopped; every run goes on where it is by the same command, from {evaluation.out}",
+            f"stopped; the same command resumes every run in {evaluation.out}",
             128 + request.signum,
         )
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What a job needs to open the evaluation again in its own process."""
+    """What a job needs to build the evaluation again in its own process."""
 
     grid: Grid
     source: ModelSource
@@ -153,47 +153,49 @@ class _Job:
     resume: bool
     threads: int
 
-    def open(self) -> Evaluation:
+    def build(self) -> Evaluation:
         torch.set_num_threads(self.threads)
         finetuner = Finetuner(self.source, self.options, start_processes(self.device))
         return Evaluation(self.grid, finetuner, self.out, self.name)
 
 
 class _Worker:
-    """A job as the parent sees it."""
+    """A job as seen by the parent."""
 
     def __init__(self, process: BaseProcess, pipe: Connection) -> None:
         self.process, self.pipe = process, pipe
         self.cell: Cell | None = None
-        self.share = 0.0
+        self.fraction = 0.0
 
-    def take(self, cell: Cell | None) -> None:
-        """Give it its next run; None: there is none, it may end."""
-        self.cell, self.share = cell, 0.0
-        # One that has died is found out when it is listened to.
+    def assign(self, cell: Cell | None) -> None:
+        """Send it its next run; None: there is none, and it ends."""
+        self.cell, self.fraction = cell, 0.0
+        # If it has died, `receive` reports it.
         with suppress(BrokenPipeError):
             self.pipe.send(cell)
 
-    def hear(self, follower: Follower, waiting: deque[Cell], *, stopping: bool) -> CmgemsError | None:
-        """Deal with its next word; return what went wrong, if it did."""
+    def receive(
+        self, listener: ProgressListener, waiting: deque[Cell], *, stopping: bool
+    ) -> CmgemsError | None:
+        """Handle its next message; return the error if it failed."""
         assert self.cell is not None
         try:
-            kind, said = self.pipe.recv()
+            kind, content = self.pipe.recv()
         except (EOFError, OSError):
             failure = None if stopping else self._died(self.cell)
             self.cell = None
             return failure
-        if kind == "share":
-            follower.advanced(said - self.share)
-            self.share = said
+        if kind == "fraction":
+            listener.advanced(content - self.fraction)
+            self.fraction = content
         elif kind == "warning":
-            follower.warned(f"{self.cell}: {said}")
+            listener.warned(f"{self.cell}: {content}")
         elif kind == "done":
-            follower.advanced(1.0 - self.share)
-            follower.finished(self.cell)
-            self.take(waiting.popleft() if waiting else None)
+            listener.advanced(1.0 - self.fraction)
+            listener.finished(self.cell)
+            self.assign(waiting.popleft() if waiting else None)
         else:
-            message, exit_code = said
+            message, exit_code = content
             failure = CmgemsError(f"{self.cell}: {message}")
             failure.exit_code = exit_code
             self.cell = None
@@ -205,19 +207,19 @@ class _Worker:
         code = self.process.exitcode or 0
         if code == -signal.SIGKILL:
             return CmgemsError(
-                f"the process of {cell} ended by signal 9, as when memory runs out: try fewer --jobs; the same"
-                " command goes on"
+                f"the process of {cell} ended by signal 9, as when memory runs out: try fewer `jobs`; the same"
+                " command resumes"
             )
         how = f"by signal {-code}" if code < 0 else f"with exit status {code}"
-        return CmgemsError(f"the process of {cell} ended {how}; the same command goes on")
+        return CmgemsError(f"the process of {cell} ended {how}; the same command resumes")
 
 
 @contextmanager
 def _workers(job: _Job, count: int) -> Iterator[list[_Worker]]:
-    """Start the jobs; at the end none is left running, whatever happened."""
+    """Start the jobs; at the end none is running, whatever happened."""
     spawn = get_context("spawn")
     workers = []
-    # Inherited: until a job's run watches for it, Ctrl-C is for the parent alone.
+    # Children inherit this: they ignore Ctrl-C until their own handler is installed.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         for _ in range(count):
@@ -241,17 +243,17 @@ def _workers(job: _Job, count: int) -> Iterator[list[_Worker]]:
 
 
 def _work(job: _Job, pipe: Connection) -> None:
-    """Do one run after the other as the parent hands them out: the main function of a job's process."""
+    """Main function of a job's process: do the runs that the parent assigns."""
     try:
         evaluation: Evaluation | None = None
         while (cell := pipe.recv()) is not None:
-            evaluation = evaluation or job.open()
-            evaluation.run([cell], resume=job.resume, watch=_telling(pipe))
+            evaluation = evaluation or job.build()
+            evaluation.run([cell], resume=job.resume, watch=_reporting(pipe))
             pipe.send(("done", None))
     except Interrupted:
-        pass  # The parent asked for it, and says so.
+        pass  # The parent asked for it, and reports it.
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
-        pass  # The parent is gone, or will not wait.
+        pass  # The parent has ended, or does not wait.
     except Exception as error:
         failure = error if isinstance(error, CmgemsError) else as_user_error(error)
         if failure is None:
@@ -260,35 +262,35 @@ def _work(job: _Job, pipe: Connection) -> None:
             pipe.send(("failed", (str(failure), failure.exit_code)))
 
 
-def _telling(pipe: Connection) -> Callable[[Cell, int, FinetuningRun], Any]:
+def _reporting(pipe: Connection) -> Callable[[Cell, int, FinetuningRun], Any]:
     @contextmanager
     def watch(cell: Cell, number: int, run: FinetuningRun) -> Iterator[Observer]:
-        yield _Teller(pipe, run.steps)
+        yield _ProgressReporter(pipe, run.steps)
 
     return watch
 
 
-class _Teller(Observer):
-    """Tells the parent how far the run is, and stops it where there is no parent any more."""
+class _ProgressReporter(Observer):
+    """Sends the run's progress to the parent, and stops the run if the parent has ended."""
 
     def __init__(self, pipe: Connection, steps: int) -> None:
         self._pipe, self._steps = pipe, steps
-        self._told_at = time.monotonic()
+        self._sent_at = time.monotonic()
 
     def resumed(self, step: int) -> None:
-        self._tell("share", step / self._steps)
+        self._send("fraction", step / self._steps)
 
     def stepped(self, record: dict[str, Any], n_tokens: int) -> None:
-        if time.monotonic() - self._told_at >= SECONDS_BETWEEN_WORDS:
-            self._told_at = time.monotonic()
-            self._tell("share", record["step"] / self._steps)
+        if time.monotonic() - self._sent_at >= SECONDS_BETWEEN_MESSAGES:
+            self._sent_at = time.monotonic()
+            self._send("fraction", record["step"] / self._steps)
 
     def warned(self, message: str) -> None:
-        self._tell("warning", message)
+        self._send("warning", message)
 
-    def _tell(self, kind: str, said: Any) -> None:
+    def _send(self, kind: str, content: Any) -> None:
         try:
-            self._pipe.send((kind, said))
+            self._pipe.send((kind, content))
         except BrokenPipeError:
-            # As if the parent had been able to ask for it: the run saves a checkpoint and ends.
+            # As the parent would have done: the run saves a checkpoint and ends.
             os.kill(os.getpid(), signal.SIGTERM)

@@ -81,7 +81,7 @@ def evaluate(
     shard: Annotated[
         str,
         typer.Option(
-            "--shard", help="I/N: the I-th of N shares; the last one done merges.", rich_help_panel=GRID
+            "--shard", help="I/N: the I-th of N shards; the last one done merges.", rich_help_panel=GRID
         ),
     ] = "1/1",
     jobs: Annotated[
@@ -90,7 +90,7 @@ def evaluate(
             "--jobs",
             min=1,
             help="Runs at a time, each in a process of its own.",
-            show_default="on the CPU one a core, as far as memory goes; on CUDA 1",
+            show_default="one per core on the CPU, if memory suffices; 1 on CUDA",
         ),
     ] = None,
     init: Annotated[
@@ -101,7 +101,7 @@ def evaluate(
         Path | None,
         typer.Option(
             "--baseline",
-            help="Scores to show beside: those of --init random.",
+            help="Scores to compare with: those of --init random.",
             show_default="the workspace's, if there",
         ),
     ] = None,
@@ -121,9 +121,9 @@ def evaluate(
     quiet: options.Quiet = False,
     config: options.Config = None,
 ) -> None:
-    """Fine-tune a model on every task of a benchmark and report the test scores beside the paper's.
+    """Fine-tune a model on every task of a benchmark and report the test scores with the paper's.
 
-    A stopped evaluation goes on where it was; finished runs are kept in OUT/runs, without their weights.
+    The same command resumes a stopped evaluation; finished runs are kept in OUT/runs, without their weights.
 
     Example: cmgems evaluate cmgems-work/models/dnabert-cm-gems --bench gue --data GUE
     """
@@ -141,9 +141,9 @@ def evaluate(
     benchmark = find_benchmark(bench)
     target = out or workspace.scores_folder(name, benchmark.name)
     grid = _grid(benchmark, data, tasks, shots, seeds)
-    share = parse_shard(shard)
+    part = parse_shard(shard)
     check_out(target, overwrite=overwrite)
-    beside = _baseline(baseline, source, benchmark.name)
+    compared = _baseline(baseline, source, benchmark.name)
 
     from cmgems_cli.training.processes import start_processes, stop_processes
 
@@ -159,8 +159,8 @@ def evaluate(
             max_batch_tokens=max_batch_tokens,
             precision=precision,
         )
-        evaluation = Evaluation(grid, Finetuner(source, chosen, processes), target, name, beside)
-        cells = grid.shard(*share)
+        evaluation = Evaluation(grid, Finetuner(source, chosen, processes), target, name, compared)
+        cells = grid.shard(*part)
         if processes.is_main:
             _announce(console, evaluation, cells, shard)
         if dry_run:
@@ -197,7 +197,7 @@ def _grid(
 
 
 def _baseline(baseline: Path | None, source: "ModelSource", bench: str) -> "Baseline | None":
-    """Open the scores to show beside the model's: those named, or the workspace's of random weights."""
+    """Read the scores to compare with: those given, or the workspace's of random weights."""
     from cmgems_cli.artifacts import is_finished
     from cmgems_cli.bench.evaluation import read_baseline
 
@@ -210,9 +210,9 @@ def _baseline(baseline: Path | None, source: "ModelSource", bench: str) -> "Base
 def _announce(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]", shard: str) -> None:
     grid = evaluation.grid
     done = sum(evaluation.done(cell) for cell in cells)
-    share = "" if shard == "1/1" else f", of which share {shard} has {len(cells)}"
+    part = "" if shard == "1/1" else f", {len(cells)} of them in shard {shard}"
     console.say(
-        f"{evaluation.name} on {grid.benchmark.name}: {len(grid.cells)} runs of {len(grid.tasks())} tasks{share};"
+        f"{evaluation.name} on {grid.benchmark.name}: {len(grid.cells)} runs of {len(grid.tasks())} tasks{part};"
         f" {done} done before; on {evaluation.processes.device} in {evaluation.finetuner.precision},"
         f" {evaluation.processes.world_size} process(es)"
     )
@@ -294,12 +294,12 @@ def _at_a_time(jobs: int | None, n_runs: int, evaluation: "Evaluation") -> int:
 def _run_in_jobs(
     console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]", n_jobs: int, *, resume: bool
 ) -> None:
-    from cmgems_cli.bench.jobs import Follower, run_in_jobs
+    from cmgems_cli.bench.jobs import ProgressListener, run_in_jobs
 
     console.say(f"{n_jobs} runs at a time, each in a process of its own")
     with console.progress(evaluation.name, len(cells), "runs") as bar:
 
-        class Shown(Follower):
+        class Shown(ProgressListener):
             done = 0
 
             def advanced(self, runs: float) -> None:
@@ -312,7 +312,7 @@ def _run_in_jobs(
             def warned(self, message: str) -> None:
                 console.warn(message)
 
-        run_in_jobs(evaluation, cells, n_jobs, resume=resume, follower=Shown())
+        run_in_jobs(evaluation, cells, n_jobs, resume=resume, listener=Shown())
 
 
 def _close(console: Console, evaluation: "Evaluation", manifest: "Manifest | None", started: float) -> None:
@@ -333,7 +333,7 @@ def _close(console: Console, evaluation: "Evaluation", manifest: "Manifest | Non
     done = sum(evaluation.fits(cell) for cell in cells)
     console.result({"kind": "scores", "runs": len(cells), "runs_done": done, "out": str(evaluation.out)})
     console.say(
-        f"{done} of {len(cells)} runs are done; the share that ends last merges them into"
+        f"{done} of {len(cells)} runs are done; the shard that ends last merges them into"
         f" {evaluation.out / 'scores.csv'}"
     )
 

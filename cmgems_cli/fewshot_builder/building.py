@@ -124,14 +124,14 @@ class FewshotSet:
 
     def stats(self) -> dict[str, object]:
         """Return what was counted, as the manifest has it."""
-        found = self.positives
+        positives = self.positives
         return {
-            "records": found.records,
-            "pairs": len(found.sequences),
-            "dropped_other_letters": found.other_letters,
-            "dropped_too_short": found.too_short,
-            "dropped_too_long": found.too_long,
-            "dropped_repeats": found.repeats,
+            "records": positives.records,
+            "pairs": len(positives.sequences),
+            "dropped_other_letters": positives.other_letters,
+            "dropped_too_short": positives.too_short,
+            "dropped_too_long": positives.too_long,
+            "dropped_repeats": positives.repeats,
             "train_rows": len(self.train),
             "test_rows": len(self.test),
             "pairs_on_both_sides": self.pairs_across_split,
@@ -307,7 +307,7 @@ def _test_rows(
     if not 0 < n_test < n_units:
         raise UsageError(
             f"`test_share={test_share:g}` of {n_units:,} {'rows' if compat else 'pairs'} is {n_test:,}:"
-            " training and test need at least one each; choose another share"
+            " training and test need at least one each; choose another"
         )
     in_test = np.zeros(len(rows), np.bool_)
     in_test[order[: n_test * rows_at_once]] = True

@@ -1,7 +1,7 @@
 """Negatives made from positives, as DeePromoter does (method, section 7; Oubounyt et al. 2019).
 
-A negative keeps the letters of its positive but for 12 random strings, each a twentieth of its length, put
-at random places: what is left looks like the positive to any count of short words, and is none.
+A negative is its positive with 12 random strings, each a twentieth of its length, at random places: by its counts
+of short words it resembles the positive.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What one fine-tuning step trains on: rows of labelled sequences, as padded micro-batches."""
+"""The data of one fine-tuning step: rows of labelled sequences, as padded or packed micro-batches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cmgems_cli.training.sequence_order import training_order
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """What one forward pass of a classifier takes.
+    """The input of one forward pass of a classifier.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class LabelledBatch:
     attention_mask : int64 tensor of the same shape, Packing or None
         As in `MicroBatch`.
     labels : int64 tensor, shape (rows,)
-        Classes; all `NO_LABEL` in the batch of a process that has no share of a step.
+        Classes; all `NO_LABEL` in the batch of a process that has no rows of a step.
     rows : int64 array, shape (rows,)
         Which rows of the data these are.
     index : int
@@ -53,7 +53,7 @@ def collate(
     *,
     packed: bool = False,
 ) -> list[LabelledBatch]:
-    """Lay this process's share of micro-batches out: part i goes to process i mod world.
+    """Return this process's micro-batches: part i goes to process i mod `world_size`.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class LabelledStep:
     Attributes
     ----------
     batches : list of LabelledBatch
-        This process's share.
+        Those of this process.
     n_targets : int
         Rows of the whole step, over all processes.
     n_tokens : int
@@ -97,23 +97,23 @@ class LabelledStep:
 
 @dataclass(frozen=True, eq=False)
 class FinetuneBatches:
-    """Makes any step of a run, in any order.
+    """Makes the data of any step of a run, in any order.
 
-    The rows of every epoch are a keyed permutation of all; an epoch's last step takes what is left.
+    Each epoch is a keyed permutation of all rows; its last step has the rest.
 
     Attributes
     ----------
     data : EncodedSplit
     global_batch : int
-        Rows a step.
+        Rows per step.
     max_batch_tokens : int
         Bound on a micro-batch, padding included.
     seed : int
     processes : Processes
     fixed_cut : bool
-        Cut micro-batches whatever the number of processes. Needed where the model draws dropout, which
-        is a function of the micro-batch: with it some processes may have nothing to do, without it the
-        draws would depend on their number.
+        Make the same micro-batches for any number of processes. Required with dropout: its random draws depend
+        on the micro-batch, so the batches must not depend on the number of processes. Some processes may then
+        get none.
     packed : bool
         Pack micro-batches instead of padding them (`encoder.packs_sequences`).
     """
@@ -151,7 +151,7 @@ class FinetuneBatches:
 
     @property
     def idle_processes(self) -> int:
-        """How many processes have no share of the first step."""
+        """Number of processes without rows of the first step."""
         return max(0, self.processes.world_size - len(self._parts(self.rows_of(1))))
 
     def _parts(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -162,7 +162,7 @@ class FinetuneBatches:
         )
 
     def _nothing(self, rows: NDArray[np.int64], index: int) -> LabelledBatch:
-        """Return a batch whose loss and gradients are 0, for a process without a share of the step."""
+        """Return a batch whose loss and gradients are 0, for a process without rows of the step."""
         input_ids, mask = (pack if self.packed else pad)(self.data.token_ids, self.data.offsets, rows)
         labels = torch.full((len(rows),), NO_LABEL, dtype=torch.int64)
         return LabelledBatch(input_ids, mask, labels, rows, index)
@@ -171,6 +171,6 @@ class FinetuneBatches:
 def evaluation_batches(
     data: EncodedSplit, max_batch_tokens: int, processes: Processes, *, packed: bool = False
 ) -> list[LabelledBatch]:
-    """Return this process's share of all rows as micro-batches, cut whatever the number of processes."""
+    """Return this process's micro-batches of all rows; the same ones for any number of processes."""
     parts = (pack_batches if packed else length_bucketed_batches)(data.lengths(), max_batch_tokens)
     return collate(data, np.arange(len(data)), parts, processes, packed=packed)
