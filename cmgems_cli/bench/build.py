@@ -44,7 +44,13 @@ class Finetuner:
         self._last: tuple[TaskFiles, LoadedTask] | None = None
 
     def load(self, task: TaskFiles, seed: int) -> LoadedTask:
-        """Return a task with the rows of the run with this seed (UsageError, InputError: as `load_task`)."""
+        """Return a task with the rows of the run with this seed.
+
+        Raises
+        ------
+        UsageError, InputError
+            As `load_task`, or if the warm-up is as long as the run.
+        """
         if self._last is None or self._last[0] != task:
             loaded = load_task(
                 task,
