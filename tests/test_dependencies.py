@@ -49,7 +49,7 @@ OPTIONAL = (
 
 
 def test_declared_dependencies_are_those_imported() -> None:
-    assert {name for name, _, _ in FOUND} - OPTIONAL == REQUIRED - {"sklearn"}
+    assert {name for name, _, _ in FOUND} - OPTIONAL == REQUIRED
 
 
 def test_optional_dependencies_are_imported_inside_functions_only() -> None:

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "cmgems_cli"
 
 # From the bottom up. A module imports from its own layer or from those before it.
 LAYERS = [
-    ["errors", "draws", "workspace", "palette", "option_fields", "__init__"],
+    ["errors", "draws", "workspace", "palette", "option_fields", "markdown", "metrics", "__init__"],
     ["files", "growing_array"],
     ["artifacts"],
     ["staging"],

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cmgems_cli.comparing.metrics import score
 from cmgems_cli.datasets.finetune_options import FinetuneOptions
 from cmgems_cli.datasets.loaded_task import LoadedTask, load_task
 from cmgems_cli.datasets.task_files import TaskFiles
@@ -131,14 +126,3 @@ class Finetuner:
             "max_tokens": recipe.max_tokens,
             "truncate": recipe.truncate,
         }
-
-
-def score_probabilities(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, Any]:
-    """Score a test split.
-
-    Parameters
-    ----------
-    labels : int64, shape (n_rows,)
-    probabilities : float64, shape (n_rows, n_classes)
-    """
-    return asdict(score(labels, probabilities.argmax(1)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,12 +19,15 @@ from cmgems_cli.artifacts import (
     read_manifest,
     remove_artifact,
 )
-from cmgems_cli.bench.build import Finetuner, score_probabilities
+from cmgems_cli.bench.build import Finetuner
 from cmgems_cli.bench.grids import Cell, Grid
-from cmgems_cli.comparing.scores import METRICS, Score, read_scores, write_scores
+from cmgems_cli.comparing.grouping import mean
+from cmgems_cli.comparing.pairing import from_random_weights, recorded_of
+from cmgems_cli.comparing.scores import Score, read_scores, write_scores
 from cmgems_cli.comparing.tables import Report, make_report, markdown
 from cmgems_cli.datasets.finetune_options import recipe_keys
 from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.metrics import METRICS, score
 from cmgems_cli.training.finetune_run import PREDICTIONS, FinetuneOutcome, FinetuningRun, write_predictions
 from cmgems_cli.training.metrics_log import METRICS as CURVES
 from cmgems_cli.training.observer import Observer
@@ -65,8 +68,7 @@ def read_baseline(folder: Path) -> Baseline:
     """
     manifest = read_manifest(folder, "scores")
     params = manifest.params
-    # A preset's name, which is no folder and so no input, stands for random weights too.
-    if params.get("init") != "random" and "model" in manifest.inputs:
+    if not from_random_weights(manifest):
         raise InputError(
             f"{folder} holds scores of {params.get('model')}, whose weights are not random; needed those of"
             " `cmgems evaluate … --init random`"
@@ -219,10 +221,12 @@ class Evaluation:
         return self._differences[manifest.digest]
 
     def _write_run(self, cell: Cell, run: FinetuningRun, outcome: FinetuneOutcome) -> None:
-        stats = {**outcome.stats, **score_probabilities(outcome.labels, outcome.probabilities)}
+        stats = {**outcome.stats, **score(outcome.labels, outcome.probabilities)}
         scores = scores_of(cell, self.grid.benchmark.name, self.name, stats)
         write_scores(run.out / SCORES, scores)
-        report = make_report(self.grid.benchmark.name, self.name, scores)
+        report = make_report(
+            self.grid.benchmark, self.name, scores, random_weights=not self.finetuner.source.weights
+        )
         (run.out / REPORT).write_text(markdown(report), encoding="utf-8")
         write_predictions(run.out / PREDICTIONS, outcome.label_names, outcome.labels, outcome.probabilities)
         finish_artifact(
@@ -249,7 +253,14 @@ class Evaluation:
     def report(self) -> Report:
         """Return the report of what is finished."""
         baseline = self.baseline.scores if self.baseline else None
-        report = make_report(self.grid.benchmark.name, self.name, self.scores(), baseline, self.grid.missing)
+        report = make_report(
+            self.grid.benchmark,
+            self.name,
+            self.scores(),
+            baseline,
+            self.grid.missing,
+            random_weights=not self.finetuner.source.weights,
+        )
         changed = self.finetuner.options.changes()
         if changed:
             said = ", ".join(f"{name} {value}" for name, value in changed.items())
@@ -299,6 +310,7 @@ class Evaluation:
                 "scores",
                 params={
                     "bench": self.grid.benchmark.name,
+                    **recorded_of(self.grid.benchmark),
                     "model": self.name,
                     "tasks": list(dict.fromkeys(task.name for task in tasks)),
                     "shots": sorted({task.shots for task in tasks if task.shots is not None}),
@@ -313,8 +325,9 @@ class Evaluation:
                     "missing_tasks": sorted(self.grid.missing),
                     "collapsed_runs": sum(bool(m.stats["collapsed"]) for m in manifests.values()),
                     **{
-                        f"mean_{metric}": _mean(score.value for score in scores if score.metric == metric)
+                        f"mean_{metric}": mean(values)
                         for metric in METRICS
+                        if (values := [score.value for score in scores if score.metric == metric])
                     },
                 },
                 files=[SCORES, REPORT],
@@ -333,13 +346,8 @@ class Evaluation:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return sum(found) / len(found)
-
-
 def scores_of(cell: Cell, bench: str, name: str, stats: dict[str, Any]) -> list[Score]:
-    """Return a run's scores, one of each metric.
+    """Return a run's scores, one of each metric that is defined for its test split.
 
     Parameters
     ----------
@@ -367,6 +375,7 @@ def scores_of(cell: Cell, bench: str, name: str, stats: dict[str, Any]) -> list[
             note=note,
         )
         for metric in METRICS
+        if metric in stats
     ]
 
 

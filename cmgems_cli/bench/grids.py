@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmgems_cli.comparing.scores import METRICS
 from cmgems_cli.datasets.benchmark import Benchmark
 from cmgems_cli.datasets.benchmark_file import task_folders
 from cmgems_cli.datasets.number_list import parse_numbers
 from cmgems_cli.datasets.task_files import TaskFiles, find_task_files
 from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.metrics import METRICS
 
 # What `shots` is called where all rows are trained on.
 ALL_ROWS = "all"

@@ -119,27 +119,29 @@ def _judge(console: Console, stages: "Miniature") -> "dict[str, Manifest]":
 
 
 def _compare(stages: "Miniature") -> dict[str, Any]:
-    """Return what `cmgems ttest` does of the three, with its default metric: MCC."""
-    from cmgems_cli.commands.ttest import compared
+    """Return the JSON of `cmgems ttest --metric mcc` of the three."""
+    from cmgems_cli.comparing.comparison import as_json, compare_models
     from cmgems_cli.comparing.pairing import pair, read_source
     from cmgems_cli.demo.pipeline import MODELS
 
     sources = [read_source(str(stages.scores_folder(name))) for name in MODELS]
-    return compared(pair(sources), [source.named for source in sources], stages.seed)
+    compared = compare_models(pair(sources, "mcc"), seed=stages.seed)
+    return as_json(compared, [source.named for source in sources])
 
 
 def _show(
     console: Console, stages: "Miniature", models: "dict[str, Manifest]", comparison: dict[str, Any]
 ) -> None:
+    from cmgems_cli.comparing.grouping import mean_sd_text
     from cmgems_cli.comparing.pairing import pair, read_source
-    from cmgems_cli.comparing.scores import PRINTED_DECIMALS, rounded
-    from cmgems_cli.comparing.statistics import mean_and_sd
+    from cmgems_cli.comparing.scores import rounded
+    from cmgems_cli.metrics import METRICS as KNOWN
     from cmgems_cli.training.metrics_log import METRICS, read_metrics
 
     def mcc(value: float | None, *, sign: bool = False) -> str | None:
         if value is None:
             return None
-        return f"{'+' if sign and value > 0 else ''}{rounded(value, PRINTED_DECIMALS['mcc'])}"
+        return f"{'+' if sign and value > 0 else ''}{rounded(value, KNOWN['mcc'].decimals)}"
 
     names = [row["model"] for row in comparison["rows"]]
     accuracies = pair([read_source(str(stages.scores_folder(name))) for name in names], "accuracy").columns
@@ -149,14 +151,13 @@ def _show(
         last = read_metrics(stages.model_folder(name) / METRICS)[-1] if made else {}
         switched = made.stats["switched_at_step"] if made else None
         by = made.params["strategy"] if made else "nothing: random weights"
-        mean, sd = mean_and_sd(accuracy)
         rows.append(
             [
                 name,
                 f"{by}, switched at {switched}" if switched else by,
                 round(last["valid_perplexity"]) if made else None,
                 round(last["valid_perplexity_active"]) if made else None,
-                f"{rounded(mean, PRINTED_DECIMALS['accuracy'])} ± {rounded(sd, PRINTED_DECIMALS['accuracy'])}",
+                mean_sd_text(accuracy, "accuracy", sample=False),
                 f"{mcc(row['mean'])} ± {mcc(row['sd'])}",
                 mcc(row["difference"], sign=True),
                 None if row["p"] is None else rounded(row["p"], 4),
@@ -186,7 +187,7 @@ def _explain(console: Console, stages: "Miniature", scores: "dict[str, Manifest]
         "To look at what is here, as if it were a workspace:\n"
         f"  CMGEMS_WORKSPACE={stages.out} cmgems\n"
         f"  cmgems info {last}\n"
-        f"  cmgems ttest {' '.join(map(str, folders))}\n"
+        f"  cmgems ttest --metric mcc {' '.join(map(str, folders))}\n"
         f"  cmgems finetune {stages.model_folder(MODELS[-1])} {example} --out {stages.out / 'finetuned' / 'region'}\n"
         "On a whole genome:\n"
         "  cmgems fetch grch38\n"

@@ -95,8 +95,9 @@ def finetune(
     source = ModelSource(model, init)
     target = out or workspace.finetuned_folder(source.name, task.label)
 
-    from cmgems_cli.bench.build import Finetuner, score_probabilities
+    from cmgems_cli.bench.build import Finetuner
     from cmgems_cli.datasets.finetune_options import FinetuneOptions
+    from cmgems_cli.metrics import score
     from cmgems_cli.training.finetune_run import finetune as finetune_stage
     from cmgems_cli.training.processes import start_processes, stop_processes
     from cmgems_cli.training.run import check_run_folder
@@ -126,7 +127,7 @@ def finetune(
         with console.progress(f"{source.name} on {task.name}", run.steps, "steps") as bar:
             manifest = finetune_stage(
                 run,
-                score_probabilities,
+                score,
                 resume=resume,
                 overwrite=overwrite,
                 observer=TrainingProgress(console, bar),
@@ -200,13 +201,15 @@ def _plan(console: Console, run: "FinetuningRun") -> None:
 
 
 def _show(console: Console, manifest: "Manifest", title: str) -> None:
-    from cmgems_cli.comparing.scores import PRINTED_DECIMALS, PRINTED_NAME, PRINTED_SCALE, rounded
+    from cmgems_cli.comparing.scores import as_printed
+    from cmgems_cli.metrics import METRICS
 
     stats = manifest.stats
     rows = [
         *(
-            [f"test {name}", rounded(PRINTED_SCALE[metric] * stats[metric], PRINTED_DECIMALS[metric])]
-            for metric, name in PRINTED_NAME.items()
+            [f"test {metric.printed_title}", as_printed(stats[name], name)]
+            for name, metric in METRICS.items()
+            if name in stats
         ),
         ["rows: train, dev, test", f"{stats['n_train']:,}, {stats['n_dev']:,}, {stats['n_test']:,}"],
         ["steps", f"{stats['steps']:,}"],

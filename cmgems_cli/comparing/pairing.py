@@ -1,33 +1,28 @@
-"""From what a user names to columns of paired scores: the input of every test in `bench.statistics`."""
+"""From what a user names to columns of paired scores: the input of every test in `comparing.statistics`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from math import fsum
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from cmgems_cli.artifacts import read_manifest
+from cmgems_cli.artifacts import Manifest, read_manifest
 from cmgems_cli.comparing import published
-from cmgems_cli.comparing.scores import METRICS, Score, in_print, read_scores
+from cmgems_cli.comparing.grouping import Runs, TaskKey, by_task, counted, means, span
+from cmgems_cli.comparing.scores import Score, in_print, read_scores
+from cmgems_cli.datasets.benchmark import Benchmark
+from cmgems_cli.datasets.benchmark_file import no_benchmark, shipped, shipped_names
 from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.metrics import METRICS
 
 PAPER = "paper:"
 
-# How many rows a message spells out before it only counts.
-ROWS_SHOWN = 3
+# ours: how many tasks a message names before it only counts.
+TASKS_SHOWN = 3
 
-
-class Row(NamedTuple):
-    """What is paired: one task, at one training-set size."""
-
-    bench: str
-    task: str
-    shots: int | None
-
-    def __str__(self) -> str:
-        return f"{self.bench} {self.task}" + ("" if self.shots is None else f" {self.shots} shots")
+# What a scores artifact records of a benchmark that is not part of this package, whose file may be gone by now.
+RECORDED = ("title", "metric")
 
 
 @dataclass(frozen=True)
@@ -42,36 +37,74 @@ class Source:
         The model's name in the scores.
     scores : list of Score
         All of its rows, of all metrics and seeds.
+    recorded : mapping
+        Parameters of the artifact, if the scores are of one.
     """
 
     named: str
     model: str
     scores: list[Score]
+    recorded: Mapping[str, Any] = field(default_factory=dict)
+
+    def benchmarks(self) -> dict[str, Benchmark]:
+        """Return the benchmarks of the scores by name, in order."""
+        return {
+            bench: benchmark_of(bench, self.recorded) for bench in _distinct(s.bench for s in self.scores)
+        }
+
+    def of(self, bench: str) -> list[Score]:
+        """Return the scores of one benchmark."""
+        return [score for score in self.scores if score.bench == bench]
+
+
+def benchmark_of(bench: str, recorded: Mapping[str, Any]) -> Benchmark:
+    """Return the benchmark of scores: one of this package, or what the artifact recorded of another.
+
+    Parameters
+    ----------
+    bench : str
+        Its name in the scores.
+    recorded : mapping
+        Parameters of a scores artifact; empty if there is none.
+    """
+    if bench in shipped_names():
+        return shipped(bench)
+    known = {name: recorded[name] for name in RECORDED if recorded.get(name)}
+    return replace(no_benchmark(), **{"name": bench, "title": bench, **known})
+
+
+def recorded_of(benchmark: Benchmark) -> dict[str, str]:
+    """Return what a scores artifact has to record of a benchmark for `benchmark_of`."""
+    return {} if benchmark.shipped else {name: getattr(benchmark, name) for name in RECORDED}
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Scores of several models on the same rows.
+    """Scores of several models on the same tasks.
 
     Attributes
     ----------
     metric : str
-        mcc, accuracy or f1.
+        A name of `METRICS`.
     labels : list of str
-        One name a model: its own, or what the user wrote where two sources hold models of one name.
-    rows : list of Row
+        One name per model: its own, or what the user wrote if two sources hold models of one name.
+    rows : list of TaskKey
         Sorted, so that neither file order nor the order of the sources changes a result.
     columns : list of lists of float
-        One a model, along `rows`: means over seeds, on the scale the paper prints (MCC × 100).
+        One per model, along `rows`: means over seeds, on the printed scale (MCC × 100).
     seeds : list of str
-        How many values were averaged a row, one text a model: "1", "3", or "2 to 3".
+        How many values were averaged per row, one text per model: "1", "3", or "2 to 3".
     left_out : list of str
         One sentence for each model whose rows were left out because another model lacks them.
     """
 
     metric: str
     labels: list[str]
-    rows: list[Row]
+    rows: list[TaskKey]
     columns: list[list[float]]
     seeds: list[str]
     left_out: list[str]
@@ -89,7 +122,7 @@ def read_source(named: str) -> Source:
     Raises
     ------
     InputError
-        If nothing is there, or it holds no readable scores, or not the model asked for.
+        If it does not exist, or holds no readable scores, or not the chosen model.
     UsageError
         If it holds several models and none was chosen.
     """
@@ -98,20 +131,34 @@ def read_source(named: str) -> Source:
         return Source(named, scores[0].model, scores)
     path, chosen = _path_and_model(named)
     if path.is_dir():
-        read_manifest(path, "scores")
-        path = path / "scores.csv"
+        return source_of_artifact(named, path, read_manifest(path, "scores"), chosen)
+    return _chosen(named, path, chosen, {})
+
+
+def source_of_artifact(named: str, folder: Path, manifest: Manifest, chosen: str | None = None) -> Source:
+    """Read the scores of a scores artifact whose manifest was read (errors as `read_source`)."""
+    return _chosen(named, folder / "scores.csv", chosen, manifest.params)
+
+
+def from_random_weights(manifest: Manifest) -> bool:
+    """Tell whether the scores of an artifact are of a model that was not pretrained."""
+    # A preset's name, which is not a folder and so not an input, stands for random weights too.
+    return manifest.params.get("init") == "random" or "model" not in manifest.inputs
+
+
+def _chosen(named: str, path: Path, chosen: str | None, recorded: Mapping[str, Any]) -> Source:
     scores = read_scores(path)
-    models = list(dict.fromkeys(score.model for score in scores))
+    models = _distinct(score.model for score in scores)
     if chosen is None:
         if len(models) > 1:
             raise UsageError(
                 f"{named} holds {len(models)} models ({_some(models)}); needed one:"
                 f" write {named}:MODEL, for example {named}:{models[0]}"
             )
-        return Source(named, models[0], scores)
+        return Source(named, models[0], scores, recorded)
     if chosen not in models:
         raise InputError(f"{path} has no model {chosen!r}; it holds: {', '.join(models)}")
-    return Source(named, chosen, [score for score in scores if score.model == chosen])
+    return Source(named, chosen, [score for score in scores if score.model == chosen], recorded)
 
 
 def _path_and_model(named: str) -> tuple[Path, str | None]:
@@ -133,69 +180,71 @@ def _colons(text: str) -> Iterator[int]:
 
 
 def pair(sources: Sequence[Source], metric: str | None = None, *, common: bool = False) -> Paired:
-    """Average over seeds and line the models up by (bench, task, shots).
+    """Average over seeds, and pair the models by task (benchmark, task, shots).
 
     Parameters
     ----------
     sources : sequence of Source
         Two or more.
     metric : str, optional
-        mcc, accuracy or f1. Left out: mcc, or the first of the others that the models share rows of
-        where they share none of mcc (few-shot tables hold accuracy only).
+        A name of `METRICS`. By default the main metric of the benchmark, or the first of the others that the models
+        have common tasks of if they have none of it.
     common : bool, default False
-        Leave out the rows that a model lacks, instead of refusing.
+        Leave out the tasks that a model lacks, instead of refusing.
 
     Raises
     ------
     InputError
-        If a model lacks rows that another has (and `common` is false), or no row is shared by all:
-        with the rows, the first few by name.
+        If a model lacks tasks that another has (and `common` is false), or the models have no task in common: with
+        the tasks, the first few by name.
     """
     if metric is None:
-        metric = next((name for name in METRICS if _shared(_averages(sources, name))), METRICS[0])
-    averages = _averages(sources, metric)
+        wanted = default_metrics(sources)
+        metric = next((name for name in wanted if _shared(_columns(sources, name))), wanted[0])
+    columns = _columns(sources, metric)
     labels = _labels(sources)
-    shared = _shared(averages)
-    every = sorted(set().union(*averages), key=_row_order)
+    shared = _shared(columns)
+    every = _sorted(set().union(*columns))
     lacking = {
         label: [row for row in every if row not in column]
-        for label, column in zip(labels, averages, strict=True)
+        for label, column in zip(labels, columns, strict=True)
     }
     if not shared or (len(shared) < len(every) and not common):
         raise InputError(_refusal(sources, metric, lacking, len(shared)))
     left_out = [
-        f"{label} lacks {_counted(missing)}: left out for all"
-        for label, missing in lacking.items()
-        if missing
+        f"{label} lacks {_named(missing)}: left out for all" for label, missing in lacking.items() if missing
     ]
     return Paired(
         metric=metric,
         labels=labels,
         rows=shared,
-        columns=[[in_print(column[row][0], metric) for row in shared] for column in averages],
-        seeds=[_span([column[row][1] for row in shared]) for column in averages],
+        columns=[_values(means(column), shared, metric) for column in columns],
+        seeds=[span(len(column[row]) for row in shared) for column in columns],
         left_out=left_out,
     )
 
 
-def _averages(sources: Sequence[Source], metric: str) -> list[dict[Row, tuple[float, int]]]:
-    """Return, for each source, row -> (mean over seeds, number of seeds)."""
-    columns: list[dict[Row, tuple[float, int]]] = []
-    for source in sources:
-        values: dict[Row, list[float]] = {}
-        for score in source.scores:
-            if score.metric == metric:
-                values.setdefault(Row(score.bench, score.task, score.shots), []).append(score.value)
-        columns.append({row: (fsum(found) / len(found), len(found)) for row, found in values.items()})
-    return columns
+def default_metrics(sources: Sequence[Source]) -> list[str]:
+    """Return the metrics in the order in which they are tried: main metrics of common benchmarks, then the others."""
+    benchmarks = [source.benchmarks() for source in sources]
+    common = [one for bench, one in benchmarks[-1].items() if all(bench in others for others in benchmarks)]
+    return _distinct([*(benchmark.metric for benchmark in common), *METRICS])
 
 
-def _shared(columns: Sequence[dict[Row, tuple[float, int]]]) -> list[Row]:
-    return sorted(set(columns[0]).intersection(*columns[1:]), key=_row_order)
+def _columns(sources: Sequence[Source], metric: str) -> list[Mapping[TaskKey, Runs]]:
+    return [by_task(source.scores, metric) for source in sources]
 
 
-def _row_order(row: Row) -> tuple[str, str, int]:
-    return (row.bench, row.task, -1 if row.shots is None else row.shots)
+def _values(column: Mapping[TaskKey, float], rows: Sequence[TaskKey], metric: str) -> list[float]:
+    return [in_print(column[row], metric) for row in rows]
+
+
+def _shared(columns: Sequence[Mapping[TaskKey, Runs]]) -> list[TaskKey]:
+    return _sorted(set(columns[0]).intersection(*columns[1:]))
+
+
+def _sorted(rows: Iterable[TaskKey]) -> list[TaskKey]:
+    return sorted(rows, key=lambda row: row.order)
 
 
 def _labels(sources: Sequence[Source]) -> list[str]:
@@ -207,30 +256,28 @@ def _labels(sources: Sequence[Source]) -> list[str]:
     ]
 
 
-def _refusal(sources: Sequence[Source], metric: str, lacking: dict[str, list[Row]], n_shared: int) -> str:
+def _refusal(
+    sources: Sequence[Source], metric: str, lacking: Mapping[str, list[TaskKey]], n_shared: int
+) -> str:
     without = [
         f"{label} has no {metric} (it has: {', '.join(sorted({score.metric for score in source.scores}))})"
         for label, source in zip(lacking, sources, strict=True)
         if not any(score.metric == metric for score in source.scores)
     ]
-    others = [name for name in METRICS if name != metric and _shared(_averages(sources, name))]
-    hint = f"; try --metric {others[0]}" if others else ""
+    others = [name for name in METRICS if name != metric and _shared(_columns(sources, name))]
+    hint = f"; try `metric={others[0]}`" if others else ""
     if without:
         return f"{'; '.join(without)}; needed the same metric of every model{hint}"
-    gaps = "; ".join(f"{label} lacks {_counted(missing)}" for label, missing in lacking.items() if missing)
+    gaps = "; ".join(f"{label} lacks {_named(missing)}" for label, missing in lacking.items() if missing)
     if n_shared:
-        hint = f", or add --common to compare on the {n_shared} they share"
+        hint = f", or add `common=True` to compare on the {n_shared} they have in common"
     return f"the rows of {metric} do not pair: {gaps}; needed the same tasks and shots of every model{hint}"
 
 
-def _counted(rows: Sequence[Row]) -> str:
-    return f"{len(rows)} row{'' if len(rows) == 1 else 's'} ({_some([str(row) for row in rows])})"
+def _named(rows: Sequence[TaskKey]) -> str:
+    return f"{counted(len(rows), 'row')} ({_some([str(row) for row in rows])})"
 
 
 def _some(names: Sequence[str]) -> str:
-    more = len(names) - ROWS_SHOWN
-    return ", ".join(names[:ROWS_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _span(counts: Sequence[int]) -> str:
-    return str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    more = len(names) - TASKS_SHOWN
+    return ", ".join(names[:TASKS_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,7 +1,7 @@
-"""The scores of Tables 2, 4 and 6 of the paper, and what is derived from them.
+"""The scores of Tables 2, 4 and 6 of the paper, and means and fractions derived from them.
 
 `data/published_scores.csv` holds the tables cell by cell. Every mean the paper prints under them follows
-from the cells, halves rounded up, but one: Table 6 prints 70.57 as the human mean of GeneMask 1K
+from the cells, halves rounded up, with one exception: Table 6 prints 70.57 as the human mean of GeneMask 1K
 (dnabert-genemask-1k), whose twelve cells average 70.48. The functions here give what the cells give.
 """
 
@@ -11,16 +11,14 @@ import csv
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from math import fsum
 from pathlib import Path
 
-from cmgems_cli.comparing.scores import TIMES_100, Score
+from cmgems_cli.comparing.grouping import TaskKey, key_of, mean
+from cmgems_cli.comparing.scores import Score, natural
+from cmgems_cli.datasets.benchmark import Published
 from cmgems_cli.errors import InputError
 
 PUBLISHED_CSV = Path(__file__).resolve().parents[1] / "data" / "published_scores.csv"
-
-# paper, section 5.4: "SoTA-Best represents the best result among the three k-mer-based SoTA models".
-STATE_OF_THE_ART = ("dnabert-120k", "nt-500m-human", "dnabert2-kmer-120k")
 
 # paper, Tables 2 and 6: the two blocks of rows, each with its mean.
 GROUPS = ("human", "non-human")
@@ -46,22 +44,22 @@ class PublishedScore:
 
 
 @dataclass(frozen=True)
-class SotaShare:
+class FractionOfBest:
     """How close a model comes to the best published model of a species group (paper RQ1, Figure 3).
 
     Attributes
     ----------
-    share : float
+    fraction : float
         `mean / best_mean`.
     mean, best_mean : float
-        Mean MCC over the tasks, as a fraction, of the model and of the best published one.
+        Means over the tasks, in the natural unit, of the model and of the best published one.
     best_model : str
-        Which of `STATE_OF_THE_ART` has the best mean over these tasks.
+        Which of the benchmark's `best_of` has the best mean over these tasks.
     n_tasks : int
-        Tasks that both means run over.
+        Tasks that both means are taken over.
     """
 
-    share: float
+    fraction: float
     mean: float
     best_model: str
     best_mean: float
@@ -76,8 +74,7 @@ def published_cells() -> tuple[PublishedScore, ...]:
 
 
 def _cell(row: Mapping[str, str]) -> PublishedScore:
-    metric = TIMES_100.get(row["metric"], row["metric"])
-    divisor = 100 if row["metric"] in TIMES_100 else 1
+    metric, value = natural(row["metric"], float(row["value"]))
     score = Score(
         bench=row["bench"],
         task=row["task"],
@@ -85,13 +82,14 @@ def _cell(row: Mapping[str, str]) -> PublishedScore:
         shots=int(row["shots"]) if row["shots"] else None,
         seed=None,
         metric=metric,
-        value=float(row["value"]) / divisor,
+        value=value,
         n_train=None,
         n_test=None,
         model=row["model"],
         note=f"paper, Table {row['table']}",
     )
-    return PublishedScore(int(row["table"]), score, float(row["std"]) / divisor if row["std"] else None)
+    sd = natural(row["metric"], float(row["std"]))[1] if row["std"] else None
+    return PublishedScore(int(row["table"]), score, sd)
 
 
 def published_models(table: int | None = None) -> tuple[str, ...]:
@@ -100,10 +98,11 @@ def published_models(table: int | None = None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def published_column(model: str, table: int) -> dict[tuple[str, int | None], PublishedScore]:
-    """Return a model's cells in one table by (task, shots); empty if the table does not have the model."""
+@cache
+def published_column(model: str, table: int) -> dict[TaskKey, PublishedScore]:
+    """Return a model's cells in one table by task; empty if the table does not have the model."""
     return {
-        (cell.score.task, cell.score.shots): cell
+        key_of(cell.score): cell
         for cell in published_cells()
         if cell.table == table and cell.score.model == model
     }
@@ -167,66 +166,56 @@ def group_of(species: str) -> str:
 
 
 @cache
-def published_tasks(group: str) -> tuple[str, ...]:
-    """Return the GUE tasks of a species group in the order of Table 2: 12 human, 15 non-human."""
-    cells = (cell.score for cell in published_cells() if cell.table == 2)
-    return tuple(dict.fromkeys(score.task for score in cells if group_of(score.species) == group))
+def published_tasks(group: str, table: int) -> tuple[TaskKey, ...]:
+    """Return the tasks of a species group, in the order of a table (Table 2: 12 human, 15 non-human)."""
+    cells = (cell.score for cell in published_cells() if cell.table == table)
+    return tuple(dict.fromkeys(key_of(score) for score in cells if group_of(score.species) == group))
 
 
-def group_mean(model: str, group: str, tasks: Collection[str] | None = None) -> float:
-    """Return a published model's mean MCC over the GUE tasks of a species group.
-
-    Parameters
-    ----------
-    model : str
-        A name of `published_models()`.
-    group : str
-        human or non-human.
-    tasks : collection of str, optional
-        Average over these tasks of the group only, to stand beside a model that ran no others.
+def best_published(tasks: Collection[TaskKey], published: Published) -> tuple[str, float] | None:
+    """Return the model of `published.best_of` with the best mean over these tasks, and this mean.
 
     Returns
     -------
-    float
-        A fraction; `as_printed` gives the paper's digits.
-
-    Raises
-    ------
-    InputError
-        If the model has no GUE value there.
+    (str, float) or None
+        The mean in the natural unit; the paper's digits are those of `as_printed`. None if there are no tasks, or no
+        model of `best_of` has them all.
     """
-    wanted = {task for task in published_tasks(group) if tasks is None or task in tasks}
-    values = [
-        score.value for score in published_scores(model) if score.bench == "gue" and score.task in wanted
-    ]
-    if not values:
-        raise InputError(
-            f"the paper has no GUE score of {model} on these {group} tasks; choose another model"
-        )
-    return fsum(values) / len(values)
+    columns = {name: published_column(name, published.tables[0]) for name in published.best_of}
+    column_means = {
+        name: mean(column[key].score.value for key in tasks)
+        for name, column in columns.items()
+        if tasks and all(key in column for key in tasks)
+    }
+    return max(column_means.items(), key=lambda item: item[1], default=None)
 
 
-def sota_share(values: Mapping[str, float], group: str) -> SotaShare | None:
-    """Return a model's share of the best published model's mean (paper RQ1: 93.97 % for LOGO CM-GEMS 10K).
+def fraction_of_best(
+    values: Mapping[TaskKey, float], group: str, published: Published
+) -> FractionOfBest | None:
+    """Return a model's mean as a fraction of the best published model's (paper RQ1: 93.97 % for LOGO CM-GEMS 10K).
 
     Parameters
     ----------
-    values : mapping, task -> MCC as a fraction
-        The model's GUE scores, averaged over seeds. Tasks the paper does not report (virus/covid) and
-        tasks of the other group are left out.
+    values : mapping, task -> float
+        The model's scores in the natural unit, averaged over seeds. Tasks that the paper does not report
+        (virus/covid) and tasks of the other group are left out.
     group : str
         human or non-human.
+    published : Published
+        Of the benchmark.
 
     Returns
     -------
-    SotaShare or None
-        None if the model has no task of the group. Of a model that ran only some of the tasks, both
-        means, and the choice of the best published model, are over these.
+    FractionOfBest or None
+        None if the model has no task of the group. Of a model that ran only some of the tasks, both means, and the
+        choice of the best published model, are over these.
     """
-    tasks = [task for task in published_tasks(group) if task in values]
-    if not tasks:
+    if not published.best_of:
         return None
-    means = {name: group_mean(name, group, tasks) for name in STATE_OF_THE_ART}
-    best = max(means, key=lambda name: means[name])
-    mean = fsum(values[task] for task in tasks) / len(tasks)
-    return SotaShare(mean / means[best], mean, best, means[best], len(tasks))
+    tasks = [key for key in published_tasks(group, published.tables[0]) if key in values]
+    best = best_published(tasks, published)
+    if best is None:
+        return None
+    ours = mean(values[key] for key in tasks)
+    return FractionOfBest(ours / best[1], ours, *best, len(tasks))

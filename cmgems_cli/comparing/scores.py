@@ -1,7 +1,7 @@
-"""Sole reader and writer of `scores.csv`: one measured value a row, long form (docs/artifacts.md).
+"""Sole reader and writer of `scores.csv`: one measured value per row, long form (docs/artifacts.md).
 
-Values are kept in their natural unit: MCC in [-1, 1], accuracy and macro-F1 in [0, 1]. The paper prints MCC
-× 100 (Tables 2, 3 and 6) and accuracy as a fraction (Table 4); `in_print` and `as_printed` do the same.
+Values are kept in their natural unit: MCC in [-1, 1], accuracy and macro-F1 in [0, 1]. `in_print` and `as_printed`
+convert them to the scale of `METRICS`, which is the paper's.
 """
 
 from __future__ import annotations
@@ -14,26 +14,15 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 from cmgems_cli.errors import InputError
+from cmgems_cli.metrics import METRICS, metric_of
 
-# The columns a table of scores cannot do without; the others may be missing from other people's files.
+# The required columns; the others may be missing from other people's files.
 NEEDED_COLUMNS = ("bench", "task", "metric", "value", "model")
 
-# In the order in which they are written and offered.
-METRICS = ("mcc", "accuracy", "f1")
+# Suffix of the names under which other tables hold a metric times 100. Tables 2 and 6 of the paper hold mcc_x100.
+TIMES_100 = "_x100"
 
-# What a value may be: everything outside is a percentage, a loss or a slip.
-VALUE_RANGE = {"mcc": (-1.0, 1.0), "accuracy": (0.0, 1.0), "f1": (0.0, 1.0)}
-
-# Names under which other tables hold a metric times 100. Table 2 and 6 of the paper hold mcc_x100.
-TIMES_100 = {f"{metric}_x100": metric for metric in METRICS}
-
-# paper, Tables 2 to 4: MCC is printed × 100 with two decimals, accuracy as a fraction with three. F1 is
-# not in the paper; it is printed like accuracy.
-PRINTED_NAME = {"mcc": "MCC × 100", "accuracy": "accuracy", "f1": "macro-F1"}
-PRINTED_SCALE = {"mcc": 100, "accuracy": 1, "f1": 1}
-PRINTED_DECIMALS = {"mcc": 2, "accuracy": 3, "f1": 3}
-
-# Scores are rounded here before they are printed or compared, so that 0.6103 × 100 is 61.03 and equal
+# Scores are rounded to this before they are printed or compared, so that 0.6103 × 100 is 61.03 and equal
 # differences are ties: far below what any test set resolves, far above the noise of float64.
 NOISE_DECIMALS = 9
 
@@ -45,25 +34,25 @@ class Score:
     Attributes
     ----------
     bench : str
-        gue or fewshot.
+        Name of the benchmark.
     task : str
         For example tf/0 or prom-core.
     species : str
-        human, mouse, yeast, virus, or empty where unknown.
+        Species or other group of the task; empty if there is none.
     shots : int or None
-        Training examples a class; None where the whole training set was used.
+        Training rows per class; None: all rows.
     seed : int or None
-        None where the value is not of one seeded run, as in published tables.
+        None: not the value of a single run, as in published tables.
     metric : str
-        mcc, accuracy or f1; other names are kept as they are and never compared.
+        A name of `METRICS`; other names are kept unchanged and never compared.
     value : float
         In the natural unit of the metric. Finite.
     n_train, n_test : int or None
         Sequences trained and tested on.
     model : str
-        Whose value it is.
+        Name of the model.
     note : str
-        What a reader of the number must know, for example that one class only was predicted.
+        Remarks on the value, for example that a single class was predicted.
     """
 
     bench: str
@@ -83,13 +72,23 @@ class Score:
 COLUMNS = tuple(field.name for field in fields(Score))
 
 
+def natural(metric: str, value: float) -> tuple[str, float]:
+    """Return the name and value of a metric in its natural unit.
+
+    >>> natural("mcc_x100", 50.0), natural("accuracy", 0.64)
+    (('mcc', 0.5), ('accuracy', 0.64))
+    """
+    name = metric.removesuffix(TIMES_100)
+    return (name, value / 100) if name != metric and name in METRICS else (metric, value)
+
+
 def in_print(value: float, metric: str) -> float:
-    """Return `value` on the scale the paper prints `metric` on, free of float noise.
+    """Return `value` on the printed scale of `metric`, free of float noise.
 
     >>> in_print(0.6103, "mcc"), in_print(0.64, "accuracy")
     (61.03, 0.64)
     """
-    return round(value * PRINTED_SCALE.get(metric, 1), NOISE_DECIMALS)
+    return round(value * metric_of(metric).scale, NOISE_DECIMALS)
 
 
 def as_printed(value: float, metric: str) -> str:
@@ -98,11 +97,11 @@ def as_printed(value: float, metric: str) -> str:
     >>> as_printed(0.67205, "mcc"), as_printed(0.6395, "accuracy")
     ('67.21', '0.640')
     """
-    return rounded(in_print(value, metric), PRINTED_DECIMALS.get(metric, 3))
+    return rounded(in_print(value, metric), metric_of(metric).decimals)
 
 
 def rounded(value: float, decimals: int) -> str:
-    """Format `value` with halves rounded away from zero, as people do, after dropping float noise.
+    """Format `value` with halves rounded away from zero, after dropping float noise.
 
     >>> rounded(67.205, 2), rounded(-0.0004, 2)
     ('67.21', '0.00')
@@ -125,8 +124,8 @@ def write_scores(path: Path, scores: Iterable[Score]) -> None:
     Raises
     ------
     ValueError
-        If a value is not finite or outside the range of its metric, or a row stands twice: no reader
-        would take the file.
+        If a value is not finite or outside the range of its metric, or a row is repeated: `read_scores` would
+        refuse the file.
     """
     rows = sorted(scores, key=_order)
     seen: set[tuple[str, ...]] = set()
@@ -135,7 +134,7 @@ def write_scores(path: Path, scores: Iterable[Score]) -> None:
         if complaint:
             raise ValueError(f"{_name(score)}: {complaint}")
         if _key(score) in seen:
-            raise ValueError(f"{_name(score)} stands twice")
+            raise ValueError(f"{_name(score)} is repeated")
         seen.add(_key(score))
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -146,13 +145,13 @@ def write_scores(path: Path, scores: Iterable[Score]) -> None:
 
 
 def read_scores(path: Path) -> list[Score]:
-    """Read a table of scores, ours or anybody's with the needed columns.
+    """Read a table of scores: of `write_scores`, or any other with the required columns.
 
     Parameters
     ----------
     path : Path
         CSV in UTF-8, with or without byte order mark, comma-separated, with a header. The columns
-        `NEEDED_COLUMNS` must be there; further columns of `COLUMNS` are read, any others ignored.
+        `NEEDED_COLUMNS` are required; further columns of `COLUMNS` are read, any others ignored.
         A metric named mcc_x100 (accuracy_x100, f1_x100) is divided by 100.
 
     Returns
@@ -164,7 +163,7 @@ def read_scores(path: Path) -> list[Score]:
     ------
     InputError
         Naming the line: unreadable file, missing columns, a row that is too short or too long, an empty
-        name, a number that is none, NaN or out of range, a row that stands twice; or no rows at all.
+        name, text that is not a number, NaN or a number out of range, a repeated row; or no rows at all.
     """
     scores: list[Score] = []
     first_line: dict[tuple[str, ...], int] = {}
@@ -195,7 +194,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 if len(row) != len(header):
                     raise InputError(
                         f"{path} line {reader.line_num} has {len(row)} fields, the header {len(header)};"
-                        " mend the line (quote cells that hold commas)"
+                        " correct the line (quote cells that contain commas)"
                     )
                 yield reader.line_num, {name: cell.strip() for name, cell in zip(header, row, strict=True)}
     except OSError as error:
@@ -234,8 +233,7 @@ def _parsed(where: str, cells: dict[str, str]) -> Score:
         value = float(text)
     except ValueError:
         raise InputError(f"{where} ({row}): {text!r} is not a number; needed the value of {metric}") from None
-    if metric in TIMES_100:
-        metric, value = TIMES_100[metric], value / 100
+    metric, value = natural(metric, value)
     complaint = _complaint(metric, value)
     if complaint:
         raise InputError(f"{where} ({row}): {complaint}")
@@ -255,12 +253,15 @@ def _parsed(where: str, cells: dict[str, str]) -> Score:
 
 
 def _complaint(metric: str, value: float) -> str:
-    """Say what is wrong with a value in its natural unit, or nothing."""
+    """Return what is wrong with a value in its natural unit; empty if nothing is."""
     if not math.isfinite(value):
         return f"{metric} is {value}; needed a finite number: leave the row out or run it again"
-    low, high = VALUE_RANGE.get(metric, (-math.inf, math.inf))
-    if not low <= value <= high:
-        return f"{metric} is {value:g}; needed {low:g} to {high:g}: values times 100 are called {metric}_x100"
+    known = metric_of(metric)
+    if not known.lowest <= value <= known.highest:
+        return (
+            f"{metric} is {value:g}; needed {known.lowest:g} to {known.highest:g}: values times 100 are called"
+            f" {metric}{TIMES_100}"
+        )
     return ""
 
 
@@ -284,7 +285,7 @@ def _key(score: Score) -> tuple[str, ...]:
 def _order(score: Score) -> tuple[str, str, str, int, int, int, str]:
     shots = -1 if score.shots is None else score.shots
     seed = -1 if score.seed is None else score.seed
-    rank = METRICS.index(score.metric) if score.metric in METRICS else len(METRICS)
+    rank = list(METRICS).index(score.metric) if score.metric in METRICS else len(METRICS)
     return (score.model, score.bench, score.task, shots, seed, rank, score.metric)
 
 

@@ -1,7 +1,7 @@
-"""Paired tests of several models on the same rows (paper Table 3 and beside it): every one is scipy's.
+"""Paired tests of several models on the same rows (paper, Table 3, and further ones), computed by scipy.
 
-A test that has no answer gives None, never NaN: the t-test of one pair, or of pairs that all differ by
-the same amount. Models that differ nowhere have an answer: no evidence at all, p = 1.
+A test without an answer gives None, never NaN: the t-test of one pair, or of pairs that all differ by the same
+amount. Models that differ in no row have an answer: no evidence, p = 1.
 """
 
 from __future__ import annotations
@@ -71,22 +71,16 @@ class Friedman:
     mean_ranks: list[float]
 
 
-def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean and the population standard deviation (divisor n, as in paper Table 3)."""
-    column = np.asarray(values, dtype=np.float64)
-    return float(column.mean()), float(column.std(ddof=0))
-
-
 def compare(columns: Sequence[Sequence[float]], *, seed: int = 42) -> list[Comparison]:
     """Compare the last column with each of the others.
 
     Parameters
     ----------
     columns : sequence of equally long sequences of float
-        One a model, the reference last; entry i of each belongs to the same row. Finite.
+        One per model, the reference last; entry i of each belongs to the same row. Finite.
     seed : int, default 42
-        Of the sign flips and the bootstrap. Each comparison starts from it anew, so that its result
-        does not depend on which others are made.
+        Of the sign flips and the bootstrap. Each comparison starts from it anew, so its result does not depend on
+        the others.
 
     Returns
     -------
@@ -100,9 +94,9 @@ def compare(columns: Sequence[Sequence[float]], *, seed: int = 42) -> list[Compa
     """
     table = _checked(columns)
     reference = table[-1]
-    found = [_compare_two(column, reference, seed) for column in table[:-1]]
-    adjusted = holm([comparison.p for comparison in found])
-    return [replace(comparison, holm_p=p) for comparison, p in zip(found, adjusted, strict=True)]
+    comparisons = [_compare_two(column, reference, seed) for column in table[:-1]]
+    adjusted = holm([comparison.p for comparison in comparisons])
+    return [replace(comparison, holm_p=p) for comparison, p in zip(comparisons, adjusted, strict=True)]
 
 
 def _checked(columns: Sequence[Sequence[float]]) -> np.ndarray:
@@ -124,11 +118,20 @@ def _compare_two(column: np.ndarray, reference: np.ndarray, seed: int) -> Compar
     if not units.any():
         return Comparison(0.0, 1.0, None, 1.0, 1.0, (0.0, 0.0), 0.0, "no difference in any row")
     if len(units) == 1:
-        return Comparison(mean, None, None, 1.0, 1.0, None, None, "one row: nothing to test")
+        return Comparison(
+            mean,
+            None,
+            None,
+            1.0,
+            1.0,
+            None,
+            None,
+            "only one task in common; at least two are needed for a test",
+        )
     wilcoxon_p = float(stats.wilcoxon(units).pvalue)
     sign_flip_p = _sign_flip_p(units, seed)
     if np.ptp(units) == 0:
-        note = "the same difference in every row: no spread to test it against"
+        note = "the same difference in every row: it has no spread to be tested against"
         return Comparison(mean, None, None, wilcoxon_p, sign_flip_p, (mean, mean), None, note)
     return Comparison(
         difference=mean,

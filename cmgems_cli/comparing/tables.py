@@ -1,31 +1,26 @@
-"""The report of an evaluation: means over seeds beside the published columns, for screen and Markdown."""
+"""The report of an evaluation: means over seeds, with published columns, for the screen and as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import fsum, sqrt
-from statistics import stdev
 
+from cmgems_cli.comparing.grouping import TaskKey, by_task, key_of, mean, mean_sd_text, means, with_sd
 from cmgems_cli.comparing.published import (
     GROUPS,
-    STATE_OF_THE_ART,
-    PublishedScore,
+    best_published,
+    fraction_of_best,
     group_of,
     published_column,
     published_models,
-    sota_share,
 )
-from cmgems_cli.comparing.scores import PRINTED_DECIMALS, Score, as_printed, in_print, rounded
+from cmgems_cli.comparing.scores import Score, as_printed, rounded
+from cmgems_cli.datasets.benchmark import Benchmark
+from cmgems_cli.markdown import escaped, table
+from cmgems_cli.metrics import METRICS, metric_of
 
-# What each benchmark is judged by in the paper.
-MAIN_METRIC = {"gue": "mcc", "fewshot": "accuracy"}
-# paper: Table 2 (10K steps) and Table 6 (1K steps) hold GUE, Table 4 the few-shot datasets.
-GUE_TABLES = (2, 6)
-FEWSHOT_TABLE = 4
-
-Key = tuple[str, int | None]
-Values = dict[Key, list[float]]
+RANDOM_WEIGHTS = "random weights"
+BEST = "best k-mer model of the paper"
 
 
 @dataclass(frozen=True)
@@ -37,9 +32,9 @@ class ReportTable:
     title : str
     columns : list of str
     rows : list of lists of str or None
-        None: there is no value.
+        None: no value.
     wide : bool
-        Too many columns for a screen: for the file alone.
+        Too many columns for a screen: only written to files.
     """
 
     title: str
@@ -50,7 +45,7 @@ class ReportTable:
 
 @dataclass(frozen=True)
 class Report:
-    """What an evaluation found.
+    """The results of an evaluation.
 
     Attributes
     ----------
@@ -65,19 +60,49 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Results:
+    """The scores of an evaluation, grouped."""
+
+    benchmark: Benchmark
+    model: str
+    scores: Sequence[Score]
+    baseline: Sequence[Score]
+
+    @property
+    def metric(self) -> str:
+        return self.benchmark.metric
+
+    @property
+    def tasks(self) -> list[TaskKey]:
+        return list(dict.fromkeys(map(key_of, self.scores)))
+
+    @property
+    def metrics(self) -> list[str]:
+        """The main metric first."""
+        names = {score.metric for score in self.scores}
+        return [name for name in dict.fromkeys([self.metric, *METRICS]) if name in names]
+
+    @property
+    def groups(self) -> dict[TaskKey, str]:
+        return {key_of(score): score.species for score in self.scores}
+
+
 def make_report(
-    bench: str,
+    benchmark: Benchmark,
     model: str,
     scores: Sequence[Score],
     baseline: Sequence[Score] | None = None,
     missing: Mapping[str, str] | None = None,
+    *,
+    random_weights: bool = False,
 ) -> Report:
     """Make the report of a model's scores.
 
     Parameters
     ----------
-    bench : str
-        gue or fewshot.
+    benchmark : Benchmark
+        Its main metric comes first, and its published columns are shown.
     model : str
         The model's name.
     scores : sequence of Score
@@ -86,248 +111,193 @@ def make_report(
         Of the same architecture from random weights.
     missing : mapping, task -> str, optional
         Tasks without data, and why.
+    random_weights : bool, default False
+        The model is itself a baseline of random weights.
     """
-    make = _gue if bench == "gue" else _fewshot
-    report = make(model, scores, baseline)
-    report.notes.extend(_notes(bench, scores, baseline, missing or {}))
-    return report
+    results = _Results(benchmark, model, scores, baseline or [])
+    tables = [
+        _by_task(results),
+        _over_tasks(results),
+        _fractions(results),
+        *(_with_published(results, number) for number in benchmark.published.tables),
+    ]
+    notes = _notes(results, missing or {}, wants_baseline=baseline is None and not random_weights)
+    return Report(f"{benchmark.title}: {model}", [one for one in tables if one.rows], notes)
 
 
 def markdown(report: Report) -> str:
     """Return the report as Markdown."""
-    parts = [f"# {report.title}"]
-    for table in report.tables:
-        lines = [table.columns, ["---"] + ["---:"] * (len(table.columns) - 1)]
-        lines += [["–" if cell is None else cell for cell in row] for row in table.rows]
-        parts += [f"## {table.title}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+    parts = [f"# {escaped(report.title)}"]
+    for one in report.tables:
+        parts += [f"## {escaped(one.title)}", table(one.columns, one.rows, numbers=True)]
     if report.notes:
-        parts += ["## Notes", "\n".join(f"- {note}" for note in report.notes)]
+        parts += ["## Notes", "\n".join(f"- {escaped(note)}" for note in report.notes)]
     return "\n\n".join(parts) + "\n"
 
 
-# ------------------------------------------------------------------ GUE
+# ------------------------------------------------------------------ tables
 
 
-def _gue(model: str, scores: Sequence[Score], baseline: Sequence[Score] | None) -> Report:
-    mcc, accuracy, f1 = (_values(scores, metric) for metric in ("mcc", "accuracy", "f1"))
-    beside = _values(baseline or [], "mcc")
-    tasks = _tasks(scores)
-    tables = [_per_task(model, tasks, mcc, accuracy, f1, beside), _per_species(model, tasks, mcc, beside)]
-    shares = [
-        (group, share)
-        for group in GROUPS
-        if (share := sota_share({task: _mean(mcc[task, None]) for task in tasks}, group))
+def _by_task(results: _Results) -> ReportTable:
+    """Return one row per task, one column per metric."""
+    published, groups = results.benchmark.published, results.groups
+    values = {metric: by_task(results.scores, metric) for metric in results.metrics}
+    baseline = by_task(results.baseline, results.metric)
+    with_shots = any(key.shots is not None for key in results.tasks)
+    # A column of one group says nothing where the number of shots tells the rows apart.
+    with_groups = any(groups.values()) and (not with_shots or len(set(groups.values())) > 1)
+    rows: list[list[str | None]] = []
+    for key in results.tasks:
+        n_runs = max(len(tasks.get(key, {})) for tasks in values.values())
+        row = [key.task, *([groups[key]] if with_groups else []), *([str(key.shots)] if with_shots else [])]
+        cells = [
+            *(mean_sd_text(tasks.get(key, {}).values(), m, sample=True) for m, tasks in values.items()),
+            *(
+                [mean_sd_text(baseline.get(key, {}).values(), results.metric, sample=True)]
+                if baseline
+                else []
+            ),
+        ]
+        rows.append([*row, str(n_runs), *cells, *_published_cells(results, key)])
+    columns = ["task", *(["group"] if with_groups else []), *(["shots"] if with_shots else []), "runs"]
+    columns += [metric_of(metric).printed_title for metric in values]
+    columns += [RANDOM_WEIGHTS] if baseline else []
+    columns += [BEST, "fraction"] if published.best_of else [f"paper: {name}" for name in published.columns]
+    title = f"{results.model}: test scores by task{' and shots' if with_shots else ''}"
+    return ReportTable(title, columns, rows)
+
+
+def _published_cells(results: _Results, key: TaskKey) -> list[str | None]:
+    published, metric = results.benchmark.published, results.metric
+    if published.best_of:
+        best = best_published([key], published)
+        if best is None:
+            return [None, None]
+        runs = by_task(results.scores, metric).get(key)
+        fraction = None if best[1] <= 0 or not runs else _percent(mean(runs.values()) / best[1], 1)
+        return [as_printed(best[1], metric), fraction]
+    columns = [published_column(name, published.tables[0]) for name in published.columns]
+    return [
+        with_sd(cell.score.value, cell.sd, metric) if (cell := column.get(key)) else None
+        for column in columns
     ]
-    if shares:
-        tables.append(
-            ReportTable(
-                "Share of the best published model",
-                ["species", "tasks", model, "best published", "MCC × 100", "share"],
-                [
-                    [
-                        group,
-                        str(share.n_tasks),
-                        as_printed(share.mean, "mcc"),
-                        share.best_model,
-                        as_printed(share.best_mean, "mcc"),
-                        f"{rounded(100 * share.share, 2)} %",
-                    ]
-                    for group, share in shares
-                ],
-            )
-        )
-    tables += [_beside_published(model, tasks, mcc, table) for table in GUE_TABLES]
-    return Report(f"GUE: {model}", tables)
 
 
-def _per_task(
-    model: str, tasks: Mapping[str, str], mcc: Values, accuracy: Values, f1: Values, beside: Values
-) -> ReportTable:
-    columns = ["task", "species", "runs", "MCC × 100", "accuracy", "macro-F1"]
-    columns += ["random weights"] if beside else []
-    rows: list[list[str | None]] = []
-    for task, species in tasks.items():
-        key = (task, None)
-        row = [task, species, str(len(mcc[key])), _spread(mcc[key], "mcc")]
-        row += [_spread(accuracy[key], "accuracy"), _spread(f1[key], "f1")]
-        best = _best_published(task)
-        rows.append(
-            [
-                *row,
-                *([_spread(beside.get(key), "mcc")] if beside else []),
-                None if best is None else as_printed(best, "mcc"),
-                None if best is None or best <= 0 else f"{rounded(100 * _mean(mcc[key]) / best, 1)} %",
-            ]
-        )
-    return ReportTable(f"{model}: test scores by task", [*columns, "best published", "share"], rows)
-
-
-def _best_published(task: str) -> float | None:
-    """Return the best MCC of the state-of-the-art models on a task (paper, Table 2)."""
-    cells = (published_column(name, GUE_TABLES[0]).get((task, None)) for name in STATE_OF_THE_ART)
-    values = [cell.score.value for cell in cells if cell]
-    return max(values) if values else None
-
-
-def _per_species(model: str, tasks: Mapping[str, str], mcc: Values, beside: Values) -> ReportTable:
-    """Return means over tasks: this model, its baseline and the published ones, over the same tasks."""
-    parts = {
-        species: [task for task in tasks if tasks[task] == species]
-        for species in dict.fromkeys(tasks.values())
-    }
-    if len([species for species in parts if group_of(species) != "human"]) > 1:
-        parts["non-human"] = [task for task in tasks if group_of(tasks[task]) != "human"]
-    if len(parts) > 1:
-        parts["all"] = list(tasks)
-    ours = {task: _mean(mcc[task, None]) for task in tasks}
-    rows: list[list[str | None]] = [[model, *(_over_tasks(ours, part) for part in parts.values())]]
-    if beside:
-        others = {task: _mean(beside[task, None]) for task in tasks if (task, None) in beside}
-        rows.append(["random weights", *(_over_tasks(others, part) for part in parts.values())])
-    for name in dict.fromkeys(name for table in GUE_TABLES for name in published_models(table)):
-        column = {
-            task: cell.score.value
-            for table in reversed(GUE_TABLES)
-            for (task, _), cell in published_column(name, table).items()
+def _over_tasks(results: _Results) -> ReportTable:
+    """Return means over tasks: of this model, of its baseline and of the published ones, over the same tasks."""
+    metric, published = results.metric, results.benchmark.published
+    parts = _parts(results) if len(results.tasks) > 1 else {}
+    columns = {results.model: means(by_task(results.scores, metric))}
+    if results.baseline:
+        columns[RANDOM_WEIGHTS] = means(by_task(results.baseline, metric))
+    for name in dict.fromkeys(name for number in published.tables for name in published_models(number)):
+        columns[f"paper: {name}"] = {
+            key: cell.score.value
+            for number in reversed(published.tables)
+            for key, cell in published_column(name, number).items()
         }
-        rows.append([f"paper: {name}", *(_over_tasks(column, part) for part in parts.values())])
+    rows = [
+        [name, *(_over(column, part, metric) for part in parts.values())] for name, column in columns.items()
+    ]
     titles = [f"{name} ({len(part)})" for name, part in parts.items()]
-    return ReportTable("MCC × 100: mean ± sd over tasks", ["model", *titles], rows)
-
-
-def _over_tasks(values: Mapping[str, float], tasks: Sequence[str]) -> str | None:
-    """Return mean ± population sd, as the paper's Table 3 gives it; None unless every task has a value."""
-    if not tasks or any(task not in values for task in tasks):
-        return None
-    chosen = [values[task] for task in tasks]
-    mean = _mean(chosen)
-    sd = sqrt(fsum((value - mean) ** 2 for value in chosen) / len(chosen))
-    text = as_printed(mean, "mcc")
-    return text if len(chosen) == 1 else f"{text} ± {as_printed(sd, 'mcc')}"
-
-
-def _beside_published(model: str, tasks: Mapping[str, str], mcc: Values, table: int) -> ReportTable:
-    names = published_models(table)
-    columns = {name: published_column(name, table) for name in names}
-    rows: list[list[str | None]] = []
-    for task in tasks:
-        cells = [columns[name].get((task, None)) for name in names]
-        if any(cells):
-            printed = [as_printed(cell.score.value, "mcc") if cell else None for cell in cells]
-            rows.append([task, as_printed(_mean(mcc[task, None]), "mcc"), *printed])
     return ReportTable(
-        f"MCC × 100 beside Table {table} of the paper", ["task", model, *names], rows, wide=True
+        f"{metric_of(metric).heading}: mean ± sd over tasks",
+        ["model", *titles],
+        [row for row in rows if any(row[1:])],
     )
 
 
-# ------------------------------------------------------------------ few-shot
+def _parts(results: _Results) -> dict[str, list[TaskKey]]:
+    """Return the sets of tasks that means are taken over: by shots or by group, and all together."""
+    tasks, groups = results.tasks, results.groups
+    parts: dict[str, list[TaskKey]] = {}
+    for key in tasks:
+        name = groups[key] if key.shots is None else f"{key.shots} shots"
+        if name:
+            parts.setdefault(name, []).append(key)
+    if results.benchmark.published.best_of and len(parts.keys() - {GROUPS[0]}) > 1:
+        parts[GROUPS[1]] = [key for key in tasks if group_of(groups[key]) == GROUPS[1]]
+    if not any(len(part) == len(tasks) for part in parts.values()):
+        parts["all"] = tasks
+    return parts
 
 
-def _fewshot(model: str, scores: Sequence[Score], baseline: Sequence[Score] | None) -> Report:
-    accuracy, mcc = _values(scores, "accuracy"), _values(scores, "mcc")
-    beside = _values(baseline or [], "accuracy")
-    names = published_models(FEWSHOT_TABLE)
-    published = {name: published_column(name, FEWSHOT_TABLE) for name in names}
-    # The models Table 4 is about: DNABERT as published, and the paper's own.
-    chosen = [name for name in (names[0], names[-1]) if name in published]
-    columns = ["dataset", "shots", "runs", "accuracy", "MCC × 100"]
-    rows: list[list[str | None]] = []
-    wide: list[list[str | None]] = []
-    for key in accuracy:
-        task, shots = key
-        ours = _spread(accuracy[key], "accuracy")
-        row = [task, str(shots), str(len(accuracy[key])), ours, _spread(mcc[key], "mcc")]
-        if beside:
-            row.append(_spread(beside.get(key), "accuracy"))
-        cells = {name: _cell(published[name].get(key)) for name in names}
-        rows.append([*row, *(cells[name] for name in chosen)])
-        wide.append([f"{task}, {shots} shots", ours, *cells.values()])
-    if beside:
-        columns.append("random weights")
-    return Report(
-        f"Few-shot: {model}",
+def _over(values: Mapping[TaskKey, float], tasks: Sequence[TaskKey], metric: str) -> str | None:
+    """Return mean ± population sd, as in Table 3 of the paper; None unless every task has a value."""
+    if any(key not in values for key in tasks):
+        return None
+    return mean_sd_text([values[key] for key in tasks], metric, sample=False)
+
+
+def _fractions(results: _Results) -> ReportTable:
+    """Return the fractions of the best published model, by the paper's groups of species (Figure 3)."""
+    metric, published = results.metric, results.benchmark.published
+    values = means(by_task(results.scores, metric))
+    rows: list[list[str | None]] = [
         [
-            ReportTable(
-                f"{model}: test scores by dataset and shots",
-                [*columns, *(f"paper: {name}" for name in chosen)],
-                rows,
-            ),
-            ReportTable(
-                f"Accuracy beside Table {FEWSHOT_TABLE} of the paper",
-                ["task", model, *names],
-                wide,
-                wide=True,
-            ),
-        ],
-    )
+            group,
+            str(found.n_tasks),
+            as_printed(found.mean, metric),
+            found.best_model,
+            as_printed(found.best_mean, metric),
+            _percent(found.fraction, 2),
+        ]
+        for group in GROUPS
+        if (found := fraction_of_best(values, group, published))
+    ]
+    columns = ["group", "tasks", results.model, BEST, metric_of(metric).printed_title, "fraction"]
+    return ReportTable(f"Fraction of the {BEST}", columns, rows)
 
 
-def _cell(published: PublishedScore | None) -> str | None:
-    if published is None:
-        return None
-    text = as_printed(published.score.value, "accuracy")
-    return text if published.sd is None else f"{text} ± {as_printed(published.sd, 'accuracy')}"
+def _percent(fraction: float, decimals: int) -> str:
+    return f"{rounded(100 * fraction, decimals)} %"
 
 
-# ------------------------------------------------------------------ both
+def _with_published(results: _Results, number: int) -> ReportTable:
+    """Return every column of a table of the paper next to the model's."""
+    metric, names = results.metric, published_models(number)
+    ours = by_task(results.scores, metric)
+    columns = [published_column(name, number) for name in names]
+    rows: list[list[str | None]] = []
+    for key in results.tasks:
+        cells = [column.get(key) for column in columns]
+        if any(cells):
+            printed = [with_sd(cell.score.value, cell.sd, metric) if cell else None for cell in cells]
+            rows.append([key.label, mean_sd_text(ours.get(key, {}).values(), metric, sample=True), *printed])
+    title = f"{metric_of(metric).heading}, with Table {number} of the paper"
+    return ReportTable(title, ["task", results.model, *names], rows, wide=True)
 
 
-def _values(scores: Iterable[Score], metric: str) -> Values:
-    """Return the values of a metric by (task, shots), one a seed."""
-    values: Values = {}
-    for score in scores:
-        if score.metric == metric:
-            values.setdefault((score.task, score.shots), []).append(score.value)
-    return values
+# ------------------------------------------------------------------ notes
 
 
-def _tasks(scores: Iterable[Score]) -> dict[str, str]:
-    """Return the species of each task, in the order of the scores."""
-    return {score.task: score.species for score in scores}
-
-
-def _mean(values: Sequence[float]) -> float:
-    return fsum(values) / len(values)
-
-
-def _spread(values: Sequence[float] | None, metric: str) -> str | None:
-    """Return mean ± sample sd over runs, as the paper prints this metric; the mean alone of one run."""
-    if not values:
-        return None
-    text = as_printed(_mean(values), metric)
-    if len(values) == 1:
-        return text
-    sd = rounded(in_print(stdev(values), metric), PRINTED_DECIMALS[metric])
-    return f"{text} ± {sd}"
-
-
-def _notes(
-    bench: str, scores: Sequence[Score], baseline: Sequence[Score] | None, missing: Mapping[str, str]
-) -> list[str]:
-    main = [score for score in scores if score.metric == MAIN_METRIC[bench]]
-    seeds = {score.seed for score in main}
+def _notes(results: _Results, missing: Mapping[str, str], *, wants_baseline: bool) -> list[str]:
+    main = [score for score in results.scores if score.metric == results.metric]
     notes = ["± over runs is the sample standard deviation over seeds, over tasks the population's."]
-    if len(seeds) == 1:
-        notes.append("One seed: differences between models of a point or two may be chance; add --seeds.")
-    if baseline is None:
+    if len({score.seed for score in main}) == 1:
+        notes.append("One seed: differences between models of a point or two may be chance; run more seeds.")
+    if wants_baseline:
         notes.append(
-            "No baseline: evaluate the same architecture from random weights (--init random) to see what"
-            " pretraining gave."
+            "No baseline: evaluate the same architecture from random weights (--init random) to see the effect of"
+            " pretraining."
         )
-    elif {(s.task, s.shots) for s in main} - {(s.task, s.shots) for s in baseline}:
+    elif results.baseline and set(map(key_of, main)) - set(map(key_of, results.baseline)):
         notes.append("The baseline lacks some of the tasks.")
     collapsed = [score for score in main if score.note.startswith("one class")]
     if collapsed:
-        named = ", ".join(dict.fromkeys(score.task for score in collapsed))
         notes.append(
-            f"Collapsed, one class predicted for every row: {len(collapsed)} of {len(main)} runs ({named})."
+            f"Collapsed, one class predicted for every row: {len(collapsed)} of {len(main)} runs"
+            f" ({_labels(collapsed)})."
         )
-    by_note: dict[str, dict[str, None]] = {}
+    by_note: dict[str, list[Score]] = {}
     for score in main:
         for note in score.note.split("; "):
             if note and not note.startswith("one class"):
-                shots = "" if score.shots is None else f" {score.shots} shots"
-                by_note.setdefault(note, {})[f"{score.task}{shots}"] = None
-    notes += [f"{', '.join(tasks)}: {note}." for note, tasks in by_note.items()]
+                by_note.setdefault(note, []).append(score)
+    notes += [f"{_labels(scores)}: {note}." for note, scores in by_note.items()]
     notes += [f"Not run, {name}: {why}." for name, why in missing.items()]
     return notes
+
+
+def _labels(scores: Iterable[Score]) -> str:
+    return "; ".join(dict.fromkeys(key_of(score).label for score in scores))

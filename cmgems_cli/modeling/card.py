@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cmgems_cli.markdown import table
 from cmgems_cli.masking import INFO
+from cmgems_cli.metrics import METRICS
 
 CARD = "README.md"
 
@@ -71,8 +73,8 @@ def masked_lm_card(
         f"DNA language model, {k}-mers, pretrained with {strategy}",
         f"A masked language model of DNA, pretrained with `cmgems`; see {PAPER}.",
         [
-            _section("Data and recipe", _table(["", ""], facts)),
-            _section("Perplexity on held-out sequence", _table(["masks", "perplexity"], scores)),
+            _section("Data and recipe", table(["", ""], facts)),
+            _section("Perplexity on held-out sequence", table(["masks", "perplexity"], scores)),
             _section(
                 "Limits",
                 f"- It reads the forward strand as overlapping {k}-mers in upper case, separated by spaces; k-mers"
@@ -112,11 +114,7 @@ def classifier_card(
         ("learning rate", f"{params['learning_rate']:g}, warm-up {params['warmup_steps']:,} steps"),
         ("seed", str(params["seed"])),
     ]
-    scores = [
-        (name, f"{stats[key]:.4f}")
-        for name, key in (("MCC", "mcc"), ("accuracy", "accuracy"), ("macro-F1", "f1"))
-        if key in stats
-    ]
+    scores = [(metric.title, f"{stats[name]:.4f}") for name, metric in METRICS.items() if name in stats]
     notes = [f"- {note}" for note in stats["notes"]]
     if stats.get("collapsed"):
         notes.insert(0, "- **The model gives every test row the same class: it has learnt nothing.**")
@@ -129,8 +127,8 @@ def classifier_card(
         f"DNA classifier: {task}",
         f"A classifier of DNA sequences, fine-tuned with `cmgems`; see {PAPER}.",
         [
-            _section("Data and recipe", _table(["", ""], facts)),
-            _section("Scores on the test split", _table(["metric", "value"], scores)),
+            _section("Data and recipe", table(["", ""], facts)),
+            _section("Scores on the test split", table(["metric", "value"], scores)),
             _section("Limits", "\n".join(notes)),
             _loading("AutoModelForSequenceClassification", k),
             _section("Predict a file", "    cmgems predict FOLDER sequences.fa --out predictions.tsv"),
@@ -155,11 +153,6 @@ def _section(title: str, text: str) -> str:
     return f"## {title}\n\n{text}"
 
 
-def _table(columns: Sequence[str], rows: Sequence[tuple[str, str]]) -> str:
-    lines = [f"| {' | '.join(columns)} |", "|---|---|"]
-    return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in rows)])
-
-
 def _loading(auto: str, k: int) -> str:
     words = " ".join("ACGTACGTAC"[i : i + k] for i in range(3))
     return _section(
@@ -174,4 +167,4 @@ def _loading(auto: str, k: int) -> str:
 
 def _digests(inputs: Mapping[str, str]) -> str:
     rows = [(name, f"`{digest}`") for name, digest in sorted(inputs.items())]
-    return _section("Made from", _table(["input", "sha256"], rows)) if rows else ""
+    return _section("Made from", table(["input", "sha256"], rows, markup=True)) if rows else ""

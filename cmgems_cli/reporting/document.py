@@ -1,4 +1,4 @@
-"""The whole report, put together: what was found, how to say it, and where every number comes from."""
+"""The whole report: chapters on data, models, scores and classifiers, methods, and provenance."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import shlex
 from collections.abc import Callable, Sequence
 
 from cmgems_cli import __version__
-from cmgems_cli.artifacts import MANIFEST
+from cmgems_cli.artifacts import MANIFEST, Manifest
 from cmgems_cli.comparing.scores import as_printed
 from cmgems_cli.comparing.tables import ReportTable
+from cmgems_cli.metrics import METRICS
 from cmgems_cli.reporting.elements import Code, Document, Folded, Notes, Part, Section, Table, Text
-from cmgems_cli.reporting.methods import methods_section
+from cmgems_cli.reporting.methods import methods_section, task_of
 from cmgems_cli.reporting.pretraining_chapter import data_section, models_section, ranking_section
 from cmgems_cli.reporting.scores_chapter import score_sections
 from cmgems_cli.reporting.sources import PUBLISHED, Run
@@ -91,11 +92,11 @@ def _classifiers(runs: Sequence[Run]) -> Section | None:
     notes = []
     for run in chosen:
         params, stats = run.made.params, run.made.stats
-        scores = [as_printed(stats[metric], metric) for metric in ("mcc", "accuracy", "f1")]
+        scores = [as_printed(stats[metric], metric) if metric in stats else None for metric in METRICS]
         shots = "" if params.get("shots") is None else f", {params['shots']} shots"
         counts = [None if stats.get(name) is None else f"{stats[name]:,}" for name in ("n_train", "n_test")]
         weights = "random" if params.get("init") == "random" else "pretrained"
-        rows.append([run.label, f"{params['task']}{shots}", weights, str(params["seed"]), *scores, *counts])
+        rows.append([run.label, f"{task_of(run)}{shots}", weights, str(params["seed"]), *scores, *counts])
         notes += [f"{run.label}: {note}." for note in stats.get("notes", [])]
         if stats.get("collapsed"):
             notes.append(f"{run.label} collapsed: it predicted one class for every row.")
@@ -104,15 +105,12 @@ def _classifiers(runs: Sequence[Run]) -> Section | None:
         "task",
         "weights",
         "seed",
-        "MCC × 100",
-        "accuracy",
-        "macro-F1",
-        "train rows",
-        "test rows",
+        *(metric.printed_title for metric in METRICS.values()),
     ]
+    columns += ["train rows", "test rows"]
     parts: list[Part] = [
         Table(ReportTable("Test scores", columns, rows), [run.tag for run in chosen]),
-        Text("One fine-tuning run each: how far another seed would fall is not in these numbers."),
+        Text("Single fine-tuning run per model; seed-to-seed variation is not shown."),
     ]
     return Section("Classifiers", parts + ([Notes(notes)] if notes else []))
 
@@ -165,10 +163,14 @@ def _origin(run: Run, by_digest: dict[str, Run]) -> list[Part]:
     shown: list[list[str | None]] = [[name, value] for name, value in rows if value is not None]
     return [
         Table(ReportTable("", ["", "recorded"], shown), []),
-        Folded(
-            f"The whole {MANIFEST}", [Code(json.dumps(made.__dict__, indent=1, ensure_ascii=False), "json")]
-        ),
+        Folded(f"The whole {MANIFEST}", [Code(_json(made), "json")]),
     ]
+
+
+def _json(made: Manifest) -> str:
+    # All but what was never in the file.
+    recorded = {name: value for name, value in made.__dict__.items() if name != "fresh"}
+    return json.dumps(recorded, indent=1, ensure_ascii=False)
 
 
 def _seeds(run: Run) -> str | None:

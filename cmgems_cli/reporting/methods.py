@@ -1,4 +1,4 @@
-"""A methods paragraph and BibTeX, put together from what the manifests record and nothing else."""
+"""A methods paragraph and BibTeX, generated from the manifests alone."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from cmgems_cli import __version__
+from cmgems_cli.comparing.grouping import counted
+from cmgems_cli.comparing.pairing import RECORDED
 from cmgems_cli.comparing.statistics import RESAMPLES
+from cmgems_cli.datasets.benchmark import Benchmark
 from cmgems_cli.masking import INFO
+from cmgems_cli.metrics import metric_of
 from cmgems_cli.reporting.elements import Code, Part, Section, Text, listed
 from cmgems_cli.reporting.sources import PUBLISHED, Run
 
 # Names in print.
 MODELS = {"dnabert": "DNABERT", "logo": "LOGO", "tiny": "tiny (64-wide, two-layer)"}
-BENCHES = {"gue": "GUE", "fewshot": "few-shot"}
+METRICS = {"mcc": "the Matthews correlation coefficient"}
 
 # The optimizer of `training.options` and of `bench.finetune_task`; both are fixed (method, sections 6 and 7).
 PRETRAINING_OPTIMIZER = (
@@ -54,7 +58,7 @@ def methods_section(runs: Sequence[Run], seed: int) -> Section:
         Of bootstrap and sign flips.
     """
     parts: list[Part] = [
-        Text("Made from the manifests of these runs; read it through before it is printed."),
+        Text("Generated from the run manifests; please check before publication."),
         Text(methods_paragraph(runs, seed)),
         Code(bibtex(), "bibtex"),
     ]
@@ -73,29 +77,29 @@ def methods_paragraph(runs: Sequence[Run], seed: int) -> str:
 
 
 def _corpora(runs: Sequence[Run]) -> list[str]:
-    said = []
+    sentences = []
     for run in runs:
         if run.kind == "corpus":
             params, stats = run.made.params, run.made.stats
-            said.append(
-                f"{stats['bases']:,} bases of {_count(stats['contigs'], 'contig')} were cut into"
+            sentences.append(
+                f"{stats['bases']:,} bases of {counted(stats['contigs'], 'contig')} were cut into"
                 f" {stats['sequences']:,} sequences of at most {params['max_tokens']:,} overlapping {params['k']}-mers,"
                 f" {stats['valid_sequences']:,} of them held out for validation."
             )
-    return said
+    return sentences
 
 
 def _rankings(runs: Sequence[Run]) -> list[str]:
-    said = []
+    sentences = []
     for run in runs:
         if run.kind == "pmi":
             params, stats = run.made.params, run.made.stats
-            said.append(
+            sentences.append(
                 f"{params['k']}-mers were ranked by normalised pointwise mutual information ({params['definition']}"
                 f" definition, minimum count {params['min_count']}) over {stats['positions_counted']:,} positions"
                 f" ({stats['ranked']:,} ranked)."
             )
-    return said
+    return sentences
 
 
 def _pretraining(runs: Sequence[Run]) -> list[str]:
@@ -103,24 +107,24 @@ def _pretraining(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         if run.kind == "model":
             groups.setdefault(tuple(str(run.made.params.get(name)) for name in _ALIKE), []).append(run)
-    said = []
+    sentences = []
     for group in groups.values():
         params = group[0].made.params
         start = "" if params.get("init") in (None, "random") else f" from {params['init']}"
-        ways = listed(list(dict.fromkeys(_way(run) for run in group)))
-        said.append(
+        maskings = listed(list(dict.fromkeys(_masking(run) for run in group)))
+        sentences.append(
             f"{_model(params['model'])} ({group[0].made.stats['parameters'] / 1e6:,.1f} M parameters,"
-            f" {params['k']}-mers) was pretrained{start} by masked language modelling under {ways}, for"
+            f" {params['k']}-mers) was pretrained{start} by masked language modelling with {maskings}, for"
             f" {params['steps']:,} steps of {params['global_batch']:,} sequences with {PRETRAINING_OPTIMIZER}, a peak"
             f" learning rate of {params['learning_rate']:g} and linear decay after {params['warmup_steps']:,} steps of"
             f" warm-up (seed {params['seed']}{_machine(group)})."
         )
         if params.get("rank_by") == "position":
-            said.append("Ranks were looked up by position, the variant of the released code.")
-    return said
+            sentences.append("Ranks were looked up by position, the variant of the released code.")
+    return sentences
 
 
-def _way(run: Run) -> str:
+def _masking(run: Run) -> str:
     """Return a strategy with its mask rate and, of CM-GEMS, its switch."""
     params, stats = run.made.params, run.made.stats
     words = f"{_printed_name(params['strategy'])} (mask rate {100 * params['mask_rate']:g} %"
@@ -153,54 +157,67 @@ def _machine(runs: Sequence[Run]) -> str:
 
 def _classifiers(runs: Sequence[Run]) -> list[str]:
     chosen = [run for run in runs if run.kind == "classifier"]
-    said = []
+    sentences = []
     for run in chosen:
         params = run.made.params
         start = "random weights" if params.get("init") == "random" else "pretrained weights"
-        shots = "" if params.get("shots") is None else f" with {params['shots']} training rows a class"
-        which = "least dev loss" if params.get("keeps") == "best" else "last step"
-        said.append(
-            f"A classifier for {params['task']}{shots} was fine-tuned from {start}"
+        shots = "" if params.get("shots") is None else f" with {params['shots']} training rows per class"
+        which = "lowest dev loss" if params.get("keeps") == "best" else "last step"
+        sentences.append(
+            f"A classifier for {task_of(run)}{shots} was fine-tuned from {start}"
             f" for {params['steps']:,} steps of {params['global_batch']:,} rows at a peak learning rate of"
-            f" {params['learning_rate']:g}; the model of {which} was tested once (seed {params['seed']}"
+            f" {params['learning_rate']:g}; the model of the {which} was tested once (seed {params['seed']}"
             f"{_machine([run])})."
         )
-    return said
+    return sentences
+
+
+def task_of(run: Run) -> str:
+    """Return the name of a classifier's task; of one's own data, the folder that the classifier is in."""
+    return str(run.made.params.get("task") or run.label)
 
 
 def _scores(runs: Sequence[Run]) -> list[str]:
-    said = []
-    for bench, name in BENCHES.items():
-        chosen = [run for run in runs if run.kind == "scores" and run.made.params.get("bench") == bench]
+    sentences = []
+    for benchmark in _benchmarks(runs):
+        chosen = [run for run in runs if run.kind == "scores" and run.scores(benchmark.name)]
         if not chosen:
             continue
         models = listed([run.label for run in chosen])
-        tasks = list(dict.fromkeys(task for run in chosen for task in run.made.params.get("tasks", [])))
-        seeds = list(dict.fromkeys(seed for run in chosen for seed in run.made.params.get("seeds", [])))
-        shots = sorted({n for run in chosen for n in run.made.params.get("shots", [])})
-        verb = "model {} was" if len(chosen) == 1 else "models {} were"
-        words = f"The {verb.format(models)} fine-tuned on {len(tasks)} {name} task"
-        words += f"{'' if len(tasks) == 1 else 's'} ({', '.join(tasks)})"
-        words += f" with {listed([str(n) for n in shots])} training rows a class" if shots else ""
+        scores = [score for run in chosen for score in run.scores(benchmark.name)]
+        tasks = list(dict.fromkeys(score.task for score in scores))
+        seeds = list(dict.fromkeys(score.seed for score in scores if score.seed is not None))
+        shots = sorted({score.shots for score in scores if score.shots is not None})
+        words = f"The {'model' if len(chosen) == 1 else 'models'} {models} {'was' if len(chosen) == 1 else 'were'}"
+        words += f" fine-tuned on {counted(len(tasks), f'{benchmark.title} task')} ({', '.join(tasks)})"
+        words += f" with {listed([str(n) for n in shots])} training rows per class" if shots else ""
         words += f", {'once' if len(seeds) == 1 else f'{len(seeds)} times each'}"
         words += f" ({'seed' if len(seeds) == 1 else 'seeds'} {_seeds(seeds)}{_machine(chosen)})"
-        metric = "the Matthews correlation coefficient" if bench == "gue" else "accuracy"
-        words += f", and tested once a run; reported is {metric} on the test split."
+        words += ", and tested once per run; reported is"
+        words += f" {METRICS.get(benchmark.metric, metric_of(benchmark.metric).title)} on the test split."
+        recipe = "its published recipe" if benchmark.shipped else "the recipe of its benchmark"
         changed = {
             f"{option} = {value}"
             for run in chosen
+            # A single run records its whole recipe.
+            if "tasks" in run.made.params
             for option, value in run.made.params.items()
-            if option not in ("bench", "model", "tasks", "shots", "seeds", "init") and value is not None
+            if option not in ("bench", "model", "tasks", "shots", "seeds", "init", *RECORDED)
+            and value is not None
         }
-        words += f" The published recipe was changed: {', '.join(sorted(changed))}." if changed else (
-            " Each task was trained by its published recipe."
-        )  # fmt: skip
-        said.append(words)
-    return said
+        changes = f", changed in {', '.join(sorted(changed))}" if changed else ""
+        words += f" Each task was trained by {recipe}{changes}."
+        sentences.append(words)
+    return sentences
+
+
+def _benchmarks(runs: Sequence[Run]) -> list[Benchmark]:
+    """Return the benchmarks of all scores, each once."""
+    return list({name: one for run in runs for name, one in run.benchmarks.items()}.values())
 
 
 def _seeds(seeds: Sequence[int]) -> str:
-    """Return seeds as a range where they are one."""
+    """Return seeds as a range if they are consecutive."""
     ordered = sorted(seeds)
     if len(ordered) > 2 and ordered == list(range(ordered[0], ordered[-1] + 1)):
         return f"{ordered[0]} to {ordered[-1]}"
@@ -208,8 +225,8 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 
 def _statistics(runs: Sequence[Run], seed: int) -> list[str]:
-    for bench in BENCHES:
-        models = [r for r in runs if r.source and any(score.bench == bench for score in r.source.scores)]
+    for benchmark in _benchmarks(runs):
+        models = [run for run in runs if run.scores(benchmark.name)]
         if len(models) < 2:
             continue
         words = "Models were compared over tasks, runs averaged first, by a two-sided paired t-test"
@@ -235,7 +252,3 @@ def _software(runs: Sequence[Run]) -> str:
 
 def _model(name: Any) -> str:
     return MODELS.get(str(name), str(name))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

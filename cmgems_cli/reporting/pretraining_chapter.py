@@ -168,7 +168,7 @@ def _curves(
     with style():
         svg, png = rendered(figures.learning_curves(curves, unigram, unit))
     masks = params[0].get("validation_masks")
-    sizes = listed(sorted({f"{one['eval_sequences']:,}" for one in params}))
+    sizes = listed(sorted({_n_held_out(run) for run in group}))
     seeds = sorted({str(one["seed"]) for one in params})
     switches = [curve for curve in curves if curve.switched_at is not None]
     caption = (
@@ -188,6 +188,12 @@ def _curves(
     )
     title = "Learning curves" + (f": {masks} masks" if n_groups > 1 else "")
     return Picture(name, title, caption, f"Perplexity, fixed masks. {alt}.", svg, png, [r.tag for r in group])
+
+
+def _n_held_out(run: Run) -> str:
+    """Return how many held-out sequences a run was evaluated on; earlier versions recorded the limit alone."""
+    wanted, evaluated = run.made.params["eval_sequences"], run.made.stats.get("eval_sequences")
+    return f"at most {wanted:,}" if evaluated is None else f"{evaluated:,}"
 
 
 def _models(runs: Sequence[Run], evaluated: dict[str, list[dict[str, float]]]) -> ReportTable:

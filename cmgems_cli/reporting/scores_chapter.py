@@ -1,295 +1,271 @@
-"""What a report shows of scores: models side by side, the paper's Figures 3 and 4, differences, mean ranks."""
+"""Scores in a report: models side by side, the paper's Figures 3 and 4, differences, mean ranks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import fsum
-from statistics import stdev
 
-from cmgems_cli.comparing.published import GROUPS, published_column, published_tasks, sota_share
-from cmgems_cli.comparing.scores import PRINTED_DECIMALS, PRINTED_NAME, Score, as_printed, in_print, rounded
-from cmgems_cli.comparing.tables import FEWSHOT_TABLE, GUE_TABLES, MAIN_METRIC, ReportTable, make_report
+from cmgems_cli.comparing.grouping import (
+    Runs,
+    TaskKey,
+    by_task,
+    counted,
+    mean,
+    mean_sd_text,
+    means,
+    span,
+    standard_deviation,
+)
+from cmgems_cli.comparing.published import GROUPS, fraction_of_best, published_column, published_tasks
+from cmgems_cli.comparing.scores import as_printed, in_print
+from cmgems_cli.comparing.tables import BEST, ReportTable, make_report
+from cmgems_cli.datasets.benchmark import Benchmark
+from cmgems_cli.metrics import metric_of
 from cmgems_cli.reporting import figures
-from cmgems_cli.reporting.comparison_chapter import comparison_parts, titled
-from cmgems_cli.reporting.elements import Folded, Notes, Part, Picture, Section, Table, Text
+from cmgems_cli.reporting.comparison_chapter import comparison_parts, file_name
+from cmgems_cli.reporting.elements import Folded, Notes, Part, Picture, Section, Table, Text, listed
 from cmgems_cli.reporting.plot_style import rendered, style
 from cmgems_cli.reporting.sources import PUBLISHED, Run
 
-TITLES = {"gue": "Scores: GUE", "fewshot": "Scores: few-shot"}
-
-# The paper's own models to stand beside: its best large and its best small one, and what few-shot started from.
-BESIDE_GUE = ("dnabert-cm-gems-10k", "logo-cm-gems-10k")
-BESIDE_FEWSHOT = "dnabert-cm-gems-10k"
-
-Key = tuple[str, int | None]
+Tasks = Mapping[TaskKey, Runs]
 
 
 def score_sections(runs: Sequence[Run], colours: Mapping[str, int], seed: int) -> list[Section]:
-    """Return a section a benchmark that any run has scores of.
+    """Return a section for each benchmark that any run has scores of.
 
     Parameters
     ----------
     runs : sequence of Run
         All of the report's: models too, since Figure 4 needs their mask rates.
     colours : mapping, label -> int
-        Which colour a model has in every picture.
+        Colour number of a model in every picture.
     seed : int
         Of bootstrap and sign flips.
     """
-    sections = []
-    for bench, title in TITLES.items():
-        own = [run for run in runs if run.kind == "scores" and scores_of(run, bench)]
-        published = [run for run in runs if run.kind == PUBLISHED and scores_of(run, bench)]
-        # In the order given, since the last one named is the one that is compared.
-        both = [run for run in runs if run in own or run in published]
-        if not both:
-            continue
-        parts: list[Part] = [_side_by_side(bench, both)]
-        parts += _meaning(bench, both)
-        if bench == "gue" and own:
-            parts += _shares(own, colours)
-        parts += _mask_rates(bench, own, runs)
-        if len(both) > 1:
-            parts += comparison_parts(bench, both, colours, seed)
-        reports = {run.label: _in_full(bench, run, runs) for run in own}
-        parts += [
-            Folded(f"{label}: all tables of its evaluation", tables) for label, (tables, _) in reports.items()
-        ]
-        parts += _notes({label: notes for label, (_, notes) in reports.items()})
-        sections.append(Section(title, parts))
-    return sections
+    # Artifacts first: what they recorded of a benchmark of one's own is not known to a published column.
+    ordered = sorted(runs, key=lambda run: run.kind == PUBLISHED)
+    benchmarks = {name: one for run in reversed(ordered) for name, one in run.benchmarks.items()}
+    names = dict.fromkeys(name for run in ordered for name in run.benchmarks)
+    return [_section(benchmarks[name], runs, colours, seed) for name in names]
 
 
-def scores_of(run: Run, bench: str) -> list[Score]:
-    """Return a run's scores on a benchmark; none if it has none."""
-    return [score for score in run.source.scores if score.bench == bench] if run.source else []
+def _section(benchmark: Benchmark, runs: Sequence[Run], colours: Mapping[str, int], seed: int) -> Section:
+    bench = benchmark.name
+    # In the order given, since the others are compared with the last one.
+    scored = [run for run in runs if run.scores(bench)]
+    own = [run for run in scored if run.kind == "scores"]
+    parts: list[Part] = [_side_by_side(benchmark, scored), _meaning(benchmark, scored)]
+    if benchmark.published.best_of and own:
+        parts += _fractions(benchmark, own, colours)
+    parts += _mask_rates(benchmark, own, runs)
+    if len(scored) > 1:
+        parts += comparison_parts(benchmark, scored, colours, seed)
+    reports = {run.label: _in_full(benchmark, run, runs) for run in own}
+    parts += [
+        Folded(f"{label}: all tables of its evaluation", tables) for label, (tables, _) in reports.items()
+    ]
+    parts += _notes({label: notes for label, (_, notes) in reports.items()})
+    return Section(f"Scores: {benchmark.title}", parts)
 
 
-def _by_key(scores: Sequence[Score], metric: str) -> dict[Key, dict[int | None, float]]:
-    """Return task and shots -> seed -> value."""
-    found: dict[Key, dict[int | None, float]] = {}
-    for score in scores:
-        if score.metric == metric:
-            found.setdefault((score.task, score.shots), {})[score.seed] = score.value
-    return found
+def _grouped(benchmark: Benchmark, run: Run) -> dict[TaskKey, dict[int | None, float]]:
+    return by_task(run.scores(benchmark.name), benchmark.metric)
 
 
-def _mean(values: Sequence[float]) -> float:
-    return fsum(values) / len(values)
-
-
-def _cell(values: Sequence[float], metric: str) -> str | None:
-    if not values:
-        return None
-    text = as_printed(_mean(values), metric)
-    if len(values) == 1:
-        return text
-    return f"{text} ± {rounded(in_print(stdev(values), metric), PRINTED_DECIMALS[metric])}"
-
-
-def name_of(key: Key) -> str:
-    """Return how a task is called in tables and pictures."""
-    return key[0] if key[1] is None else f"{key[0]}, {key[1]} shots"
-
-
-def _side_by_side(bench: str, runs: Sequence[Run]) -> Table:
-    """Return one row a task, one column a model, and the paper's beside."""
-    metric = MAIN_METRIC[bench]
-    columns = {run.label: _by_key(scores_of(run, bench), metric) for run in runs}
+def _side_by_side(benchmark: Benchmark, runs: Sequence[Run]) -> Table:
+    """Return one row per task, one column per model, and columns of the paper."""
+    metric, published = benchmark.metric, benchmark.published
+    columns = {run.label: _grouped(benchmark, run) for run in runs}
     own_keys = [key for run in runs if run.kind == "scores" for key in columns[run.label]]
     keys = list(dict.fromkeys(own_keys or [key for column in columns.values() for key in column]))
-    titles = [f"{label} ({_runs(column, keys)})" for label, column in columns.items()]
+    titles = [f"{label} ({_n_runs(column, keys)})" for label, column in columns.items()]
     given = {run.source.model for run in runs if run.kind == PUBLISHED and run.source}
-    beside = {name: cells for name, cells in _beside(bench, given).items() if set(cells) & set(keys)}
+    paper = {
+        f"paper: {name}": {
+            key: cell.score.value for key, cell in published_column(name, published.tables[0]).items()
+        }
+        for name in published.columns
+        if name not in given
+    }
+    paper = {name: cells for name, cells in paper.items() if cells.keys() & set(keys)}
     rows: list[list[str | None]] = [
         [
-            name_of(key),
-            *(_cell(list(column.get(key, {}).values()), metric) for column in columns.values()),
-            *(as_printed(cells[key], metric) if key in cells else None for cells in beside.values()),
+            key.label,
+            *(mean_sd_text(column.get(key, {}).values(), metric, sample=True) for column in columns.values()),
+            *(as_printed(cells[key], metric) if key in cells else None for cells in paper.values()),
         ]
         for key in keys
     ]
     if len(keys) > 1:
-        means = [{key: _mean(list(values.values())) for key, values in c.items()} for c in columns.values()]
-        rows.append(
-            [f"mean of the {len(keys)}", *(_over(c, keys, metric) for c in [*means, *beside.values()])]
-        )
-    table = FEWSHOT_TABLE if bench == "fewshot" else GUE_TABLES[0]
-    sources = [run.tag for run in runs] + ([f"paper, Table {table}"] if beside else [])
-    title = f"{titled(metric)} on the test split"
-    return Table(ReportTable(title, ["task", *titles, *(f"paper: {name}" for name in beside)], rows), sources)
+        every = [*map(means, columns.values()), *paper.values()]
+        rows.append([f"mean of the {len(keys)}", *(_over(column, keys, metric) for column in every)])
+    sources = [run.tag for run in runs] + ([f"paper, Table {published.tables[0]}"] if paper else [])
+    title = f"{metric_of(metric).heading} on the test split"
+    return Table(ReportTable(title, ["task", *titles, *paper], rows), sources)
 
 
-def _runs(column: Mapping[Key, Mapping[int | None, float]], keys: Sequence[Key]) -> str:
-    counts = sorted({len(column[key]) for key in keys if key in column})
-    if not counts or any(None in column[key] for key in keys if key in column):
+def _n_runs(column: Tasks, keys: Sequence[TaskKey]) -> str:
+    runs = [column[key] for key in keys if key in column]
+    if not runs or any(None in one for one in runs):
         return "published"
-    span = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"{span} run{'' if counts == [1] else 's'}"
+    numbers = span(map(len, runs))
+    return f"{numbers} run{'' if numbers == '1' else 's'}"
 
 
-def _beside(bench: str, given: set[str]) -> dict[str, dict[Key, float]]:
-    names = BESIDE_GUE if bench == "gue" else (BESIDE_FEWSHOT,)
-    table = GUE_TABLES[0] if bench == "gue" else FEWSHOT_TABLE
-    return {
-        name: {key: cell.score.value for key, cell in published_column(name, table).items()}
-        for name in names
-        if name not in given
-    }
+def _over(values: Mapping[TaskKey, float], keys: Sequence[TaskKey], metric: str) -> str | None:
+    """Return the mean over tasks of a model that has them all."""
+    return as_printed(mean(values[key] for key in keys), metric) if values.keys() >= set(keys) else None
 
 
-def _over(values: Mapping[Key, float], keys: Sequence[Key], metric: str) -> str | None:
-    """Return the mean over tasks, of a model that has them all."""
-    if any(key not in values for key in keys):
-        return None
-    return as_printed(_mean([values[key] for key in keys]), metric)
-
-
-def _meaning(bench: str, runs: Sequence[Run]) -> list[Part]:
-    seeds = sorted({score.seed for run in runs for score in scores_of(run, bench) if score.seed is not None})
+def _meaning(benchmark: Benchmark, runs: Sequence[Run]) -> Text:
+    scores = [score for run in runs for score in run.scores(benchmark.name)]
+    seeds = sorted({score.seed for score in scores if score.seed is not None})
     words = "± is the sample standard deviation over fine-tuning runs"
     words += f" (seeds {', '.join(map(str, seeds))}); each model was pretrained once." if seeds else "."
     if len(seeds) == 1:
         words = f"One fine-tuning run each (seed {seeds[0]}): a difference of a point or two may be chance."
-    if bench == "fewshot":
-        words += " A few-shot run draws its own training rows where the pool allows it."
-    words += (
-        " A dash: no value. Means are given where a model has every task. The paper's values are as printed."
-    )
-    return [Text(words)]
+    if any(score.shots is not None for score in scores):
+        words += " Every run draws its own training rows where the pool allows it."
+    words += " A dash: no value. Means are given for models that have every task."
+    return Text(words + (" The paper's values are as printed." if benchmark.published.tables else ""))
 
 
 # ------------------------------------------------------------------ Figure 3
 
 
-def _shares(runs: Sequence[Run], colours: Mapping[str, int]) -> list[Part]:
+def _fractions(benchmark: Benchmark, runs: Sequence[Run], colours: Mapping[str, int]) -> list[Part]:
     """Draw the paper's Figure 3 for these models; the published ones over the same tasks."""
-    task_sets = {run.label: {key[0] for key in _by_key(scores_of(run, "gue"), "mcc")} for run in runs}
-    common = set.intersection(*task_sets.values())
+    metric, published = benchmark.metric, benchmark.published
+    columns = {run.label: _grouped(benchmark, run) for run in runs}
+    common = set.intersection(*(set(column) for column in columns.values()))
     groups: dict[str, tuple[str, list[figures.Bar]]] = {}
-    said = []
+    alt = []
     for group in GROUPS:
         bars = []
-        for run in runs:
-            by_task = {
-                key[0]: v for key, v in _by_key(scores_of(run, "gue"), "mcc").items() if key[0] in common
-            }
-            share = sota_share(
-                {task: _mean(list(values.values())) for task, values in by_task.items()}, group
-            )
-            if share is None:
+        for label, column in columns.items():
+            tasks = {key: column[key] for key in column if key in common}
+            ours = fraction_of_best(means(tasks), group, published)
+            if ours is None:
                 continue
-            bars.append(figures.Bar(run.label, colours[run.label], share.share, _share_sd(by_task, group)))
-            title = f"{group}, {share.n_tasks} task{'' if share.n_tasks == 1 else 's'}"
-            best = f"{share.best_model}, {as_printed(share.best_mean, 'mcc')}"
+            sd = _sd_of_fraction(benchmark, tasks, group)
+            bars.append(figures.Bar(label, colours[label], ours.fraction, sd))
+            title = f"{group}, {counted(ours.n_tasks, 'task')}"
+            best = f"{ours.best_model}, {as_printed(ours.best_mean, metric)}"
         if not bars:
             continue
-        for name in BESIDE_GUE:
-            cells = published_column(name, GUE_TABLES[0])
-            share = sota_share(
-                {task: c.score.value for (task, _), c in cells.items() if task in common}, group
-            )
-            if share is not None:
-                bars.append(figures.Bar(f"paper: {name}", 0, share.share, None, own=False))
+        for name in published.columns:
+            cells = published_column(name, published.tables[0])
+            values = {key: cell.score.value for key, cell in cells.items() if key in common}
+            theirs = fraction_of_best(values, group, published)
+            if theirs is not None:
+                bars.append(figures.Bar(f"paper: {name}", 0, theirs.fraction, None, own=False))
         groups[title] = (best, bars)
-        said.append(f"{group}: " + ", ".join(f"{bar.label} {100 * bar.value:.1f} %" for bar in bars))
+        alt.append(f"{group}: " + ", ".join(f"{bar.label} {100 * bar.value:.1f} %" for bar in bars))
     if not groups:
         return []
     with style():
         svg, png = rendered(figures.shares(groups))
+    title = f"Fraction of the {BEST}"
     caption = (
-        "Share of the best published model (the paper's Figure 3, from these runs): mean MCC over the tasks of a"
-        " species group, divided by the best mean over the same tasks among dnabert-120k, nt-500m-human and"
-        " dnabert2-kmer-120k as published. Bars: mean over fine-tuning seeds; whiskers: ± sample standard deviation"
-        " over the seeds that every task has, where there are two or more. Dashed: 90 %, the paper's mark. Hatched:"
-        " the paper's CM-GEMS models over the same tasks."
+        f"{title} (the paper's Figure 3, from these runs): mean {metric_of(metric).printed_title} over the tasks of a"
+        " species group, divided by the best mean over the same tasks among"
+        f" {listed(published.best_of)} as published. Bars: mean over fine-tuning seeds; whiskers: ± sample standard"
+        " deviation over the seeds that every task has, if there are two or more. Dashed: 90 %, the paper's mark."
+        " Hatched: the paper's own models over the same tasks."
     )
-    if any(len(common & set(published_tasks(group))) < len(published_tasks(group)) for group in GROUPS):
-        caption += " These are not all of the paper's tasks (12 human, 15 non-human)."
-    if any(tasks != common for tasks in task_sets.values()):
-        caption += f" Only the {len(common)} tasks that all of the models have are counted."
-    sources = [*(run.tag for run in runs), "paper, Table 2"]
-    title = "Share of the best published model"
-    return [Picture("share-of-best", title, caption, "; ".join(said) + ".", svg, png, sources)]
+    table = published.tables[0]
+    if any(not common.issuperset(published_tasks(group, table)) for group in GROUPS):
+        every = ", ".join(f"{len(published_tasks(group, table))} {group}" for group in GROUPS)
+        caption += f" These are not all of the paper's tasks ({every})."
+    if any(set(column) != common for column in columns.values()):
+        caption += f" Only the {counted(len(common), 'task')} that all of the models have are counted."
+    sources = [*(run.tag for run in runs), f"paper, Table {table}"]
+    return [Picture("share-of-best", title, caption, "; ".join(alt) + ".", svg, png, sources)]
 
 
-def _share_sd(by_task: Mapping[str, Mapping[int | None, float]], group: str) -> float | None:
-    seeds = set.intersection(*(set(values) for values in by_task.values()))
-    if len(seeds) < 2:
-        return None
-    each = [sota_share({task: v[seed] for task, v in by_task.items()}, group) for seed in seeds]
-    return stdev(share.share for share in each if share)
+def _sd_of_fraction(benchmark: Benchmark, tasks: Tasks, group: str) -> float | None:
+    each = [fraction_of_best(values, group, benchmark.published) for values in _by_common_seed(tasks)]
+    return standard_deviation([one.fraction for one in each if one], sample=True)
+
+
+def _by_common_seed(tasks: Tasks) -> list[dict[TaskKey, float]]:
+    """Return the values of each seed that every task has."""
+    seeds = set.intersection(*(set(runs) for runs in tasks.values()))
+    return [{key: runs[seed] for key, runs in tasks.items()} for seed in seeds]
 
 
 # ------------------------------------------------------------------ Figure 4
 
 
-def _mask_rates(bench: str, own: Sequence[Run], runs: Sequence[Run]) -> list[Part]:
-    """Draw the paper's Figure 4 where scored models of several mask rates are among the runs."""
-    metric = MAIN_METRIC[bench]
+def _mask_rates(benchmark: Benchmark, own: Sequence[Run], runs: Sequence[Run]) -> list[Part]:
+    """Draw the paper's Figure 4 if scored models of several mask rates are among the runs."""
+    metric = metric_of(benchmark.metric)
     model_of = {run.made.digest: run for run in runs if run.kind == "model"}
     scored = [(run, m) for run in own if (m := model_of.get(run.made.inputs.get("model", "")))]
     if len({model.made.params["mask_rate"] for _, model in scored}) < 2:
         return []
-    columns = [_by_key(scores_of(run, bench), metric) for run, _ in scored]
-    keys = sorted(set.intersection(*(set(column) for column in columns)), key=name_of)
+    columns = [_grouped(benchmark, run) for run, _ in scored]
+    keys = sorted(set.intersection(*(set(column) for column in columns)), key=lambda key: key.label)
     if not keys:
-        return [Notes(["The models of different mask rates share no task: no picture of the mask rate."])]
+        return [
+            Notes(["The models of different mask rates have no task in common: no picture of the mask rate."])
+        ]
     lines: dict[str, list[tuple[int, float, float | None]]] = {}
     for (_, model), column in zip(scored, columns, strict=True):
-        params = model.made.params
+        params, tasks = model.made.params, {key: column[key] for key in keys}
         label = f"{params['model']} {params['strategy']}, {100 * params['mask_rate']:g} %"
-        mean = in_print(_mean([_mean(list(column[key].values())) for key in keys]), metric)
-        seeds = set.intersection(*(set(column[key]) for key in keys))
-        each = [in_print(_mean([column[key][seed] for key in keys]), metric) for seed in seeds]
-        spread = stdev(each) if len(each) > 1 else None
-        lines.setdefault(label, []).append((params["steps"], mean, spread))
+        value = in_print(mean(means(tasks).values()), metric.name)
+        each = [in_print(mean(values.values()), metric.name) for values in _by_common_seed(tasks)]
+        lines.setdefault(label, []).append((params["steps"], value, standard_deviation(each, sample=True)))
     with style():
-        svg, png = rendered(figures.mask_rates(lines, f"mean {PRINTED_NAME[metric]}"))
+        svg, png = rendered(figures.mask_rates(lines, f"mean {metric.printed_title}"))
     shown = "; ".join(
-        f"{label}: " + ", ".join(f"{mean:.3g} at {steps:,} steps" for steps, mean, _ in sorted(points))
+        f"{label}: " + ", ".join(f"{value:.3g} at {steps:,} steps" for steps, value, _ in sorted(points))
         for label, points in lines.items()
     )
     caption = (
-        f"Mask rate (the paper's Figure 4, from these runs): mean {PRINTED_NAME[metric]} over {len(keys)} tasks"
-        f" ({', '.join(map(name_of, keys))}) by steps of pretraining, one line a model, strategy and mask rate."
-        " Whiskers: ± sample standard deviation over fine-tuning seeds; each model was pretrained once."
+        f"Mask rate (the paper's Figure 4, from these runs): mean {metric.printed_title} over"
+        f" {counted(len(keys), 'task')} ({'; '.join(key.label for key in keys)}) by steps of pretraining, one line"
+        " per model, strategy and mask rate. Whiskers: ± sample standard deviation over fine-tuning seeds; each"
+        " model was pretrained once."
     )
     sources = [tag for run, model in scored for tag in (run.tag, model.tag)]
-    name = f"mask-rate-{bench}"
+    name = f"mask-rate-{file_name(benchmark.name)}"
     return [Picture(name, "Mask rate", caption, f"{shown}.", svg, png, list(dict.fromkeys(sources)))]
 
 
 # ------------------------------------------------------------------ each model in full
 
 
-def _in_full(bench: str, run: Run, runs: Sequence[Run]) -> tuple[list[Part], list[str]]:
+def _in_full(benchmark: Benchmark, run: Run, runs: Sequence[Run]) -> tuple[list[Part], list[str]]:
     """Return the evaluation's own tables, folded, and its notes."""
-    baseline = _baseline(bench, run, runs)
+    baseline = _baseline(benchmark, run, runs)
     report = make_report(
-        bench,
+        benchmark,
         run.label,
-        scores_of(run, bench),
-        scores_of(baseline, bench) if baseline else None,
+        run.scores(benchmark.name),
+        baseline.scores(benchmark.name) if baseline else None,
         dict.fromkeys(run.made.stats.get("missing_tasks", []), "no data"),
+        random_weights=run.from_random_weights,
     )
     sources = [run.tag, *([baseline.tag] if baseline else [])]
-    paper = f"paper, Table{'s 2 and 6' if bench == 'gue' else ' 4'}"
+    numbers = [str(number) for number in benchmark.published.tables]
+    if numbers:
+        sources.append(f"paper, Table{'s' if len(numbers) > 1 else ''} {listed(numbers)}")
     tables: list[Part] = [
-        Table(ReportTable(_titled(run, table.title), table.columns, table.rows), [*sources, paper])
+        Table(ReportTable(_titled(run, table.title), table.columns, table.rows), sources)
         for table in report.tables
     ]
-    # Those about the setting as a whole are said above once, for all models.
+    # Those about all models are stated once, above.
     notes = [note for note in report.notes if not note.startswith(("±", "One seed", "No baseline"))]
     return tables, notes
 
 
 def _notes(notes: Mapping[str, Sequence[str]]) -> list[Part]:
-    """Return the notes of all models, those that all share once."""
+    """Return the notes of all models, those that all have in common once."""
     shared = [
-        note for note in next(iter(notes.values()), []) if all(note in found for found in notes.values())
+        note for note in next(iter(notes.values()), []) if all(note in others for others in notes.values())
     ]
-    own = [f"{label}: {note}" for label, found in notes.items() for note in found if note not in shared]
+    own = [f"{label}: {note}" for label, of_model in notes.items() for note in of_model if note not in shared]
     return [Notes([*shared, *own])] if shared or own else []
 
 
@@ -297,7 +273,7 @@ def _titled(run: Run, title: str) -> str:
     return title if run.label in title else f"{run.label}: {title}"
 
 
-def _baseline(bench: str, run: Run, runs: Sequence[Run]) -> Run | None:
+def _baseline(benchmark: Benchmark, run: Run, runs: Sequence[Run]) -> Run | None:
     """Return the scores of random weights of the same architecture, if they are among the runs."""
     model = next(
         (r for r in runs if r.kind == "model" and r.made.digest == run.made.inputs.get("model")), None
@@ -309,7 +285,7 @@ def _baseline(bench: str, run: Run, runs: Sequence[Run]) -> Run | None:
         for other in runs
         if other.kind == "scores"
         and other.from_random_weights
-        and scores_of(other, bench)
+        and other.scores(benchmark.name)
         and other.made.params.get("model") == model.made.params.get("model")
     )
     return next(fitting, None)

@@ -1,4 +1,4 @@
-"""What a report is made from: finished artifacts and published columns, each with a tag to cite it by."""
+"""The runs of a report: finished artifacts and published columns, each with a tag to cite it by."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cmgems_cli.artifacts import MADE_BY, Manifest, is_finished, read_manifest
-from cmgems_cli.comparing.pairing import PAPER, Source, read_source
+from cmgems_cli.comparing.pairing import PAPER, Source, from_random_weights, read_source, source_of_artifact
+from cmgems_cli.comparing.scores import Score
+from cmgems_cli.datasets.benchmark import Benchmark
 from cmgems_cli.errors import InputError
 
-# The kind of a published column, beside the kinds of artifacts.
+# The kind of a published column, in addition to the kinds of artifacts.
 PUBLISHED = "paper"
 
-# Where a workspace keeps what a report can show (`workspace`), in the order of the pipeline.
+# Folders of a workspace that a report can show (`workspace`), in the order of the pipeline.
 PLACES = ("corpus", "pmi", "models/*", "finetuned/*", "scores/*")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One source of numbers.
+    """One artifact or published column of a report.
 
     Attributes
     ----------
@@ -29,7 +31,7 @@ class Run:
     named : str
         What the user wrote: a folder or paper:NAME.
     label : str
-        What pictures and tables call it: the folder's or the model's name; unique among runs of a kind.
+        Its name in pictures and tables: the folder's or the model's; unique among runs of a kind.
     kind : str
         The artifact's, or `PUBLISHED`.
     manifest : Manifest or None
@@ -58,13 +60,21 @@ class Run:
 
     @property
     def from_random_weights(self) -> bool:
-        """Tell whether these are scores of a model that was not pretrained."""
-        made = self.manifest
-        return made is not None and (made.params.get("init") == "random" or "model" not in made.inputs)
+        """Whether these are scores of a model that was not pretrained."""
+        return self.manifest is not None and from_random_weights(self.manifest)
+
+    @property
+    def benchmarks(self) -> dict[str, Benchmark]:
+        """The benchmarks of its scores, by name."""
+        return self.source.benchmarks() if self.source else {}
+
+    def scores(self, bench: str) -> list[Score]:
+        """Return its scores on a benchmark; empty if it has none."""
+        return self.source.of(bench) if self.source else []
 
 
 def read_runs(named: Sequence[str]) -> list[Run]:
-    """Open what a user named, each once.
+    """Read the runs that a user named, each once.
 
     Parameters
     ----------
@@ -74,7 +84,7 @@ def read_runs(named: Sequence[str]) -> list[Run]:
     Raises
     ------
     InputError
-        If one is not there, unfinished or damaged, or a name is not published.
+        If one does not exist, is unfinished or damaged, or a name is not published.
     """
     runs: list[Run] = []
     seen: set[str] = set()
@@ -95,18 +105,26 @@ def read_runs(named: Sequence[str]) -> list[Run]:
 def runs_of_workspace(workspace: Path) -> list[str]:
     """Return the folders of all finished artifacts that a report can show, in the order of the pipeline.
 
+    Scores of random weights come before those of pretrained models: the last scores are the reference that the
+    others are compared with.
+
     Raises
     ------
     InputError
-        If there is none.
+        If there are none.
     """
-    found = [str(path) for place in PLACES for path in sorted(workspace.glob(place)) if is_finished(path)]
-    if not found:
+    folders = [path for place in PLACES for path in sorted(workspace.glob(place)) if is_finished(path)]
+    if not folders:
         raise InputError(
             f"{workspace} holds no finished artifact; name the folders to report on, or make one with"
             f" `{MADE_BY['model']}` or `{MADE_BY['scores']}`"
         )
-    return found
+    return [str(path) for path in sorted(folders, key=_is_scores_of_pretrained)]
+
+
+def _is_scores_of_pretrained(folder: Path) -> bool:
+    manifest = read_manifest(folder)
+    return manifest.kind == "scores" and not from_random_weights(manifest)
 
 
 def _read(named: str, tag: str) -> Run:
@@ -117,13 +135,11 @@ def _read(named: str, tag: str) -> Run:
     label = Path(named).resolve().name
     if manifest.kind != "scores":
         return Run(tag, named, label, manifest.kind, manifest)
-    run = Run(tag, named, label, manifest.kind, manifest, read_source(named))
-    assert run.source is not None
-    return replace(
-        run, label=f"{run.source.model} (random weights)" if run.from_random_weights else run.source.model
-    )
+    source = source_of_artifact(named, Path(named), manifest)
+    label = f"{source.model} (random weights)" if from_random_weights(manifest) else source.model
+    return Run(tag, named, label, manifest.kind, manifest, source)
 
 
 def _bench(run: Run) -> str:
-    """Scores of one model on two benchmarks may share its name."""
+    """Return the benchmark: scores of one model on two of them may have one name."""
     return str(run.manifest.params.get("bench", "")) if run.manifest else ""

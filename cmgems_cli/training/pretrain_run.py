@@ -217,6 +217,7 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
             "switched_at_step": self.curriculum.switched_at_step,
             "unigram_perplexity": self.unigram,
             "sequences": self.options.steps * self.options.global_batch,
+            "eval_sequences": len(self.sample),
         }
         return PretrainOutcome(self.module, stats, self.perplexities)
 

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmgems_cli.artifacts import finish_artifact
-from cmgems_cli.comparing.pairing import Row, Source, pair, read_source
+from cmgems_cli.comparing.grouping import TaskKey
+from cmgems_cli.comparing.pairing import Source, benchmark_of, pair, read_source, recorded_of
 from cmgems_cli.comparing.scores import Score, write_scores
+from cmgems_cli.datasets.benchmark_file import shipped
 from cmgems_cli.errors import InputError, UsageError
 
 
@@ -40,7 +42,7 @@ def test_seeds_are_averaged_before_pairing(values: dict[str, list[float]]) -> No
     ours = Source("ours", "ours", list(reversed(scores)))
     other = source("other", dict.fromkeys(values, 0.5))
     paired = pair([other, ours])
-    assert paired.rows == [Row("gue", task, None) for task in sorted(values)]
+    assert paired.rows == [TaskKey("gue", task, None) for task in sorted(values)]
     expected = [100 * sum(values[task]) / len(values[task]) for task in sorted(values)]
     assert paired.columns == [[50.0] * len(values), pytest.approx(expected, abs=1e-8)]
     counts = [len(found) for found in values.values()]
@@ -70,13 +72,13 @@ def test_rows_that_do_not_pair_are_refused_by_name_and_number() -> None:
     message = str(caught.value)
     assert "left lacks 5 rows (gue only0, gue only1, gue only2 and 2 more)" in message
     assert "right lacks 1 row (gue a)" in message
-    assert "--common to compare on the 1 they share" in message
+    assert "`common=True` to compare on the 1 they have in common" in message
 
 
 def test_common_compares_what_all_have_and_says_what_not() -> None:
     left, right = source("left", {"a": 0.1, "b": 0.2}), source("right", {"b": 0.3})
     paired = pair([left, right], common=True)
-    assert (paired.rows, paired.columns) == ([Row("gue", "b", None)], [[20.0], [30.0]])
+    assert (paired.rows, paired.columns) == ([TaskKey("gue", "b", None)], [[20.0], [30.0]])
     assert paired.left_out == ["right lacks 1 row (gue a): left out for all"]
     assert pair([left, left], common=True).left_out == []
 
@@ -93,9 +95,43 @@ def test_metric_left_out_is_mcc_or_the_one_that_is_shared() -> None:
     assert pair([Source("x", "x", both), source("y", {"a": 0.5}, "f1")]).metric == "f1"
 
 
+def few_shot(model: str, shift: float) -> Source:
+    scores = [
+        Score("fewshot", task, "human", 10, 1, metric, value + shift, 100, 10, model)
+        for task in ("a", "b")
+        for metric, value in (("mcc", 0.1), ("accuracy", 0.5))
+    ]
+    return Source(model, model, scores)
+
+
+def test_the_default_metric_is_the_benchmarks() -> None:
+    assert pair([few_shot("x", 0.0), few_shot("y", 0.1)]).metric == "accuracy"
+    # Of several benchmarks, the first that all models have.
+    both = replace(few_shot("x", 0.0), scores=[score("a", 0.1), *few_shot("x", 0.0).scores])
+    assert pair([both, few_shot("y", 0.1)], common=True).metric == "accuracy"
+    assert pair([both, source("y", {"a": 0.2})], common=True).metric == "mcc"
+
+
+def test_a_benchmark_of_ones_own_has_what_its_artifact_recorded() -> None:
+    recorded = {"title": "My benchmark", "metric": "f1", "bench": "mine"}
+    scores = [replace(score("a", 0.5, metric=name), bench="mine") for name in ("mcc", "accuracy", "f1")]
+    mine, other = (Source(name, name, scores, recorded) for name in ("mine", "other"))
+    assert [(b.title, b.metric, b.published.tables) for b in mine.benchmarks().values()] == [
+        ("My benchmark", "f1", ())
+    ]
+    assert pair([mine, other]).metric == "f1"
+    assert recorded_of(mine.benchmarks()["mine"]) == {"title": "My benchmark", "metric": "f1"}
+    # The package knows its own.
+    assert recorded_of(shipped("gue")) == {}
+    assert benchmark_of("gue", {"title": "not", "metric": "f1"}) == shipped("gue")
+    # A table of scores records nothing.
+    assert benchmark_of("else", {}).title == "else"
+    assert benchmark_of("else", {}).metric == "mcc"
+
+
 def test_metric_asked_for_is_never_replaced() -> None:
     tables = [source("x", {"a": 0.5}, "accuracy"), source("y", {"a": 0.5}, "accuracy")]
-    with pytest.raises(InputError, match=r"x has no mcc \(it has: accuracy\); .*try --metric accuracy"):
+    with pytest.raises(InputError, match=r"x has no mcc \(it has: accuracy\); .*try `metric=accuracy`"):
         pair(tables, "mcc")
 
 

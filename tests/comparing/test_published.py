@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from cmgems_cli.comparing import published
+from cmgems_cli.comparing.grouping import TaskKey
 from cmgems_cli.comparing.published import (
     GROUPS,
-    STATE_OF_THE_ART,
-    group_mean,
+    best_published,
+    fraction_of_best,
     group_of,
     merged,
     published_cells,
@@ -17,10 +18,13 @@ from cmgems_cli.comparing.published import (
     published_models,
     published_scores,
     published_tasks,
-    sota_share,
 )
 from cmgems_cli.comparing.scores import as_printed
+from cmgems_cli.datasets.benchmark import Published
+from cmgems_cli.datasets.benchmark_file import shipped
 from cmgems_cli.errors import InputError
+
+GUE = shipped("gue").published
 
 # paper, Table 2, rows "Mean (Human)" and "Mean (non-Human)"
 TABLE_2 = {
@@ -78,7 +82,9 @@ def test_group_means_are_as_printed(table: int, printed: dict[str, tuple[str, st
             ]
             expected = DEVIATING.get((model, group), mean)
             assert as_printed(sum(cells) / len(cells), "mcc") == expected, (table, model, group)
-            assert as_printed(group_mean(model, group), "mcc") == expected, (table, model, group)
+            of_group = best_published(published_tasks(group, table), Published((table,), best_of=(model,)))
+            assert of_group is not None
+            assert (of_group[0], as_printed(of_group[1], "mcc")) == (model, expected), (table, model, group)
 
 
 def test_the_one_deviating_mean_really_deviates_from_print() -> None:
@@ -95,22 +101,22 @@ def test_fewshot_means_are_as_printed() -> None:
         cells = [cell.score.value for cell in published_column(model, 4).values()]
         assert len(cells) == 10
         assert as_printed(sum(cells) / len(cells), "accuracy") == printed, model
-    cell = published_column("dnabert-cm-gems-10k", 4)["prom-core", 10]
+    cell = published_column("dnabert-cm-gems-10k", 4)[TaskKey("fewshot", "prom-core", 10)]
     assert (cell.score.value, cell.sd) == (0.594, 0.052)
 
 
 def test_tables_are_whole() -> None:
     assert len(published_cells()) == 12 * 27 + 10 * 27 + 6 * 10
-    assert [len(published_tasks(group)) for group in GROUPS] == [12, 15]
+    assert [len(published_tasks(group, 2)) for group in GROUPS] == [12, 15]
     for table in (2, 6):
         for model in published_models(table):
-            tasks = {task for task, _ in published_column(model, table)}
-            assert tasks == {*published_tasks("human"), *published_tasks("non-human")}
+            tasks = set(published_column(model, table))
+            assert tasks == {*published_tasks("human", 2), *published_tasks("non-human", 2)}
     assert published_column("dnabert-cm-gems-10k", 6) == {}
 
 
 def test_a_model_in_several_tables_counts_once() -> None:
-    # dnabert-120k stands in all three tables: 27 GUE tasks, twice, and ten few-shot cells.
+    # dnabert-120k is in all three tables: 27 GUE tasks, twice, and ten few-shot cells.
     scores = published_scores("DNABERT-120k")
     assert [sum(score.bench == bench for score in scores) for bench in ("gue", "fewshot")] == [27, 10]
     assert all(-1 <= score.value <= 1 for score in scores)
@@ -134,43 +140,45 @@ def test_unknown_model_names_the_closest_and_all() -> None:
         published_scores("zzz")
 
 
-def gue_values(model: str) -> dict[str, float]:
-    return {score.task: score.value for score in published_scores(model) if score.bench == "gue"}
+def gue_values(model: str) -> dict[TaskKey, float]:
+    return {key: cell.score.value for key, cell in published_column(model, 2).items()}
 
 
-def test_rq1_share_of_the_state_of_the_art() -> None:
-    found = sota_share(gue_values("logo-cm-gems-10k"), "human")
+def test_rq1_fraction_of_the_state_of_the_art() -> None:
+    found = fraction_of_best(gue_values("logo-cm-gems-10k"), "human", GUE)
     assert found is not None
     # paper, RQ1: 93.97 %, which is 67.77 / 72.12
-    assert f"{100 * found.share:.2f}" == "93.97"
+    assert f"{100 * found.fraction:.2f}" == "93.97"
     assert (as_printed(found.mean, "mcc"), as_printed(found.best_mean, "mcc")) == ("67.77", "72.12")
     assert (found.best_model, found.n_tasks) == ("dnabert-120k", 12)
 
 
 def test_best_model_is_chosen_for_each_group() -> None:
-    found = sota_share(gue_values("dnabert-cm-gems-10k"), "non-human")
+    found = fraction_of_best(gue_values("dnabert-cm-gems-10k"), "non-human", GUE)
     assert found is not None
     # DNABERT-2 with BPE has 60.54 there, but the paper's SoTA-Best is among the k-mer models.
     assert (found.best_model, found.n_tasks) == ("dnabert2-kmer-120k", 15)
-    assert found.share == pytest.approx(54.5127 / 53.4333, abs=1e-5)
+    assert found.fraction == pytest.approx(54.5127 / 53.4333, abs=1e-5)
 
 
-def test_share_runs_over_the_tasks_that_were_run() -> None:
-    found = sota_share(
-        {"tf/0": 0.6799, "prom/prom_core_tata": 0.7, "mouse/0": 1.0, "virus/covid": 1.0}, "human"
-    )
+def test_the_fraction_is_over_the_tasks_that_were_run() -> None:
+    values = {"tf/0": 0.6799, "prom/prom_core_tata": 0.7, "mouse/0": 1.0, "virus/covid": 1.0}
+    found = fraction_of_best({TaskKey("gue", task, None): v for task, v in values.items()}, "human", GUE)
     assert found is not None
     assert found.n_tasks == 2
     # means of tf/0 and prom_core_tata in Table 2: 71.45, 66.465, 71.45 (dnabert, nt, dnabert2-kmer)
     assert found.best_mean == pytest.approx(0.7145)
-    assert found.share == pytest.approx(0.68995 / 0.7145)
-    assert sota_share({"mouse/0": 0.5}, "human") is None
+    assert found.fraction == pytest.approx(0.68995 / 0.7145)
+    assert fraction_of_best({TaskKey("gue", "mouse/0", None): 0.5}, "human", GUE) is None
 
 
-def test_group_mean_without_a_value_is_refused() -> None:
-    with pytest.raises(InputError, match="no GUE score of dnabert-random-10k on these human tasks"):
-        group_mean("dnabert-random-10k", "human")
-    assert set(STATE_OF_THE_ART) < set(published_models(2))
+def test_a_model_without_a_value_is_never_the_best() -> None:
+    assert (
+        best_published(published_tasks("human", 2), Published((2,), best_of=("dnabert-random-10k",))) is None
+    )
+    assert best_published([], GUE) is None
+    assert set(GUE.best_of) < set(published_models(2))
+    assert fraction_of_best(gue_values("dnabert-120k"), "human", Published((2,))) is None
 
 
 def test_shipped_table_is_the_source_table(shared_data: Path) -> None:

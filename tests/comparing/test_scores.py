@@ -82,7 +82,7 @@ def test_writer_refuses_what_no_reader_takes(tmp_path: Path, value: float) -> No
 
 
 def test_writer_refuses_a_row_twice(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="stands twice"):
+    with pytest.raises(ValueError, match="is repeated"):
         write_scores(tmp_path / "scores.csv", [ONE, replace(ONE, value=0.1)])
 
 

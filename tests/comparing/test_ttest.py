@@ -117,9 +117,17 @@ def test_fewshot_columns_are_compared_by_accuracy(ttest: CommandLine) -> None:
     done = ttest("paper:dnabert-random-10k", "paper:dnabert-global-10k")
     assert "0.627 ± " in done.stdout
     assert "0.656 ± " in done.stdout
-    assert "share no row of mcc: compared by accuracy" in done.stderr
+    # The benchmark's own metric needs no explanation.
+    assert "compared by" not in done.stderr
+    assert "Accuracy; p of the paired t-test" in done.stdout
     two = json_of(ttest("--json", "paper:dnabert-120k", "paper:dnabert-global-10k", "--metric", "accuracy"))
     assert two["n"] == 10
+
+
+def test_another_metric_than_the_benchmarks_is_announced(ttest: CommandLine, tmp_path: Path) -> None:
+    path = table_of(tmp_path / "f1.csv", {"a": [0.1, 0.2], "b": [0.3, 0.5]}, metric="f1")
+    done = ttest(f"{path}:a", f"{path}:b")
+    assert "no task of mcc in common: compared by f1" in done.stderr
 
 
 def test_an_artifact_stands_beside_the_paper(ttest: CommandLine, tmp_path: Path) -> None:
@@ -164,7 +172,10 @@ def test_a_model_against_itself_and_a_single_row_have_answers(ttest: CommandLine
     assert [row["sd"] for row in found["rows"]] == [0.0, 0.0, 0.0]
     assert found["friedman"]["p"] is None
     done = ttest(f"{path}:a", f"{path}:b")
-    assert "a: one row: nothing to test" in done.stderr
+    assert "a: only one task in common; at least two are needed for a test" in done.stderr
+    # One task has no deviation.
+    assert "10.00 ± –" in done.stdout
+    assert "± 0.00" not in done.stdout
     assert "nan" not in done.stdout.lower()
 
 

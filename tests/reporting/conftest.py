@@ -73,6 +73,7 @@ def make_model(
             "parameters": 4_933_125,
             "steps": steps,
             "switched_at_step": switched,
+            "eval_sequences": 366,
             "unigram_perplexity": 3032.6,
         },
         files=["metrics.jsonl"],
@@ -107,6 +108,7 @@ def make_scores(
     bench: str = "gue",
     species: dict[str, str] | None = None,
     notes: str = "",
+    **recorded: str,
 ) -> Manifest:
     """Write scores: task -> one value a seed, from seed 42 on."""
     folder.mkdir(parents=True)
@@ -126,6 +128,7 @@ def make_scores(
         "scores",
         params={
             "bench": bench,
+            **recorded,
             "model": model,
             "tasks": list(values),
             "shots": [10] if shots else [],
@@ -139,15 +142,15 @@ def make_scores(
     )
 
 
-def make_classifier(folder: Path) -> Manifest:
+def make_classifier(folder: Path, *, bench: str | None = "gue", task: str | None = "tf/0") -> Manifest:
     folder.mkdir(parents=True)
     (folder / "predictions.csv").write_text("row,label,predicted\n")
     return finish_artifact(
         folder,
         "classifier",
         params={
-            "bench": "gue",
-            "task": "tf/0",
+            "bench": bench,
+            "task": task,
             "shots": None,
             "seed": 7,
             "init": "random",

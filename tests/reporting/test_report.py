@@ -10,9 +10,9 @@ from statistics import stdev
 import pytest
 
 from cmgems_cli.artifacts import finish_artifact, read_manifest
-from cmgems_cli.reporting.markdown import plain
+from cmgems_cli.markdown import escaped
 from tests.command_line import CommandLine
-from tests.reporting.conftest import Reported, make_model, make_scores
+from tests.reporting.conftest import Reported, make_classifier, make_model, make_scores
 
 # What a browser fetches by itself, or a reader could be led to.
 LOADING = {"src", "href", "srcset", "data", "action", "poster", "background", "xlink:href"}
@@ -150,7 +150,7 @@ def test_what_runs_are_called_is_never_markup(tmp_path: Path, reported: Reported
     assert "x" not in page.loads
     assert 'a<i>|b&"c' in "".join(page.words)
     text = (out / "report.md").read_text(encoding="utf-8")
-    assert plain('a<i>|b&"c') == 'a\\<i\\>\\|b&amp;"c'
+    assert escaped('a<i>|b&"c') == 'a\\<i\\>\\|b&amp;"c'
     outside = re.sub(r"```.*?```", "", text, flags=re.S)
     assert not re.search(r"(?<!\\)<(i|img|script)\b", outside)
     for table in re.findall(r"(?:^\|.*\n)+", outside, re.M):
@@ -171,8 +171,81 @@ def test_two_models_on_one_task_are_compared_without_a_made_up_test(
     make_scores(tmp_path / "one", {"tf/0": [0.5]}, model="first")
     make_scores(tmp_path / "two", {"tf/0": [0.6]}, model="second")
     text = (reported(tmp_path / "one", tmp_path / "two") / "report.md").read_text(encoding="utf-8")
-    assert "| first | +10.00 | – | – | – | 1.0000 | 1.0000 | – |" in text
-    assert "one row: nothing to test" in text
+    assert "| first | 50.00 ± – | +10.00 | – | 1 |" in text
+    assert "| first | – | 1.0000 | 1.0000 | – | – |" in text
+    assert "first: only one task in common; at least two are needed for a test." in text
+    assert "With 1 task no test has much power" in text
+
+
+def test_a_benchmark_of_ones_own_is_reported_like_those_of_the_paper(
+    tmp_path: Path, reported: Reported
+) -> None:
+    own = {"bench": "my/bench", "title": "My benchmark", "metric": "accuracy"}
+    tasks = {"promoters": "plant", "splice": "animal"}
+    blank, first, second = (
+        {task: [value + shift, value] for task, value in zip(tasks, (0.6, 0.8), strict=True)}
+        for shift in (0.0, 0.03, 0.05)
+    )
+    make_scores(tmp_path / "blank", blank, model="m", pretrained=None, species=tasks, **own)
+    make_scores(tmp_path / "first", first, model="first", species=tasks, **own)
+    make_scores(tmp_path / "second", second, model="second", species=tasks, **own)
+    out = reported(tmp_path / "blank", tmp_path / "first", tmp_path / "second")
+    text = (out / "report.md").read_text(encoding="utf-8").split("## Where the numbers come from")[0]
+    assert "## Scores: My benchmark" in text
+    assert "### Accuracy on the test split" in text
+    assert "| promoters | 0.600 ± 0.000 | 0.615 ± 0.021 | 0.625 ± 0.035 |" in text
+    assert "### Accuracy; p of the paired t-test against second" in text
+    assert "fine-tuned on 2 My benchmark tasks (promoters, splice)" in text
+    assert (
+        "reported is accuracy on the test split. Each task was trained by the recipe of its benchmark."
+        in text
+    )
+    assert "| model | plant (1) | animal (1) | all (2) |" in text
+    assert "No baseline" not in text
+    for words in ("published", "paper:", "paper's values", "Figure 3", "non-human", "GUE", "Matthews"):
+        assert words not in text.split("```bibtex")[0], words
+    assert (out / "pictures" / "differences-my-bench-R1-R3.png").is_file()
+    assert (out / "pictures" / "mean-ranks-my-bench.png").is_file()
+
+
+def test_report_and_ttest_compare_alike(cmgems: CommandLine, tmp_path: Path, reported: Reported) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder, shift in zip(folders, (0.0, 0.1), strict=True):
+        values = {"prom-core": [0.5 + shift], "sil-300": [0.6 + 2 * shift], "splice-40": [0.4 + shift]}
+        make_scores(folder, values, model=folder.name, bench="fewshot")
+    found = cmgems("ttest", *folders, "--json").json
+    row = found["rows"][0]
+    assert (found["metric"], found["reference"]) == ("accuracy", "two")
+    text = (reported(*folders) / "report.md").read_text(encoding="utf-8")
+    assert f"| +{row['difference']:.3f} | {row['p']:.4f} | 3 |" in text
+    assert "Accuracy; p of the paired t-test against two" in text
+
+
+def test_pretrained_models_are_compared_with_random_weights_by_default(
+    cmgems: CommandLine, workspace: Path
+) -> None:
+    # Random weights would be last by name, and the reference.
+    make_scores(workspace / "scores" / "a", {"tf/0": [0.6], "tf/1": [0.7]}, model="trained")
+    make_scores(workspace / "scores" / "z", {"tf/0": [0.5], "tf/1": [0.5]}, model="blank", pretrained=None)
+    cmgems("report", "--quiet")
+    text = (workspace / "report" / "report.md").read_text(encoding="utf-8")
+    assert "p of the paired t-test against trained" in text
+    assert "right of the line trained is better" in text
+
+
+def test_data_of_ones_own_have_a_name(tmp_path: Path, reported: Reported) -> None:
+    make_classifier(tmp_path / "tiny-promoters", bench=None, task=None)
+    text = (reported(tmp_path / "tiny-promoters") / "report.md").read_text(encoding="utf-8")
+    assert "| tiny-promoters | tiny-promoters | random | 7 |" in text
+    assert "A classifier for tiny-promoters was fine-tuned" in text
+    assert "None" not in text.split("## Where the numbers come from")[0]
+
+
+def test_held_out_sequences_are_those_of_the_run(written: Path) -> None:
+    """The runs wanted 500 and had 366."""
+    text = (written / "report.md").read_text(encoding="utf-8").split("## Where the numbers come from")[0]
+    assert "on 366 held-out sequences" in text
+    assert "500 held-out" not in text
 
 
 def test_models_of_one_name_are_told_apart(tmp_path: Path, reported: Reported) -> None:
