@@ -15,7 +15,7 @@ option that sets it, --steps or --steps 5 (`cli`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -81,6 +81,12 @@ def option(default: Any, flag: str, help: str, **more: Any) -> Any:
     A default of None means that the program chooses: the option may be left out whatever the field's type.
     """
     return field(default=default, metadata={_KEY: Option(flag, help, **more)})
+
+
+def same_option(cls: type, name: str, **changed: Any) -> Any:
+    """Return the option of another class's field, with some attributes of `Option` changed."""
+    (declared,) = (one for one in fields(cls) if one.name == name)
+    return field(default=declared.default, metadata={_KEY: replace(options_of(cls)[name], **changed)})
 
 
 def option_of(declared: Field[Any]) -> Option | None:

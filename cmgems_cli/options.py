@@ -13,7 +13,8 @@ import typer
 
 from cmgems_cli.console import Console
 from cmgems_cli.errors import UsageError
-from cmgems_cli.option_fields import MACHINE, Option, option, option_of, options_of
+from cmgems_cli.modeling.presets import PRESETS
+from cmgems_cli.option_fields import Option, option, option_of, options_of
 
 SHARED = "Shared options"
 
@@ -72,6 +73,24 @@ def _option_names(command: Any) -> set[str]:
         for parameter in command.params
         if parameter.param_type_name == "option" and parameter.name not in {"config", "help"}
     }
+
+
+# Arguments and options of several commands, which each declares by name.
+CorpusFolder = Annotated[
+    Path | None, typer.Argument(metavar="CORPUS", help="Corpus folder.", show_default="the workspace's")
+]
+PMI_FOLDER = option(None, "--pmi", "PMI folder.", shown="the workspace's")
+MODEL_HELP = f"Model folder, or {', '.join(PRESETS)}: random weights."
+INIT = option(None, "--init", "random: the folder's architecture without its weights, a baseline.")
+InputPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="INPUT",
+        help="FASTA, or CSV or TSV with a column 'sequence'; plain or gzip; - for standard input.",
+        show_default=False,
+        allow_dash=True,
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -186,131 +205,3 @@ def _filled(cls: type, values: Mapping[str, Any]) -> Any:
     """Return a dataclass filled from options by their keys; fields without an option by their names."""
     keys = {one.name: found.key if (found := option_of(one)) else one.name for one in fields(cls)}
     return cls(**{name: values[key] for name, key in keys.items() if key in values})
-
-
-RECIPE = "Recipe (by default as published for the task)"
-Out = Annotated[Path | None, typer.Option("--out", help="Where to write.", rich_help_panel=SHARED)]
-Seed = Annotated[
-    int,
-    typer.Option(
-        "--seed", min=0, max=2**63 - 1, help="Every random draw follows from it.", rich_help_panel=SHARED
-    ),
-]
-Device = Annotated[
-    str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE", rich_help_panel=SHARED)
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace a finished artifact at --out.", rich_help_panel=SHARED)
-]
-Resume = Annotated[
-    bool,
-    typer.Option(
-        "--resume/--no-resume", help="Go on from the newest checkpoint in --out.", rich_help_panel=SHARED
-    ),
-]
-ResumeRows = Annotated[
-    bool,
-    typer.Option(
-        "--resume/--no-resume",
-        help="Go on where a stopped run of the same command was.",
-        rich_help_panel=SHARED,
-    ),
-]
-DryRun = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Check the input, print the plan, write nothing.", rich_help_panel=SHARED),
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on stdout, no tables.", rich_help_panel=SHARED)
-]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", help="Only warnings and errors on stderr.", rich_help_panel=SHARED)
-]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        help="TOML file of options; flags and CMGEMS_* variables win over it.",
-        is_eager=True,
-        callback=_fill_from_config,
-        rich_help_panel=SHARED,
-    ),
-]
-
-MaxBatchTokens = Annotated[
-    int | None,
-    typer.Option(
-        "--max-batch-tokens",
-        min=8,
-        help="Padded tokens in one micro-batch: what memory holds.",
-        show_default="2048 on CPU, 32768 on CUDA; models up to 256 wide 8192, 131072",
-        rich_help_panel=MACHINE,
-    ),
-]
-InferenceBatchTokens = Annotated[
-    int | None,
-    typer.Option(
-        "--max-batch-tokens",
-        min=8,
-        help="Padded tokens in one micro-batch: what memory holds.",
-        show_default="4096 on CPU, 65536 on CUDA",
-        rich_help_panel=MACHINE,
-    ),
-]
-Precision = Annotated[
-    Literal["auto", "fp32", "bf16"],
-    typer.Option("--precision", help="auto: bf16 where the hardware has it.", rich_help_panel=MACHINE),
-]
-InferencePrecision = Annotated[
-    Literal["auto", "fp32", "bf16"],
-    typer.Option(
-        "--precision",
-        help="bf16: faster, to two or three digits; auto: where the hardware has it.",
-        rich_help_panel=MACHINE,
-    ),
-]
-Window = Annotated[
-    int | None,
-    typer.Option("--window", min=1, help="Slide along each sequence: bases in a row.", show_default=False),
-]
-Stride = Annotated[
-    int | None,
-    typer.Option("--stride", min=1, help="Bases from one window to the next.", show_default="the window"),
-]
-TruncateInput = Annotated[
-    bool, typer.Option("--truncate", help="Cut sequences too long for the model instead of refusing.")
-]
-InputPath = Annotated[
-    Path,
-    typer.Argument(
-        metavar="INPUT",
-        help="FASTA, or CSV or TSV with a column 'sequence'; plain or gzip; - for standard input.",
-        show_default=False,
-        allow_dash=True,
-    ),
-]
-
-MaxTokens = Annotated[
-    int | None,
-    typer.Option(
-        "--max-tokens",
-        min=1,
-        help="Longest sequence, [CLS] and [SEP] not counted.",
-        show_default="the recipe's",
-        rich_help_panel=RECIPE,
-    ),
-]
-Truncate = Annotated[
-    bool,
-    typer.Option("--truncate", help="Cut longer sequences instead of refusing.", rich_help_panel=RECIPE),
-]
-Epochs = Annotated[
-    int | None, typer.Option("--epochs", min=1, help="Passes over train.", rich_help_panel=RECIPE)
-]
-MaxSteps = Annotated[
-    int | None,
-    typer.Option("--max-steps", min=1, help="Stop here, whatever the epochs.", rich_help_panel=RECIPE),
-]
-PeakRate = Annotated[
-    float | None, typer.Option("--lr", min=0.0, help="Peak learning rate.", rich_help_panel=RECIPE)
-]

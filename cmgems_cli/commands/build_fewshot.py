@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cmgems_cli import options, workspace
+from cmgems_cli import workspace
 from cmgems_cli.console import Console
 from cmgems_cli.datasets.number_list import parse_numbers
+from cmgems_cli.option_fields import option
+from cmgems_cli.options import Shared, takes
 from cmgems_cli.outputs import check_place
 
 if TYPE_CHECKING:
@@ -20,36 +22,25 @@ if TYPE_CHECKING:
 _ENDINGS = (".gz", ".bgz", ".fasta", ".fas", ".fna", ".fa")
 
 
+@takes("out seed overwrite dry_run json quiet config", out="the workspace's benchmarks/fewshot/NAME")
 def build_fewshot(
     positives: Annotated[
         Path,
         typer.Argument(help="FASTA of positives, plain or gzip.", metavar="POSITIVES.fa", show_default=False),
     ],
-    shots: Annotated[
-        str | None,
-        typer.Option(
-            "--shots",
-            help="Rows per class in a draw, one folder each: 10,50.",
-            show_default="10,50,100,500,1000, as far as there are rows",
-        ),
-    ] = None,
-    test_share: Annotated[
-        float, typer.Option("--test-share", min=0, max=1, help="Share of the pairs kept for the test.")
-    ] = 0.1,
-    max_bases: Annotated[
-        int, typer.Option("--max-bases", min=20, help="Longer positives are left out.")
-    ] = 300,
-    compat: Annotated[
-        bool,
-        typer.Option("--compat", help="Split rows, not pairs, as the original did: leaks into the test."),
-    ] = False,
-    out: options.Out = None,
-    seed: options.Seed = 42,
-    overwrite: options.Overwrite = False,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    config: options.Config = None,
+    shots: str | None = option(
+        None,
+        "--shots",
+        "Training rows per class of a draw; one folder each: 10,50.",
+        shown="10,50,100,500,1000, as far as there are rows",
+    ),
+    test_share: float = option(0.1, "--test-share", "Fraction of the pairs kept for the test.", min=0, max=1),
+    max_bases: int = option(300, "--max-bases", "Longer positives are left out.", min=20),
+    compat: bool = option(
+        False, "--compat", "Split rows instead of pairs, as the original did: leaks into the test."
+    ),
+    *,
+    io: Shared,
 ) -> None:
     """Make a few-shot data set from positives: DeePromoter negatives, split, pools.
 
@@ -61,8 +52,8 @@ def build_fewshot(
     Example: cmgems build-fewshot silencers.fa.gz --shots 10,50
     """
     started = time.perf_counter()
-    console = Console(quiet=quiet, json=json)
-    target = out or workspace.fewshot_folder(_name(positives))
+    console = io.console()
+    target = io.out or workspace.fewshot_folder(_name(positives))
     check_place(target, "fewshot")
     wanted = None if shots is None else parse_numbers("shots", shots, least=1)
     from cmgems_cli.fewshot_builder import building as fewshot_building
@@ -71,15 +62,15 @@ def build_fewshot(
     with console.progress("reading positives", total, "B") as bar:
         found = fewshot_building.read_positives(positives, max_bases=max_bases, advance=bar.advance)
     dataset = fewshot_building.make_fewshot(
-        found, shots=wanted, test_share=test_share, max_bases=max_bases, compat=compat, seed=seed
+        found, shots=wanted, test_share=test_share, max_bases=max_bases, compat=compat, seed=io.seed
     )
     if dataset.too_few:
         console.warn(f"skipped {', '.join(map(str, dataset.too_few))} shots: fewer training rows per class")
-    if dry_run:
+    if io.dry_run:
         console.result({"dry_run": True, "out": str(target), **dataset.stats()})
         _show(console, dataset, f"plan for {target} (nothing written)")
         return
-    manifest = fewshot_building.write_fewshot(dataset, target, overwrite=overwrite)
+    manifest = fewshot_building.write_fewshot(dataset, target, overwrite=io.overwrite)
     _show(console, dataset, str(target))
     console.finished(manifest, target, started)
     first = f"{next(iter(dataset.pools))}/train.tsv" if dataset.pools else "full-dataset/train.tsv"

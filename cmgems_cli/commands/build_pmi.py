@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
-import typer
-
-from cmgems_cli import options, workspace
+from cmgems_cli import workspace
 from cmgems_cli.console import Console
 from cmgems_cli.errors import UsageError
+from cmgems_cli.option_fields import option
+from cmgems_cli.options import CorpusFolder, Shared, takes
+from cmgems_cli.pmi import Definition
 
 if TYPE_CHECKING:
     from cmgems_cli.genome.corpus import Corpus
@@ -20,39 +21,21 @@ if TYPE_CHECKING:
 SHOWN = 10
 
 
+@takes("out overwrite dry_run json quiet config", out="the workspace's pmi")
 def build_pmi(
-    corpus: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="CORPUS",
-            help="What prepare-genome wrote; default: the workspace's.",
-            show_default=False,
-        ),
-    ] = None,
-    from_counts: Annotated[
-        Path | None,
-        typer.Option(
-            "--from-counts", help="Table of kmer,count rows (KMC or Jellyfish dump) in place of a corpus."
-        ),
-    ] = None,
-    definition: Annotated[
-        Literal["paper", "released"],
-        typer.Option("--definition", help="PMI as in the paper's equations, or as in the published ranking."),
-    ] = "paper",
-    min_count: Annotated[
-        int,
-        typer.Option("--min-count", help="k-mers seen fewer times are unranked (the paper's c); at least 2."),
-    ] = 101,
-    k: Annotated[
-        int | None,
-        typer.Option("--k", help="Bases per k-mer, 3 to 8.", show_default="that of the corpus or table"),
-    ] = None,
-    out: options.Out = None,
-    overwrite: options.Overwrite = False,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    config: options.Config = None,
+    corpus: CorpusFolder = None,
+    from_counts: Path | None = option(
+        None, "--from-counts", "Table of kmer,count rows (KMC or Jellyfish dump) instead of a corpus."
+    ),
+    definition: Definition = option(
+        "paper", "--definition", "PMI as in the paper's equations, or as in the published ranking."
+    ),
+    min_count: int = option(
+        101, "--min-count", "k-mers with fewer occurrences are unranked (the paper's c); at least 2."
+    ),
+    k: int | None = option(None, "--k", "Bases per k-mer, 3 to 8.", shown="that of the corpus or table"),
+    *,
+    io: Shared,
 ) -> None:
     """Rank all k-mers by normalised pointwise mutual information.
 
@@ -65,12 +48,12 @@ def build_pmi(
     from cmgems_cli.pmi.tables import read_kmer_table
 
     started = time.perf_counter()
-    console = Console(quiet=quiet, json=json)
+    console = io.console()
     if corpus is not None and from_counts is not None:
         raise UsageError(
             f"both a corpus ({corpus}) and --from-counts {from_counts} were given; give one of them"
         )
-    out = out or workspace.pmi_folder()
+    out = io.out or workspace.pmi_folder()
     source: Corpus | KmerTable
     if from_counts is not None:
         source = read_kmer_table(from_counts)
@@ -82,14 +65,14 @@ def build_pmi(
         n_bases = int(source.runs["length_bases"].sum())
     plan = stage.check_plan(source, k=k, definition=definition, min_count=min_count)
     stage.pmi_output(source, out, k=plan, definition=definition, min_count=min_count).finished(
-        overwrite=overwrite
+        overwrite=io.overwrite
     )
     if plan != source.k:
         console.warn(
             f"the corpus was cut for k = {source.k}; pretraining needs a corpus and a ranking of the same k,"
             f" here {plan}"
         )
-    if dry_run:
+    if io.dry_run:
         rows = {
             "source": str(from_counts or corpus or workspace.corpus_folder()),
             "bases": n_bases,
@@ -108,7 +91,7 @@ def build_pmi(
             k=plan,
             definition=definition,
             min_count=min_count,
-            overwrite=overwrite,
+            overwrite=io.overwrite,
             advance=bar.advance,
         )
     _show(console, read_ranking(out))

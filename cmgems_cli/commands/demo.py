@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmgems_cli import options
 from cmgems_cli.commands.training_progress import TrainingProgress
 from cmgems_cli.console import Console, duration
+from cmgems_cli.options import Shared, takes
 
 if TYPE_CHECKING:
     from cmgems_cli.artifacts import Manifest
@@ -30,27 +30,24 @@ _TOY = (
 )
 
 
+@takes("out seed overwrite json quiet config", out="demo")
 def demo(
-    out: options.Out = None,
-    seed: options.Seed = 42,
-    overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    config: options.Config = None,
+    *,
+    io: Shared,
 ) -> None:
     """Run the whole pipeline on bundled human sequence: about two minutes on two cores.
 
     Two tiny models are pretrained, fine-tuned on ten small tasks made of held-out sequence,
-    and compared with a model of random weights. An interrupted demo goes on where it was.
+    and compared with a model of random weights. An interrupted demo resumes.
 
     Example: cmgems demo --out demo
     """
     started = time.perf_counter()
-    console = Console(quiet=quiet, json=json)
-    out = out or Path("demo")
+    console = io.console()
+    out = io.out or Path("demo")
     from cmgems_cli.demo import pipeline as miniature
 
-    stages = miniature.Miniature(out, seed=seed, overwrite=overwrite)
+    stages = miniature.Miniature(out, seed=io.seed, overwrite=io.overwrite)
     models = _pretrain(console, stages)
     scores = _judge(console, stages)
     elapsed_s = round(time.perf_counter() - started, 3)

@@ -2,36 +2,34 @@
 
 import platform
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
-import typer
-
-from cmgems_cli import options
 from cmgems_cli.console import Console, amount, duration
 from cmgems_cli.errors import CmgemsError
+from cmgems_cli.modeling.presets import PRESETS
+from cmgems_cli.option_fields import option
+from cmgems_cli.options import Shared, takes
 
 if TYPE_CHECKING:
     from cmgems_cli.doctor.diagnostics import Diagnosis
 
 
+@takes("device json quiet config")
 def doctor(
-    model: Annotated[
-        Literal["dnabert", "logo", "tiny"] | None,
-        typer.Option("--model", help="Which to time.", show_default="dnabert on CUDA, logo on a CPU"),
-    ] = None,
-    device: options.Device = "auto",
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    config: options.Config = None,
+    model: str | None = option(
+        None, "--model", "Model to time.", choices=tuple(PRESETS), shown="dnabert on CUDA, logo on a CPU"
+    ),
+    *,
+    io: Shared,
 ) -> None:
-    """Examine the machine: versions, devices, speed, room, and what to change.
+    """Examine the machine: versions, devices, speed, memory and disk space, and what to change.
 
     Speed is measured by pretraining steps on the human sequence that ships with
     the package; hours are that speed over the tokens of the paper's recipe.
 
     Example: cmgems doctor
     """
-    console = Console(quiet=quiet, json=json)
+    console = io.console()
     try:
         from cmgems_cli.doctor.diagnostics import STEPS, advice, diagnose, problems
     except (ImportError, OSError) as error:
@@ -42,7 +40,7 @@ def doctor(
     from cmgems_cli.fetching.sources import offline
 
     console.say("timing pretraining steps …")
-    diagnosis = diagnose(device, model, offline())
+    diagnosis = diagnose(io.device, model, offline())
     to_fix, to_consider = problems(diagnosis), advice(diagnosis)
     console.result(
         {

@@ -4,41 +4,30 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from cmgems_cli import options
 from cmgems_cli.commands.inference_progress import announce, close, described, rows_bar, task_of
-from cmgems_cli.console import Console
 from cmgems_cli.errors import UsageError
+from cmgems_cli.inference.inference_options import InferenceOptions, Pooling
+from cmgems_cli.option_fields import option
+from cmgems_cli.options import InputPath, Shared, takes
 
 
+@takes("out device overwrite resume json quiet config", out="none: needed, FILE.npy or FILE.safetensors")
 def embed(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Any model folder.", show_default=False)],
-    sequences: options.InputPath,
-    pooling: Annotated[
-        Literal["mean", "cls", "tokens"],
-        typer.Option("--pooling", help="One vector a sequence: mean or cls; or one a token: tokens."),
-    ] = "mean",
-    layers: Annotated[
-        str,
-        typer.Option("--layers", help="Such as -1 (last), -1,-2 or 0 (embeddings)."),
-    ] = "-1",
-    window: options.Window = None,
-    stride: options.Stride = None,
-    truncate: options.TruncateInput = False,
-    max_batch_tokens: options.InferenceBatchTokens = None,
-    precision: options.InferencePrecision = "fp32",
-    out: options.Out = None,
-    device: options.Device = "auto",
-    overwrite: options.Overwrite = False,
-    resume: options.ResumeRows = True,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    config: options.Config = None,
+    sequences: InputPath,
+    *,
+    pooling: Pooling = option(
+        "mean", "--pooling", "One vector per sequence (mean or cls), or one per token (tokens)."
+    ),
+    layers: str = option("-1", "--layers", "Such as -1 (last), -1,-2 or 0 (embeddings)."),
+    options: InferenceOptions,
+    io: Shared,
 ) -> None:
-    """Embed sequences: hidden states as float32, .npy or .safetensors, in their order.
+    """Embed sequences; writes hidden states as float32, .npy or .safetensors, in input order.
 
     mean: over the k-mers of A, C, G, T; [CLS], [SEP] and [UNK] (k-mers with N)
     do not count. tokens: each k-mer's, [UNK] too. One row a sequence, or with
@@ -49,7 +38,7 @@ def embed(
     Example: cmgems embed cmgems-work/models/logo-cm-gems promoters.fa --out promoters.npy
     """
     started = time.perf_counter()
-    console = Console(quiet=quiet, json=json)
+    console = io.console()
     wanted = _layer_numbers(layers)
     from cmgems_cli.inference.embedding import check_layers, columns, shape_of_row, write_embeddings
     from cmgems_cli.inference.loading import load_model
@@ -64,16 +53,25 @@ def embed(
     from cmgems_cli.inference.row_blocks import tiling_options
     from cmgems_cli.inference.survey import survey_input
 
-    if out is None or out.suffix not in ARRAY_SUFFIXES:
+    if io.out is None or io.out.suffix not in ARRAY_SUFFIXES:
         raise UsageError(f"embed writes an array to --out FILE, which ends in {' or '.join(ARRAY_SUFFIXES)}")
-    names_out = out.with_suffix(".names.tsv")
-    for path in (out, names_out):
-        check_out_file(path, overwrite=overwrite)
+    names_out = io.out.with_suffix(".names.tsv")
+    for path in (io.out, names_out):
+        check_out_file(path, overwrite=io.overwrite)
     source = Source(sequences)
-    opened = load_model(model, device=device, precision=precision, max_batch_tokens=max_batch_tokens)
+    opened = load_model(
+        model, device=io.device, precision=options.precision, max_batch_tokens=options.max_batch_tokens
+    )
     check_layers(wanted, len(opened.bert.encoder.layer))
     data = survey_input(
-        source, tiling_options(opened.k, opened.max_tokens, window=window, stride=stride, truncate=truncate)
+        source,
+        tiling_options(
+            opened.k,
+            opened.max_tokens,
+            window=options.window,
+            stride=options.stride,
+            truncate=options.truncate,
+        ),
     )
     announce(console, opened, data)
     shape = shape_of_row(opened, wanted)
@@ -81,11 +79,11 @@ def embed(
     began = time.perf_counter()
     task = task_of(opened, data, source, **metadata)
     with (
-        partial_files([out, names_out], task, resume=resume) as partial,
+        partial_files([io.out, names_out], task, resume=io.resume) as partial,
         rows_bar(console, "embedding", data, to_screen=False) as advance,
     ):
-        array = array_writer(partial.streams[0], out.suffix, shape, metadata, rows=partial.kept or 0)
-        name_columns = columns(pooling, windows=window is not None)
+        array = array_writer(partial.streams[0], io.out.suffix, shape, metadata, rows=partial.kept or 0)
+        name_columns = columns(pooling, windows=options.window is not None)
         names = TableWriter(partial.streams[1], "tsv", name_columns, header=not partial.blocks)
         write_embeddings(
             opened,
@@ -102,18 +100,18 @@ def embed(
     seconds = time.perf_counter() - began
     shown = " × ".join(str(size) for size in (array.rows, *shape))
     console.table(
-        f"{out}: {shown}, float32",
+        f"{io.out}: {shown}, float32",
         ["what", "value"],
         [["vectors", array.rows], ["pooling", pooling], ["layers", layers], ["names", str(names_out)]],
     )
-    close(console, data, seconds, out)
+    close(console, data, seconds, io.out)
     console.result(
         {
             **described(opened, data, source, seconds),
             "pooling": pooling,
             "layers": wanted,
             "shape": [array.rows, *shape],
-            "out": str(out),
+            "out": str(io.out),
             "names": str(names_out),
             "elapsed_s": round(time.perf_counter() - started, 3),
         }

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cmgems_cli import options, workspace
+from cmgems_cli import workspace
 from cmgems_cli.commands.training_progress import TrainingProgress
 from cmgems_cli.console import Console, duration
+from cmgems_cli.datasets.benchmark_file import shipped_names
+from cmgems_cli.datasets.finetune_options import FinetuneOptions
+from cmgems_cli.option_fields import option
+from cmgems_cli.options import INIT, MODEL_HELP, Shared, takes
 
 if TYPE_CHECKING:
     from cmgems_cli.artifacts import Manifest
@@ -25,101 +29,63 @@ if TYPE_CHECKING:
 GRID = "Grid"
 
 
+@takes("out device resume overwrite dry_run json quiet config", out="the workspace's scores/MODEL-BENCH")
 def evaluate(
     model: Annotated[
         str | None,
-        typer.Argument(
-            help="Model folder, or dnabert, logo, tiny: random weights.",
-            metavar="MODEL",
-            show_default="the workspace's dnabert-cm-gems",
-        ),
+        typer.Argument(help=MODEL_HELP, metavar="MODEL", show_default="the workspace's dnabert-cm-gems"),
     ] = None,
-    bench: Annotated[
-        str,
-        typer.Option(
-            "--bench",
-            help="gue, fewshot, a TOML file, or a folder of task folders.",
-            rich_help_panel=GRID,
-        ),
-    ] = "gue",
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data",
-            help="Folder of the benchmark's data.",
-            show_default="in the workspace; of your own, next to the TOML file",
-            rich_help_panel=GRID,
-        ),
-    ] = None,
-    tasks: Annotated[
-        str | None,
-        typer.Option(
-            "--tasks",
-            help="Some tasks: tf/0,mouse/0; task folders of your own in the data folder too.",
-            show_default="all; gue: the paper's 27",
-            rich_help_panel=GRID,
-        ),
-    ] = None,
-    shots: Annotated[
-        str | None,
-        typer.Option(
-            "--shots",
-            help="Training rows per class, drawn by the seed: 10,50 or all.",
-            show_default="all; fewshot: 10,50",
-            rich_help_panel=GRID,
-        ),
-    ] = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option(
-            "--seeds",
-            help="One run each: 42,43 or 42-51.",
-            show_default="42; fewshot: 42-51",
-            rich_help_panel=GRID,
-        ),
-    ] = None,
-    shard: Annotated[
-        str,
-        typer.Option(
-            "--shard", help="I/N: the I-th of N shards; the last one done merges.", rich_help_panel=GRID
-        ),
-    ] = "1/1",
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs",
-            min=1,
-            help="Runs at a time, each in a process of its own.",
-            show_default="one per core on the CPU, if memory suffices; 1 on CUDA",
-        ),
-    ] = None,
-    init: Annotated[
-        Literal["random"] | None,
-        typer.Option("--init", help="random: the folder's architecture without its weights, a baseline."),
-    ] = None,
-    baseline: Annotated[
-        Path | None,
-        typer.Option(
-            "--baseline",
-            help="Scores to compare with: those of --init random.",
-            show_default="the workspace's, if there",
-        ),
-    ] = None,
-    max_steps: options.MaxSteps = None,
-    epochs: options.Epochs = None,
-    lr: options.PeakRate = None,
-    max_tokens: options.MaxTokens = None,
-    truncate: options.Truncate = False,
-    max_batch_tokens: options.MaxBatchTokens = None,
-    precision: options.Precision = "auto",
-    out: options.Out = None,
-    device: options.Device = "auto",
-    resume: options.Resume = True,
-    overwrite: options.Overwrite = False,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    config: options.Config = None,
+    bench: str = option(
+        "gue",
+        "--bench",
+        f"{', '.join(shipped_names())}, a TOML file, or a folder of task folders.",
+        panel=GRID,
+    ),
+    data: Path | None = option(
+        None,
+        "--data",
+        "Folder of the benchmark's data.",
+        panel=GRID,
+        shown="in the workspace; of your own, next to the TOML file",
+    ),
+    tasks: str | None = option(
+        None,
+        "--tasks",
+        "Some tasks: tf/0,mouse/0; task folders of your own in the data folder too.",
+        panel=GRID,
+        shown="all; gue: the paper's 27",
+    ),
+    shots: str | None = option(
+        None,
+        "--shots",
+        "Training rows per class, drawn by the seed: 10,50 or all.",
+        panel=GRID,
+        shown="all; fewshot: 10,50",
+    ),
+    seeds: str | None = option(
+        None, "--seeds", "One run per seed: 42,43 or 42-51.", panel=GRID, shown="42; fewshot: 42-51"
+    ),
+    shard: str = option(
+        "1/1", "--shard", "I/N: run the I-th of N shards; the last to finish merges.", panel=GRID
+    ),
+    jobs: int | None = option(
+        None,
+        "--jobs",
+        "Runs at a time, each in a process of its own.",
+        min=1,
+        shown="on the CPU one per core, as far as memory allows; on CUDA 1",
+        machine=True,
+    ),
+    init: Literal["random"] | None = INIT,
+    baseline: Path | None = option(
+        None,
+        "--baseline",
+        "Scores of --init random to show with the model's.",
+        shown="the workspace's, if there",
+    ),
+    *,
+    options: FinetuneOptions,
+    io: Shared,
 ) -> None:
     """Fine-tune a model on every task of a benchmark and report the test scores with the paper's.
 
@@ -132,49 +98,39 @@ def evaluate(
     from cmgems_cli.bench.evaluation import Evaluation, check_out
     from cmgems_cli.bench.grids import parse_shard
     from cmgems_cli.datasets.benchmark_file import find_benchmark
-    from cmgems_cli.datasets.finetune_options import FinetuneOptions
     from cmgems_cli.modeling.model_source import ModelSource
 
     model = model or str(workspace.model_folder("dnabert", "cm-gems"))
     source = ModelSource(model, init)
     name = source.name
     benchmark = find_benchmark(bench)
-    target = out or workspace.scores_folder(name, benchmark.name)
+    target = io.out or workspace.scores_folder(name, benchmark.name)
     grid = _grid(benchmark, data, tasks, shots, seeds)
     part = parse_shard(shard)
-    check_out(target, overwrite=overwrite)
+    check_out(target, overwrite=io.overwrite)
     compared = _baseline(baseline, source, benchmark.name)
 
     from cmgems_cli.training.processes import start_processes, stop_processes
 
     try:
-        processes = start_processes(device)
-        console = Console(quiet=quiet or not processes.is_main, json=json and processes.is_main)
-        chosen = FinetuneOptions(
-            epochs=epochs,
-            max_steps=max_steps,
-            learning_rate=lr,
-            max_tokens=max_tokens,
-            truncate=truncate,
-            max_batch_tokens=max_batch_tokens,
-            precision=precision,
-        )
-        evaluation = Evaluation(grid, Finetuner(source, chosen, processes), target, name, compared)
+        processes = start_processes(io.device)
+        console = io.console(is_main=processes.is_main)
+        evaluation = Evaluation(grid, Finetuner(source, options, processes), target, name, compared)
         cells = grid.shard(*part)
         if processes.is_main:
             _announce(console, evaluation, cells, shard)
-        if dry_run:
+        if io.dry_run:
             _plan(console, evaluation, cells)
             return
         console.say("checking the data of every task first")
         evaluation.check_data(cells)
-        left = evaluation.left(cells, resume=resume, overwrite=overwrite)
+        left = evaluation.left(cells, resume=io.resume, overwrite=io.overwrite)
         at_a_time = _at_a_time(jobs, len(left), evaluation)
         if at_a_time == 1:
-            evaluation.run(left, resume=resume, watch=_watch(console, len(left)))
+            evaluation.run(left, resume=io.resume, watch=_watch(console, len(left)))
         else:
-            _run_in_jobs(console, evaluation, left, at_a_time, resume=resume)
-        manifest = evaluation.merge(started, overwrite=overwrite)
+            _run_in_jobs(console, evaluation, left, at_a_time, resume=io.resume)
+        manifest = evaluation.merge(started, overwrite=io.overwrite)
         if processes.is_main:
             _close(console, evaluation, manifest, started)
     finally:

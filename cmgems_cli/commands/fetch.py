@@ -1,12 +1,14 @@
 """`cmgems fetch`: the human genome, GUE or DNABERT's weights, downloaded and checked."""
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cmgems_cli import options
 from cmgems_cli.console import Console, amount, duration
+from cmgems_cli.fetching import SOURCES, SourceName
+from cmgems_cli.option_fields import option
+from cmgems_cli.options import Shared, takes
 
 if TYPE_CHECKING:
     from cmgems_cli.fetching.sources import Download
@@ -20,30 +22,21 @@ NEXT = {
 }
 
 
+@takes("out overwrite dry_run json quiet config", out="the workspace's downloads, benchmarks or models")
 def fetch(
     what: Annotated[
-        Literal["grch38", "gue", "dnabert6"],
+        SourceName,
         typer.Argument(
             help="The human genome, the GUE benchmark, or DNABERT's weights for 6-mers.",
-            metavar="grch38|gue|dnabert6",
+            metavar="|".join(SOURCES),
             show_default=False,
         ),
     ],
-    mirror: Annotated[
-        str | None,
-        typer.Option(
-            "--mirror",
-            help="Another address: of hg38.fa.gz, or of a Hugging Face hub.",
-            metavar="URL",
-            show_default=False,
-        ),
-    ] = None,
-    out: options.Out = None,
-    overwrite: options.Overwrite = False,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    config: options.Config = None,
+    mirror: str | None = option(
+        None, "--mirror", "Alternative URL for hg38.fa.gz, or a Hugging Face mirror.", metavar="URL"
+    ),
+    *,
+    io: Shared,
 ) -> None:
     """Download public data or weights to where the other commands look for them.
 
@@ -53,22 +46,24 @@ def fetch(
     Example: cmgems fetch grch38
     """
     started = time.perf_counter()
-    console = Console(quiet=quiet, json=json)
+    console = io.console()
     from cmgems_cli.errors import CmgemsError
     from cmgems_cli.fetching import sources, transfer
 
-    target = out or sources.default_out(what)
+    target = io.out or sources.default_out(what)
     if what == "grch38" and target.is_dir():
         target = target / sources.default_out(what).name
     # What an earlier fetch recorded needs no network to be checked; nor does the genome.
-    download = None if overwrite else sources.read_record(target)
+    download = None if io.overwrite else sources.read_record(target)
     if download is None:
-        if (forbidden := sources.offline()) and not (what == "grch38" and target.exists() and not overwrite):
+        if (forbidden := sources.offline()) and not (
+            what == "grch38" and target.exists() and not io.overwrite
+        ):
             raise CmgemsError(
                 f"{forbidden} forbids the network; unset it to fetch {what}, or put it at {target} yourself"
             )
         download = sources.look_up(what, target, mirror)
-    left = [file for file in download.files if transfer.check_target(file, overwrite=overwrite)]
+    left = [file for file in download.files if transfer.check_target(file, overwrite=io.overwrite)]
     _announce(console, download)
     plan = {
         "what": what,
@@ -80,7 +75,7 @@ def fetch(
         "bytes": download.size_bytes,
         "bytes_left": sum(file.size_bytes - file.bytes_here for file in left),
     }
-    if dry_run:
+    if io.dry_run:
         console.result({"plan": plan})
         console.table(f"plan for {target} (nothing fetched)", ["what", "value"], _rows(plan))
         return

@@ -6,82 +6,45 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cmgems_cli import options, workspace
+from cmgems_cli import workspace
 from cmgems_cli.commands.training_progress import TrainingProgress
 from cmgems_cli.console import Console, duration
+from cmgems_cli.datasets.finetune_options import FinetuneOptions
+from cmgems_cli.option_fields import option
+from cmgems_cli.options import INIT, MODEL_HELP, Shared, takes
 
 if TYPE_CHECKING:
     from cmgems_cli.artifacts import Manifest
     from cmgems_cli.datasets.task_files import TaskFiles
     from cmgems_cli.training.finetune_run import FinetuningRun
 
-DATA = "Data"
 
-
+@takes(
+    "out seed device resume overwrite dry_run json quiet config", out="the workspace's finetuned/MODEL-TASK"
+)
 def finetune(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="Model folder, or dnabert, logo, tiny: random weights.", metavar="MODEL", show_default=False
-        ),
-    ],
+    model: Annotated[str, typer.Argument(help=MODEL_HELP, metavar="MODEL", show_default=False)],
     data: Annotated[
         Path,
         typer.Argument(
-            help="Folder with train, dev and test.csv; or one few-shot TSV, its test near it.",
+            help="Folder containing train.csv, dev.csv and test.csv, or a few-shot train.tsv with test.tsv in the"
+            " same folder or its parent.",
             metavar="DATA",
             show_default=False,
         ),
     ],
-    init: Annotated[
-        Literal["random"] | None,
-        typer.Option("--init", help="random: the folder's architecture without its weights, a baseline."),
-    ] = None,
-    shots: Annotated[
-        int | None,
-        typer.Option(
-            "--shots",
-            min=1,
-            help="Rows a class, drawn by the seed; the last model is tested.",
-            show_default="as the TSV's folder is named",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    max_tokens: options.MaxTokens = None,
-    truncate: options.Truncate = False,
-    epochs: options.Epochs = None,
-    max_steps: options.MaxSteps = None,
-    lr: options.PeakRate = None,
-    warmup_steps: Annotated[
-        int | None,
-        typer.Option("--warmup-steps", min=0, help="Linear warm-up.", rich_help_panel=options.RECIPE),
-    ] = None,
-    global_batch: Annotated[
-        int | None,
-        typer.Option(
-            "--global-batch", min=1, help="Rows a step, over all processes.", rich_help_panel=options.RECIPE
-        ),
-    ] = None,
-    eval_every: Annotated[
-        int | None,
-        typer.Option(
-            "--eval-every",
-            min=1,
-            help="Steps between evaluations of dev; the best model is tested.",
-            rich_help_panel=options.RECIPE,
-        ),
-    ] = None,
-    max_batch_tokens: options.MaxBatchTokens = None,
-    precision: options.Precision = "auto",
-    out: options.Out = None,
-    seed: options.Seed = 42,
-    device: options.Device = "auto",
-    resume: options.Resume = True,
-    overwrite: options.Overwrite = False,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    config: options.Config = None,
+    init: Literal["random"] | None = INIT,
+    shots: int | None = option(
+        None,
+        "--shots",
+        "Train on N randomly drawn sequences per class; the final checkpoint is tested.",
+        panel="Data",
+        min=1,
+        shown="as the TSV's folder is named",
+    ),
+    *,
+    options: FinetuneOptions,
+    io: Shared,
 ) -> None:
     """Fine-tune a model on labelled sequences and test it once.
 
@@ -93,43 +56,30 @@ def finetune(
 
     task = find_task(data, shots)
     source = ModelSource(model, init)
-    target = out or workspace.finetuned_folder(source.name, task.label)
+    target = io.out or workspace.finetuned_folder(source.name, task.label)
 
     from cmgems_cli.bench.build import Finetuner
-    from cmgems_cli.datasets.finetune_options import FinetuneOptions
     from cmgems_cli.metrics import score
     from cmgems_cli.training.finetune_run import finetune as finetune_stage
     from cmgems_cli.training.processes import start_processes, stop_processes
     from cmgems_cli.training.run import check_run_folder
 
-    check_run_folder(target, "classifier", overwrite=overwrite)
+    check_run_folder(target, "classifier", overwrite=io.overwrite)
     try:
-        processes = start_processes(device)
-        console = Console(quiet=quiet or not processes.is_main, json=json and processes.is_main)
-        chosen = FinetuneOptions(
-            epochs=epochs,
-            max_steps=max_steps,
-            warmup_steps=None if warmup_steps is None else str(warmup_steps),
-            learning_rate=lr,
-            global_batch=global_batch,
-            eval_every=eval_every,
-            max_tokens=max_tokens,
-            truncate=truncate,
-            max_batch_tokens=max_batch_tokens,
-            precision=precision,
-        )
-        run = Finetuner(source, chosen, processes).build_finetuning_run(task, target, seed)
+        processes = start_processes(io.device)
+        console = io.console(is_main=processes.is_main)
+        run = Finetuner(source, options, processes).build_finetuning_run(task, target, io.seed)
         if processes.is_main:
             _announce(console, run, task)
-        if dry_run:
+        if io.dry_run:
             _plan(console, run)
             return
         with console.progress(f"{source.name} on {task.name}", run.steps, "steps") as bar:
             manifest = finetune_stage(
                 run,
                 score,
-                resume=resume,
-                overwrite=overwrite,
+                resume=io.resume,
+                overwrite=io.overwrite,
                 observer=TrainingProgress(console, bar),
             )
     finally:

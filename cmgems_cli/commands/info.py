@@ -5,23 +5,24 @@ from typing import Annotated
 
 import typer
 
-from cmgems_cli import options
 from cmgems_cli.artifacts import read_manifest
-from cmgems_cli.console import Console, amount
+from cmgems_cli.console import amount
+from cmgems_cli.option_fields import option
+from cmgems_cli.options import Shared, takes
 
 
+@takes("json quiet config")
 def info(
     artifact: Annotated[Path, typer.Argument(help="Folder that a cmgems command wrote.", show_default=False)],
-    verify: Annotated[bool, typer.Option("--verify", help="Hash every file and compare.")] = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    config: options.Config = None,
+    verify: bool = option(False, "--verify", "Hash every file and compare with the manifest."),
+    *,
+    io: Shared,
 ) -> None:
     """Show an artifact's manifest and lineage.
 
     Example: cmgems info cmgems-work/corpus --verify
     """
-    console = Console(quiet=quiet, json=json)
+    console = io.console()
     manifest = read_manifest(artifact, verify=verify)
     if verify:
         console.say(f"every one of {len(manifest.files)} files has the sha256 its manifest says")

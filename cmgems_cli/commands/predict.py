@@ -5,44 +5,35 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from cmgems_cli import options
 from cmgems_cli.commands.inference_progress import announce, close, described, rows_bar, task_of
 from cmgems_cli.console import Console
 from cmgems_cli.errors import UsageError
+from cmgems_cli.inference.inference_options import InferenceOptions, TableFormat
+from cmgems_cli.option_fields import option
+from cmgems_cli.options import InputPath, Shared, takes
 
 
+@takes("out device overwrite resume json quiet config", out="stdout")
 def predict(
     model: Annotated[
         Path, typer.Argument(metavar="MODEL", help="Folder that finetune wrote.", show_default=False)
     ],
-    sequences: options.InputPath,
-    window: options.Window = None,
-    stride: options.Stride = None,
-    truncate: options.TruncateInput = False,
-    table: Annotated[
-        Literal["tsv", "csv", "jsonl"] | None,
-        typer.Option("--format", help="Of the result.", show_default="by the name of --out; tsv on stdout"),
-    ] = None,
-    header: Annotated[
-        bool, typer.Option("--header/--no-header", help="Name the columns; a strict BED file does not.")
-    ] = True,
-    max_batch_tokens: options.InferenceBatchTokens = None,
-    precision: options.InferencePrecision = "fp32",
-    out: options.Out = None,
-    device: options.Device = "auto",
-    overwrite: options.Overwrite = False,
-    resume: options.ResumeRows = True,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    config: options.Config = None,
+    sequences: InputPath,
+    *,
+    options: InferenceOptions,
+    table: TableFormat | None = option(
+        None, "--format", "Format of the result.", shown="by the name of --out; tsv on stdout"
+    ),
+    header: bool = option(True, "--header/--no-header", "Name the columns; a strict BED file does not."),
+    io: Shared,
 ) -> None:
-    """Classify sequences: name, label and one probability a class, in their order.
+    """Classify sequences; writes name, predicted label and per-class probabilities, in input order.
 
-    With --window one row a window, with start and end (0-based, half-open):
+    With --window one row per window, with start and end (0-based, half-open):
     name, start, end are the first columns, as in BED. A sequence's last window
     is cut short at its end. k-mers with N are [UNK]; a window of nothing else
     is left out, a whole sequence of nothing else has empty cells.
@@ -50,8 +41,8 @@ def predict(
     Example: cmgems predict finetuned/prom hg38.fa.gz --window 70 --stride 35 --out scan.tsv
     """
     started = time.perf_counter()
-    console = Console(quiet=quiet, json=json)
-    if json and out is None:
+    console = io.console()
+    if io.json and io.out is None:
         raise UsageError("--json prints one object on stdout, where the predictions would go: give --out too")
     from cmgems_cli.inference.loading import load_model
     from cmgems_cli.inference.output_formats import TableWriter, check_out_file, table_format
@@ -61,38 +52,49 @@ def predict(
     from cmgems_cli.inference.row_blocks import tiling_options
     from cmgems_cli.inference.survey import survey_input
 
-    kind = table_format(out, table)
-    if out is not None:
-        check_out_file(out, overwrite=overwrite)
+    kind = table_format(io.out, table)
+    if io.out is not None:
+        check_out_file(io.out, overwrite=io.overwrite)
     source = Source(sequences)
     opened = load_model(
-        model, classes=True, device=device, precision=precision, max_batch_tokens=max_batch_tokens
+        model,
+        classes=True,
+        device=io.device,
+        precision=options.precision,
+        max_batch_tokens=options.max_batch_tokens,
     )
     data = survey_input(
-        source, tiling_options(opened.k, opened.max_tokens, window=window, stride=stride, truncate=truncate)
+        source,
+        tiling_options(
+            opened.k,
+            opened.max_tokens,
+            window=options.window,
+            stride=options.stride,
+            truncate=options.truncate,
+        ),
     )
     announce(console, opened, data)
-    names = columns(opened.label_names, windows=window is not None)
+    names = columns(opened.label_names, windows=options.window is not None)
     began = time.perf_counter()
-    with rows_bar(console, "predicting", data, to_screen=out is None) as advance:
-        if out is None:
+    with rows_bar(console, "predicting", data, to_screen=io.out is None) as advance:
+        if io.out is None:
             writer = TableWriter(sys.stdout.buffer, kind, names, header=header)
             counts = write_predictions(opened, data, writer, advance=advance)
         else:
             task = task_of(opened, data, source, format=kind, header=header)
-            with partial_files([out], task, resume=resume) as partial:
+            with partial_files([io.out], task, resume=io.resume) as partial:
                 writer = TableWriter(partial.streams[0], kind, names, header=header and not partial.blocks)
                 before = (partial.blocks, partial.kept) if partial.blocks else None
                 counts = write_predictions(
                     opened, data, writer, before=before, block_done=partial.block_done, advance=advance
                 )
     seconds = time.perf_counter() - began
-    if out is not None:
-        _show(console, out, counts)
-    close(console, data, seconds, out)
+    if io.out is not None:
+        _show(console, io.out, counts)
+    close(console, data, seconds, io.out)
     report = described(opened, data, source, seconds)
     elapsed_s = round(time.perf_counter() - started, 3)
-    console.result({**report, "labels": counts, "out": str(out), "elapsed_s": elapsed_s})
+    console.result({**report, "labels": counts, "out": str(io.out), "elapsed_s": elapsed_s})
 
 
 def _show(console: Console, out: Path, counts: dict[str, int]) -> None:

@@ -6,72 +6,67 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cmgems_cli import options, workspace
+from cmgems_cli import workspace
 from cmgems_cli.console import Console
+from cmgems_cli.option_fields import option
+from cmgems_cli.options import Shared, takes
 from cmgems_cli.outputs import check_place
 
 if TYPE_CHECKING:
     from cmgems_cli.artifacts import Manifest
 
 
+@takes("out seed overwrite dry_run json quiet config", out="the workspace's corpus")
 def prepare_genome(
     fasta: Annotated[
         list[Path],
         typer.Argument(help="FASTA files: plain, gzip or bgzip.", metavar="FASTA", show_default=False),
     ],
-    contigs: Annotated[
-        str,
-        typer.Option(
-            "--contigs",
-            help="primary is 1–22, X and Y; a NAME matches chr20, 20 and NC_000020.11 alike.",
-            metavar="primary|all|NAME,…",
-        ),
-    ] = "primary",
-    max_tokens: Annotated[
-        int, typer.Option("--max-tokens", min=1, max=65535, help="Tokens of a full-length sequence.")
-    ] = 510,
-    min_tokens: Annotated[
-        int, typer.Option("--min-tokens", min=1, max=65535, help="Tokens of the shortest sequence.")
-    ] = 5,
-    full_share: Annotated[
-        float,
-        typer.Option("--full-share", min=0, max=1, help="Share cut at full length; others are any length."),
-    ] = 0.5,
-    valid_share: Annotated[
-        float, typer.Option("--valid-share", min=0, max=1, help="Share kept for validation.")
-    ] = 0.1,
-    k: Annotated[int, typer.Option("--k", min=3, max=8, help="Bases per token.")] = 6,
-    out: options.Out = None,
-    seed: options.Seed = 42,
-    overwrite: options.Overwrite = False,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    config: options.Config = None,
+    contigs: str = option(
+        "primary",
+        "--contigs",
+        "primary is 1–22, X and Y; a NAME matches chr20, 20 and NC_000020.11 alike.",
+        metavar="primary|all|NAME,…",
+    ),
+    max_tokens: int = option(510, "--max-tokens", "Tokens of a full-length sequence.", min=1, max=65535),
+    min_tokens: int = option(5, "--min-tokens", "Tokens of the shortest sequence.", min=1, max=65535),
+    full_share: float = option(
+        0.5,
+        "--full-share",
+        "Fraction of sequences cut to full length; the rest get random lengths.",
+        min=0,
+        max=1,
+    ),
+    valid_share: float = option(
+        0.1, "--valid-share", "Fraction of sequences kept for validation.", min=0, max=1
+    ),
+    k: int = option(6, "--k", "Bases per token.", min=3, max=8),
+    *,
+    io: Shared,
 ) -> None:
     """Cut a genome into training sequences.
 
     Letters other than A, C, G, T end a sequence; lower case counts as sequence.
-    An up-to-date .fai beside a plain FASTA is used to find the records asked for.
+    An up-to-date .fai next to a plain FASTA is used to find the requested records.
 
     Example: cmgems prepare-genome GRCh38.fa.gz
     """
     started = time.perf_counter()
-    console = Console(quiet=quiet, json=json)
-    out = out or workspace.corpus_folder()
+    console = io.console()
+    out = io.out or workspace.corpus_folder()
     check_place(out, "corpus")
     from cmgems_cli.genome import preparation
     from cmgems_cli.genome.windows import WindowSpec
 
-    spec = WindowSpec(k, min_tokens, max_tokens, full_share, valid_share, seed)
+    spec = WindowSpec(k, min_tokens, max_tokens, full_share, valid_share, io.seed)
     preparation.check_window_spec(spec)
-    if dry_run:
+    if io.dry_run:
         _show_plan(preparation.plan(fasta, contigs=contigs), spec, out, console)
         return
     total = sum(path.stat().st_size for path in fasta if path.is_file())
     with console.progress("prepare-genome", total, "B") as bar:
         manifest = preparation.prepare_genome(
-            fasta, out, contigs=contigs, overwrite=overwrite, advance=bar.advance, **spec.__dict__
+            fasta, out, contigs=contigs, overwrite=io.overwrite, advance=bar.advance, **spec.__dict__
         )
     for part, name in (("training", "train_sequences"), ("validation", "valid_sequences")):
         if not manifest.stats[name]:

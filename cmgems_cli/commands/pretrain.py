@@ -2,15 +2,12 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from cmgems_cli import workspace
 from cmgems_cli.commands.training_progress import TrainingProgress
 from cmgems_cli.console import Console, amount, duration
-from cmgems_cli.option_fields import option
-from cmgems_cli.options import Shared, takes
+from cmgems_cli.options import PMI_FOLDER, CorpusFolder, Shared, takes
 from cmgems_cli.training.pretrain_options import PretrainingOptions
 
 if TYPE_CHECKING:
@@ -21,10 +18,8 @@ if TYPE_CHECKING:
     "out seed device resume overwrite dry_run json quiet config", out="the workspace's models/MODEL-STRATEGY"
 )
 def pretrain(
-    corpus: Annotated[
-        Path | None, typer.Argument(help="Corpus folder.", show_default="the workspace's")
-    ] = None,
-    pmi: Path | None = option(None, "--pmi", "PMI folder.", shown="the workspace's"),
+    corpus: CorpusFolder = None,
+    pmi: Path | None = PMI_FOLDER,
     *,
     options: PretrainingOptions,
     io: Shared,

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from cmgems_cli import options, workspace
-from cmgems_cli.console import Console
+from cmgems_cli import workspace
+from cmgems_cli.options import Shared, takes
 
 
+@takes("out seed overwrite json quiet config", out="the workspace's report")
 def report(
     runs: Annotated[
         list[str] | None,
@@ -21,12 +22,8 @@ def report(
             show_default=False,
         ),
     ] = None,
-    out: options.Out = None,
-    seed: options.Seed = 42,
-    overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    config: options.Config = None,
+    *,
+    io: Shared,
 ) -> None:
     """Write a report of finished runs: one HTML page, and Markdown with pictures.
 
@@ -37,18 +34,18 @@ def report(
     Example: cmgems report cmgems-work/models/logo-cm-gems cmgems-work/scores/logo-cm-gems-gue --out report
     """
     started = time.perf_counter()
-    console = Console(quiet=quiet, json=json)
+    console = io.console()
     from cmgems_cli.outputs import check_place
     from cmgems_cli.reporting.output import PAGE, write_report
     from cmgems_cli.reporting.plot_style import need_matplotlib
     from cmgems_cli.reporting.sources import read_runs, runs_of_workspace
 
     need_matplotlib()
-    out = out or workspace.report_folder()
+    out = io.out or workspace.report_folder()
     check_place(out, "report")
     opened = read_runs(runs or runs_of_workspace(workspace.workspace()))
     with console.progress("report", 6, "parts") as bar:
-        manifest = write_report(opened, out, seed=seed, overwrite=overwrite, advance=bar.advance)
+        manifest = write_report(opened, out, seed=io.seed, overwrite=io.overwrite, advance=bar.advance)
     named = [
         {"tag": run.tag, "named": run.named, "kind": run.kind, "digest": run.manifest and run.manifest.digest}
         for run in opened

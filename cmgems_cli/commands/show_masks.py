@@ -6,14 +6,16 @@ import shutil
 import time
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import typer
-
-from cmgems_cli import options, workspace
+from cmgems_cli import workspace
 from cmgems_cli.console import Console, duration
 from cmgems_cli.errors import InputError, OverwriteError
+from cmgems_cli.masking import RankBy, Strategy
+from cmgems_cli.option_fields import option, same_option
+from cmgems_cli.options import PMI_FOLDER, CorpusFolder, Shared, takes
 from cmgems_cli.palette import background_of, text_colour_on
+from cmgems_cli.training.pretrain_options import PretrainingOptions
 
 if TYPE_CHECKING:
     from cmgems_cli.mask_viewer.samples import MaskSample
@@ -30,38 +32,28 @@ _WIDEST = 120
 _VISIBLE = "·"
 
 
+@takes("seed overwrite json quiet config")
 def show_masks(
-    corpus: Annotated[
-        Path | None,
-        typer.Argument(
-            help="What prepare-genome wrote; default: the workspace's.", metavar="CORPUS", show_default=False
-        ),
-    ] = None,
-    pmi: Annotated[
-        Path | None,
-        typer.Option("--pmi", help="What build-pmi wrote; default: the workspace's.", show_default=False),
-    ] = None,
-    strategies: Annotated[
-        str, typer.Option("--strategies", help="Of random, genemask, global, random-mask.")
-    ] = "random,genemask,global",
-    rank_by: Annotated[
-        Literal["content", "position", "both"],
-        typer.Option("--rank-by", help="position: the released variant; both: side by side."),
-    ] = "content",
-    mask_rate: Annotated[
-        float, typer.Option("--mask-rate", min=0.001, max=1.0, help="Share meant to be masked.")
-    ] = 0.15,
-    show: Annotated[int, typer.Option("--show", min=0, help="Sequences to show.")] = 3,
-    sequences: Annotated[int, typer.Option("--sequences", min=1, help="Sequences to count over.")] = 5000,
-    html: Annotated[
-        Path | None,
-        typer.Option("--html", help="Write a page of its own: whole sequences, curves.", show_default=False),
-    ] = None,
-    seed: options.Seed = 42,
-    overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    config: options.Config = None,
+    corpus: CorpusFolder = None,
+    pmi: Path | None = PMI_FOLDER,
+    strategies: str = option(
+        "random,genemask,global",
+        "--strategies",
+        f"Some of {', '.join(one.label for one in Strategy)}.",
+    ),
+    rank_by: Literal[RankBy, "both"] = option(
+        "content",
+        "--rank-by",
+        "How ranks are looked up: by k-mer, by position as in the released code, or both, side by side.",
+    ),
+    mask_rate: float = same_option(PretrainingOptions, "mask_rate", panel=None),
+    show: int = option(3, "--show", "Sequences to show.", min=0),
+    sequences: int = option(5000, "--sequences", "Sequences to count over.", min=1),
+    html: Path | None = option(
+        None, "--html", "HTML page to write, with whole sequences and curves.", shown="none"
+    ),
+    *,
+    io: Shared,
 ) -> None:
     """Show what each masking strategy masks, in a few sequences and in figures.
 
@@ -70,14 +62,14 @@ def show_masks(
     Example: cmgems show-masks --rank-by both --html masks.html
     """
     started = time.perf_counter()
-    console = Console(quiet=quiet, json=json)
+    console = io.console()
     if html is not None:
-        _check_page(html, overwrite)
+        _check_page(html, io.overwrite)
     from cmgems_cli.mask_viewer.samples import mask_variants_of
     from cmgems_cli.mask_viewer.summaries import as_object, excerpts
 
     ways = mask_variants_of(strategies, rank_by)
-    sample = _open(corpus, pmi, ways, n_sequences=max(sequences, show), mask_rate=mask_rate, seed=seed)
+    sample = _open(corpus, pmi, ways, n_sequences=max(sequences, show), mask_rate=mask_rate, seed=io.seed)
     with console.progress("masking", len(sample.sequence_indices), "sequences") as bar:
         tally = sample.tally(bar.advance)
     label = max(len("tenth"), *(len(way.name) for way in ways)) + 2

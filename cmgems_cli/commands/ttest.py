@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from cmgems_cli import options
-from cmgems_cli.console import Console
 from cmgems_cli.errors import UsageError
 from cmgems_cli.metrics import MetricName
+from cmgems_cli.option_fields import option
+from cmgems_cli.options import Shared, takes
 
 
+@takes("seed json quiet config")
 def ttest(
     models: Annotated[
         list[str],
@@ -22,21 +23,14 @@ def ttest(
             show_default=False,
         ),
     ],
-    metric: Annotated[
-        MetricName | None,
-        typer.Option(
-            "--metric",
-            help="The metric that is compared.",
-            show_default="the benchmark's main metric",
-        ),
-    ] = None,
-    common: Annotated[
-        bool, typer.Option("--common", help="Compare on the tasks that all models have, instead of refusing.")
-    ] = False,
-    seed: options.Seed = 42,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    config: options.Config = None,
+    metric: MetricName | None = option(
+        None, "--metric", "The metric that is compared.", shown="the benchmark's main metric"
+    ),
+    common: bool = option(
+        False, "--common", "Compare on the tasks that all models have, instead of refusing."
+    ),
+    *,
+    io: Shared,
 ) -> None:
     """Compare models by paired tests over tasks (paper, Table 3).
 
@@ -51,7 +45,7 @@ def ttest(
         raise UsageError(f"ttest got one model ({models[0]}); needed two or more, the one to judge last")
     from cmgems_cli.comparing.pairing import default_metrics, pair, read_source
 
-    console = Console(quiet=quiet, json=json)
+    console = io.console()
     sources = [read_source(named) for named in models]
     paired = pair(sources, metric, common=common)
     if metric is None and paired.metric != default_metrics(sources)[0]:
@@ -63,7 +57,7 @@ def ttest(
         console.warn(f"models differ in the number of seeds averaged per row: {', '.join(counts)}")
     from cmgems_cli.comparing.comparison import as_json, compare_models, comparison_tables
 
-    compared = compare_models(paired, seed=seed)
+    compared = compare_models(paired, seed=io.seed)
     console.result(as_json(compared, [source.named for source in sources]))
     for table in comparison_tables(compared):
         console.table(table.title, table.columns, table.rows)

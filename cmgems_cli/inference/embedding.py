@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -14,14 +13,12 @@ from torch import Tensor
 from cmgems_cli.errors import UsageError
 from cmgems_cli.genome.vocabulary import FIRST_KMER, UNK
 from cmgems_cli.growing_array import GrowingArray
+from cmgems_cli.inference.inference_options import POOLINGS, Pooling
 from cmgems_cli.inference.loading import BATCHES_AHEAD, Model, TokenBatch
 from cmgems_cli.inference.output_formats import TableWriter
 from cmgems_cli.inference.row_blocks import Block
 from cmgems_cli.inference.survey import Input
 from cmgems_cli.modeling.encoder import hidden_states, states_at
-
-Pooling = Literal["mean", "cls", "tokens"]
-POOLINGS: tuple[Pooling, ...] = ("mean", "cls", "tokens")
 
 # ours: what the embeddings of one block may take. Two blocks are held at a time.
 BLOCK_BYTES = 64 << 20
@@ -178,8 +175,8 @@ def embed_blocks(
     UsageError
         As `check_layers`, and if there is no such pooling.
     """
-    if pooling not in get_args(Pooling):
-        raise UsageError(f"pooling {pooling!r} is unknown; choose {', '.join(get_args(Pooling))}")
+    if pooling not in POOLINGS:
+        raise UsageError(f"pooling {pooling!r} is unknown; choose {', '.join(POOLINGS)}")
     wanted = check_layers(layers, len(model.bert.encoder.layer))
     before: tuple[Block, Tensor] | None = None
     for block in blocks:

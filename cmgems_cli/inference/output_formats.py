@@ -7,15 +7,13 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 
 from cmgems_cli.errors import OverwriteError, UsageError
 from cmgems_cli.growing_array import GrowingArray
-
-TableFormat = Literal["tsv", "csv", "jsonl"]
-TABLE_FORMATS: tuple[TableFormat, ...] = ("tsv", "csv", "jsonl")
+from cmgems_cli.inference.inference_options import TABLE_FORMATS, TableFormat
 
 ARRAY_SUFFIXES = (".npy", ".safetensors")
 

@@ -18,7 +18,8 @@ from cmgems_cli.genome.codec import encode_sequence
 from cmgems_cli.genome.fasta_stream import SequenceChunk
 from cmgems_cli.genome.vocabulary import vocabulary_size
 from cmgems_cli.inference import embedding, loading, prediction
-from cmgems_cli.inference.embedding import Pooling, embed_blocks
+from cmgems_cli.inference.embedding import embed_blocks
+from cmgems_cli.inference.inference_options import Pooling
 from cmgems_cli.inference.loading import Model
 from cmgems_cli.inference.prediction import predict_blocks
 from cmgems_cli.inference.record_readers import Source

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, get_args
 
 import numpy as np
 
-Definition = Literal["paper", "released"]
-DEFINITIONS: tuple[str, ...] = get_args(Definition)
+from cmgems_cli.pmi import Definition
 
 # method, section 3: the published ranking only cuts k-mers into segments of one and two bases …
 RELEASED_LONGEST_SEGMENT = 2

@@ -13,8 +13,9 @@ from cmgems_cli.artifacts import Manifest, environment
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.vocabulary import MAX_K, MIN_K, kmers
 from cmgems_cli.outputs import Output
+from cmgems_cli.pmi import DEFINITIONS, Definition
 from cmgems_cli.pmi.ranking import KMERS_CSV, write_kmers
-from cmgems_cli.pmi.scoring import DEFINITIONS, Definition, score, shorter_orders
+from cmgems_cli.pmi.scoring import score, shorter_orders
 from cmgems_cli.pmi.tables import KmerTable
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from scipy.stats import spearmanr
 
 from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.genome.vocabulary import FIRST_KMER
+from cmgems_cli.pmi import Definition
 from cmgems_cli.pmi.ranking import Ranking, read_ranking
-from cmgems_cli.pmi.scoring import Definition
 from cmgems_cli.pmi.stage import build_pmi
 from cmgems_cli.pmi.tables import read_kmer_table
 from tests.command_line import CommandLine

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmgems_cli.genome.vocabulary import kmers
+from cmgems_cli.pmi import Definition
 from cmgems_cli.pmi.ranking import best_first
-from cmgems_cli.pmi.scoring import Definition, natural_log, normalise, pmi_nats, score, shorter_orders
+from cmgems_cli.pmi.scoring import natural_log, normalise, pmi_nats, score, shorter_orders
 from tests.pmi.packing import slow_orders
 
 # method, section 3: from the 6-mer counts of GRCh38 chr1-3, shorter orders being marginals.

@@ -1,0 +1,54 @@
+"""The options of `predict` and `embed`, and the names they choose from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from cmgems_cli.option_fields import MACHINE, Precision, option
+
+Pooling = Literal["mean", "cls", "tokens"]
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+
+TableFormat = Literal["tsv", "csv", "jsonl"]
+TABLE_FORMATS: tuple[TableFormat, ...] = get_args(TableFormat)
+
+
+@dataclass(frozen=True)
+class InferenceOptions:
+    """How a model is run over sequences.
+
+    Attributes
+    ----------
+    window, stride : int or None, bases
+        Slide along each sequence; None: whole sequences, and windows that follow each other.
+    truncate : bool
+    max_batch_tokens : int or None, tokens
+    precision : str
+    """
+
+    window: int | None = option(
+        None, "--window", "Length in bases of a window that slides along each sequence.", min=1, shown="none"
+    )
+    stride: int | None = option(
+        None, "--stride", "Bases from one window to the next.", min=1, shown="the window"
+    )
+    truncate: bool = option(
+        False, "--truncate", "Truncate sequences too long for the model instead of refusing them."
+    )
+    max_batch_tokens: int | None = option(
+        None,
+        "--max-batch-tokens",
+        "Maximum padded tokens per micro-batch; lower it if you run out of memory.",
+        panel=MACHINE,
+        min=8,
+        shown="4096 on CPU, 65536 on CUDA",
+        machine=True,
+    )
+    precision: Precision = option(
+        "fp32",
+        "--precision",
+        "bf16: faster, exact to two or three digits; auto: bf16 if the hardware has it.",
+        panel=MACHINE,
+        machine=True,
+    )
