@@ -39,12 +39,12 @@ from cmgems_cli.commands import (
 from cmgems_cli.console import Console
 from cmgems_cli.errors import CmgemsError, Interrupted, as_user_error
 
-# At its end Python goes through every object of the libraries for garbage: a fifth of the time of a `cmgems ttest`.
-# The system takes all memory back at once.
+# At exit Python searches all objects of the libraries for garbage: a fifth of the time of a `cmgems ttest`. The
+# system frees all memory at once.
 atexit.register(gc.freeze)
 
 
-# ours: a finalizer has ended by then.
+# ours: long enough for a running finalizer to return before the signal is sent again.
 SECONDS_BETWEEN_SIGNALS = 0.05
 
 
@@ -53,13 +53,13 @@ class _OneLineErrors(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        # Every option has its variable, by one rule that the help states once instead of at each.
+        # Every option has a variable, by one rule that the help states once instead of for each option.
         for command in self.commands.values():
             for parameter in command.params:
                 parameter.show_envvar = False  # type: ignore[attr-defined]
 
     def get_params(self, ctx: Any) -> Any:
-        """Return the options of `cmgems` itself; those of shell completion are added after `__init__`."""
+        """Return the options of `cmgems` itself, including those of shell completion, added after `__init__`."""
         parameters = super().get_params(ctx)
         for parameter in parameters:
             parameter.show_envvar = False  # type: ignore[attr-defined]
@@ -73,7 +73,7 @@ class _OneLineErrors(TyperGroup):
         before = signal.signal(signal.SIGTERM, _terminate) if with_handler else None
         hook, sys.unraisablehook = sys.unraisablehook, _send_again
         try:
-            # In this mode typer hands back the exit code of an Exit (130 for Ctrl-C) instead of leaving.
+            # In this mode typer returns the exit code of an Exit (130 for Ctrl-C) instead of exiting.
             code = super().main(args, standalone_mode=False, **extra)
         except CmgemsError as error:
             code = error.exit_code
@@ -81,7 +81,9 @@ class _OneLineErrors(TyperGroup):
         except TyperException as error:
             code = error.exit_code
             where = getattr(getattr(error, "ctx", None), "command_path", "cmgems")
-            _print_error(f"{error.format_message().rstrip('.')} (see {where} --help)")
+            _print_error(
+                f"{error.format_message().replace('Value error, ', '').rstrip('.')} (see {where} --help)"
+            )
         except Exception as error:
             refused = as_user_error(error)
             if refused is None:
@@ -101,7 +103,7 @@ class _OneLineErrors(TyperGroup):
         except KeyboardInterrupt:
             raise Interrupted("stopped by Ctrl-C; nothing half-written was kept", 130) from None
         except BrokenPipeError:
-            # The reader of a pipe left (`| head`): not an error of ours. Point stdout elsewhere, or the
+            # The reader of a pipe exited (`| head`), which is no error. Point stdout elsewhere, or the
             # interpreter complains when it flushes the closed stream at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return None
@@ -131,7 +133,7 @@ class _OneLineErrors(TyperGroup):
 
 
 def _make_streams_safe() -> None:
-    """Let words reach any stream: escaped where its encoding lacks a character, nowhere if it is closed."""
+    """Let any text be written: escaped if the stream's encoding lacks a character, dropped if the stream is closed."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -145,7 +147,7 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 
 
 def _send_again(lost: sys.UnraisableHookArgs) -> None:
-    """Repeat a signal whose exception came up in a finalizer, where Python ignores it; report all else."""
+    """Repeat a signal whose exception was raised in a finalizer, where Python ignores it; report other exceptions."""
     if isinstance(lost.exc_value, (Interrupted, KeyboardInterrupt)):
         number = signal.SIGTERM if isinstance(lost.exc_value, Interrupted) else signal.SIGINT
         threading.Timer(SECONDS_BETWEEN_SIGNALS, os.kill, (os.getpid(), number)).start()
@@ -169,7 +171,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"auto_envvar_prefix": "CMGEMS", "help_option_names": ["-h", "--help"]},
     epilog="Any option can also come from the environment (CMGEMS_PRETRAIN_STEPS=1000) or from a --config file.",
-    help="From a genome to a pretrained, judged DNA language model: curriculum masking (CM-GEMS).",
+    help="Pretrain and benchmark DNA language models, from FASTA to statistics: curriculum masking (CM-GEMS).",
 )
 
 

@@ -1,4 +1,4 @@
-"""Writes docs/cli.md from the command line itself: `python docs/make_cli.py`. A test holds the two together."""
+"""Writes docs/cli.md from the command line itself: `python docs/make_cli.py`. A test compares the two."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ INTRODUCTION = """\
 
 *Written by `docs/make_cli.py` from the program; do not edit.*
 
-`cmgems` alone shows the pipeline at a glance, `cmgems COMMAND --help` what is below. Every option can also come from
-the environment (`CMGEMS_PRETRAIN_STEPS=1000`) or a `--config` file; flags win over variables, variables over the file.
-Exit codes: 0 done, 1 failure, 2 usage, 3 bad input data, 4 would overwrite, 130 or 143 interrupted.
+`cmgems` alone shows the pipeline at a glance, `cmgems COMMAND --help` the reference below. Every option can also
+come from the environment (`CMGEMS_PRETRAIN_STEPS=1000`) or a `--config` file; flags take precedence over variables,
+variables over the file.
+Exit codes: 0 done, 1 failure, 2 usage, 3 bad input data, 4 something different is in the way, 130 or 143 interrupted.
 """
 
-# What stands for the value of an option of a type.
+# Placeholder of an option's value, by type.
 PLACEHOLDERS = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
 
 

@@ -8,28 +8,13 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from cmgems_cli.artifacts import finish_artifact
+from cmgems_cli.cli import app
 from tests.command_line import CommandLine
 
-# The pipeline's commands of the contract; other tests cover each one's options.
-COMMANDS = [
-    "prepare-genome",
-    "build-pmi",
-    "pretrain",
-    "finetune",
-    "predict",
-    "embed",
-    "fetch",
-    "doctor",
-    "info",
-    "demo",
-    "ttest",
-    "build-fewshot",
-    "show-masks",
-    "report",
-]
-
+COMMANDS = list(get_command(app).commands)  # type: ignore[attr-defined]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FASTA = str(files("cmgems_cli") / "data" / "hg38_chr16_186964_397118.fa.gz")
@@ -44,6 +29,13 @@ def artifact(tmp_path: Path) -> Path:
         folder, "pmi", params={"k": 6}, inputs={}, stats={"ranked": 0}, files=["kmers.csv"], environment={}
     )
     return folder
+
+
+def test_the_commands_of_the_contract_exist() -> None:
+    assert {
+        *("prepare-genome", "build-pmi", "pretrain", "finetune", "evaluate", "ttest", "predict", "embed"),
+        *("show-masks", "build-fewshot", "info", "doctor", "demo", "fetch", "report"),
+    } <= set(COMMANDS)
 
 
 def test_help_names_every_command(cmgems: CommandLine) -> None:

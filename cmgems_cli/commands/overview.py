@@ -1,4 +1,4 @@
-"""`cmgems` alone: the pipeline at a glance, what the workspace holds of it, and the command to give next."""
+"""`cmgems` alone: the pipeline at a glance, what the workspace holds of it, and the next command."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STYLE = {DONE: "green", BEGUN: "yellow", DAMAGED: "red", NOTHING: "dim"}
 
 
 @dataclass(frozen=True)
-class Found:
+class Folder:
     """A folder of the workspace.
 
     Attributes
@@ -49,40 +49,42 @@ class Stage:
 
     command: str
     purpose: str
-    found: tuple[Found, ...]
+    folders: tuple[Folder, ...]
 
     @property
-    def done(self) -> tuple[Found, ...]:
-        """What is finished and whole."""
-        return tuple(found for found in self.found if found.mark == DONE)
+    def done(self) -> tuple[Folder, ...]:
+        """Those that are finished and intact."""
+        return tuple(folder for folder in self.folders if folder.mark == DONE)
 
 
 def show_overview(console: Console) -> None:
     """Print the pipeline, the state of the workspace and the next command. Reads manifests only."""
-    stages = look()
+    stages = stages_of_workspace()
     command, why = next_command(stages)
     lines: list[list[tuple[str, str]]] = [
-        [("cmgems", "bold"), (": from a genome to a pretrained, judged DNA language model", "")],
+        [("cmgems", "bold"), (": pretrain and benchmark DNA language models, from FASTA to statistics", "")],
         [(f"workspace: {workspace.workspace()}", "")],
         [],
     ]
     for number, stage in enumerate(stages, start=1):
         heading = (f"{number} {stage.command:<15}", "bold")
-        if not stage.found:
+        if not stage.folders:
             lines.append([heading, (f"{NOTHING} ", STYLE[NOTHING]), (stage.purpose, "dim")])
-        for at, found in enumerate(stage.found[:SHOWN]):
+        for at, folder in enumerate(stage.folders[:SHOWN]):
             start = (" " * len(heading[0]), "") if at else heading
-            lines.append([start, (f"{found.mark} ", STYLE[found.mark]), (f"{found.path}: {found.words}", "")])
-        if len(stage.found) > SHOWN:
-            more = f"and {len(stage.found) - SHOWN} more in {stage.found[0].path.parent}"
+            lines.append(
+                [start, (f"{folder.mark} ", STYLE[folder.mark]), (f"{folder.path}: {folder.words}", "")]
+            )
+        if len(stage.folders) > SHOWN:
+            more = f"and {len(stage.folders) - SHOWN} more in {stage.folders[0].path.parent}"
             lines.append([(" " * (len(heading[0]) + 2), ""), (more, "dim")])
     lines += [[], [("next: ", ""), (command, "bold")], [(f"      {why}", "dim")]]
     lines += [[("all commands: cmgems --help", "dim")]]
     console.lines(lines)
 
 
-def look() -> list[Stage]:
-    """Return the stages with what the workspace holds of each."""
+def stages_of_workspace() -> list[Stage]:
+    """Return the stages with their artifacts in the workspace."""
     work = workspace.workspace()
     corpus, pmi = workspace.corpus_folder(), workspace.pmi_folder()
     return [
@@ -97,9 +99,9 @@ def look() -> list[Stage]:
 
 
 def next_command(stages: list[Stage]) -> tuple[str, str]:
-    """Return the command that goes on from here, and what it does."""
+    """Return the next command of the pipeline, and what it does."""
     corpus, pmi, models, classifiers, scores = stages
-    begun = next((found for stage in stages for found in stage.found if found.mark == BEGUN), None)
+    begun = next((folder for stage in stages for folder in stage.folders if folder.mark == BEGUN), None)
     if not corpus.done:
         fasta = workspace.downloads_folder() / "hg38.fa.gz"
         genome = fasta if fasta.is_file() else "GENOME.fa.gz"
@@ -108,7 +110,7 @@ def next_command(stages: list[Stage]) -> tuple[str, str]:
     if not pmi.done:
         return "cmgems build-pmi", "ranks the k-mers of the corpus: seconds"
     if begun:
-        return f"the same cmgems command that began {begun.path}", "it goes on from its last checkpoint"
+        return f"the same cmgems command that began {begun.path}", "it resumes from its last checkpoint"
     if not models.done:
         return "cmgems pretrain --strategy cm-gems", "with --dry-run first: how long it would take here"
     model = models.done[0].path
@@ -118,48 +120,48 @@ def next_command(stages: list[Stage]) -> tuple[str, str]:
         why = "DNA: FASTA, CSV or TSV; whole chromosomes with --window and --stride"
         return f"cmgems predict {classifiers.done[0].path} DNA", why
     newest = scores.done[0]
-    rivals = [found for found in scores.done[1:] if _tasks(found) == _tasks(newest)]
+    rivals = [folder for folder in scores.done[1:] if _tasks(folder) == _tasks(newest)]
     if rivals:
         return (
             f"cmgems ttest {rivals[0].path} {newest.path}",
-            "which of the two is better, if that can be told",
+            "test whether the difference between the two is significant",
         )
-    why = "the same with the options of the first, from random weights: what did pretraining give?"
+    why = "the same options from random weights: the gain from pretraining"
     return f"cmgems evaluate {model} --init random --bench {newest.params['bench']}", why
 
 
-def _tasks(scores: Found) -> tuple[Any, ...]:
+def _tasks(scores: Folder) -> tuple[Any, ...]:
     return tuple(scores.params.get(name) for name in ("bench", "tasks", "shots"))
 
 
 def _folders(parent: Path) -> list[Path]:
-    """Return the folders in `parent`, the newest first; those under a dot are work in progress."""
+    """Return the folders in `parent`, newest first; names that start with a dot are work in progress."""
     if not parent.is_dir():
         return []
     there = [path for path in parent.iterdir() if path.is_dir() and not path.name.startswith(".")]
     return sorted(there, key=lambda path: (-path.stat().st_mtime, path.name))
 
 
-def _states(folders: list[Path], kind: str) -> tuple[Found, ...]:
-    return tuple(found for folder in folders for found in _state(folder, kind))
+def _states(folders: list[Path], kind: str) -> tuple[Folder, ...]:
+    return tuple(state for folder in folders for state in _state(folder, kind))
 
 
-def _state(folder: Path, kind: str) -> Iterator[Found]:
+def _state(folder: Path, kind: str) -> Iterator[Folder]:
     if is_finished(folder):
         try:
             manifest = read_manifest(folder, kind)
         except InputError as error:
-            yield Found(folder, DAMAGED, str(error), {}, {})
+            yield Folder(folder, DAMAGED, str(error), {}, {})
             return
-        yield Found(folder, DONE, _words(manifest), manifest.stats, manifest.params)
+        yield Folder(folder, DONE, _words(manifest), manifest.stats, manifest.params)
     elif words := _begun(folder):
-        yield Found(folder, BEGUN, words, {}, {})
+        yield Folder(folder, BEGUN, words, {}, {})
     elif (folder / "config.json").is_file():
-        yield Found(folder, DONE, "weights from elsewhere", {}, {})
+        yield Folder(folder, DONE, "weights from elsewhere", {}, {})
 
 
 def _begun(folder: Path) -> str:
-    """Say how far an unfinished run is, nothing if the folder is none."""
+    """Describe the progress of an unfinished run; empty if the folder holds none."""
     steps = [path.name.removeprefix("step_") for path in folder.glob("checkpoints/step_*")]
     if steps:
         return f"unfinished, saved after step {int(max(steps)):,}"
@@ -170,7 +172,7 @@ def _begun(folder: Path) -> str:
 
 
 def _words(manifest: Manifest) -> str:
-    """Say in a few words what a finished artifact is."""
+    """Describe a finished artifact in a few words."""
     stats, params = manifest.stats, manifest.params
     if manifest.kind == "corpus":
         return f"{stats['sequences']:,} sequences from {stats['bases']:,} bases"
