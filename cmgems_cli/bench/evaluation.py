@@ -264,11 +264,12 @@ class Evaluation:
         changed = self.finetuner.options.changes()
         if changed:
             said = ", ".join(f"{name} {value}" for name, value in changed.items())
-            report.notes.insert(0, f"Not the published recipe: {said}.")
+            recipe = "published recipe" if self.grid.benchmark.shipped else "recipe of the benchmark"
+            report.notes.insert(0, f"Not the {recipe}: {said}.")
         if self.baseline and self.baseline.changed != changed:
             said = ", ".join(f"{name} {value}" for name, value in self.baseline.changed.items())
             report.notes.append(
-                f"The baseline was not made with the same recipe, but with {said or 'the published'}."
+                f"The baseline was not made with the same recipe, but with {said or 'the one of the benchmark'}."
             )
         return report
 

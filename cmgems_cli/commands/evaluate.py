@@ -223,13 +223,16 @@ def _watch(console: Console, total: int) -> Any:
 def _tested(console: Console, what: str, folder: Path) -> None:
     from cmgems_cli.artifacts import read_manifest
     from cmgems_cli.comparing.scores import as_printed
+    from cmgems_cli.metrics import METRICS
 
     stats = read_manifest(folder, "scores").stats
+    shown = [
+        f"{one.printed_title} {as_printed(stats[name], name)}"
+        for name, one in METRICS.items()
+        if name in stats
+    ]
     flag = ", collapsed: one class predicted" if stats["collapsed"] else ""
-    console.say(
-        f"{what}: test MCC × 100 {as_printed(stats['mcc'], 'mcc')},"
-        f" accuracy {as_printed(stats['accuracy'], 'accuracy')}{flag}"
-    )
+    console.say(f"{what}: test {', '.join(shown)}{flag}")
 
 
 def _at_a_time(jobs: int | None, n_runs: int, evaluation: "Evaluation") -> int:
@@ -283,7 +286,8 @@ def _close(console: Console, evaluation: "Evaluation", manifest: "Manifest | Non
         )
     if manifest is not None:
         console.finished(manifest, evaluation.out, started)
-        console.say(f"with all published columns: {evaluation.out / 'report.md'}")
+        columns = "with all published columns" if evaluation.grid.benchmark.published.tables else "report"
+        console.say(f"{columns}: {evaluation.out / 'report.md'}")
         return
     cells = evaluation.grid.cells
     done = sum(evaluation.fits(cell) for cell in cells)

@@ -1,4 +1,4 @@
-"""`cmgems report`: runs as one page, with pictures, methods and where every number comes from."""
+"""`cmgems report`: finished runs as one page, with pictures, methods and provenance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def report(
         list[str] | None,
         typer.Argument(
             help="Folders that cmgems wrote, of any kind, and paper:NAME for published scores; default: all of the"
-            " workspace's. Scores are compared with the last.",
+            " workspace's. The last scores are compared with each of the others.",
             metavar="RUN…",
             show_default=False,
         ),

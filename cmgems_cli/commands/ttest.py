@@ -42,7 +42,9 @@ def ttest(
     Example: cmgems ttest paper:dnabert-120k cmgems-work/scores/dnabert-cm-gems-gue
     """
     if len(models) < 2:
-        raise UsageError(f"ttest got one model ({models[0]}); needed two or more, the one to judge last")
+        raise UsageError(
+            f"ttest got one model ({models[0]}); needed two or more: the others first, then the reference"
+        )
     from cmgems_cli.comparing.pairing import default_metrics, pair, read_source
 
     console = io.console()

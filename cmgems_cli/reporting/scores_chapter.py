@@ -120,7 +120,7 @@ def _meaning(benchmark: Benchmark, runs: Sequence[Run]) -> Text:
     scores = [score for run in runs for score in run.scores(benchmark.name)]
     seeds = sorted({score.seed for score in scores if score.seed is not None})
     words = "± is the sample standard deviation over fine-tuning runs"
-    words += f" (seeds {', '.join(map(str, seeds))}); each model was pretrained once." if seeds else "."
+    words += f" (seeds {', '.join(map(str, seeds))}); models were pretrained once." if seeds else "."
     if len(seeds) == 1:
         words = f"One fine-tuning run each (seed {seeds[0]}): a difference of a point or two may be chance."
     if any(score.shots is not None for score in scores):

@@ -96,6 +96,14 @@ def test_a_toml_file_sets_tasks_recipes_seeds_and_the_metric(
     evaluate("--bench", bench, "--init", "random", "--out", tmp_path / "two")
     tested = cmgems("ttest", tmp_path / "two", tmp_path / "one", "--metric", "accuracy", "--json").json
     assert tested["n"] == 2
+    # What a comparison needs of the benchmark is in the scores.
+    bench.unlink()
+    assert cmgems("ttest", tmp_path / "two", tmp_path / "one", "--json").json["metric"] == "accuracy"
+    cmgems("report", tmp_path / "two", tmp_path / "one", "--out", tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "## Scores: My promoters" in text
+    assert "### Accuracy on the test split" in text
+    assert "paper:" not in text
     # Paths are relative to --data if it is given.
     moved = data / "elsewhere.toml"
     moved.write_text('name = "moved"\n[[task]]\nname = "text"\npath = "prom_text"\n')
