@@ -58,24 +58,15 @@ class Metric:
         return self.printed_title[0].upper() + self.printed_title[1:]
 
 
-def _mcc(labels: NDArray[np.int64], predictions: NDArray[np.int64]) -> float:
-    """Return Gorodkin's R_K, which is Matthews' coefficient for two classes; 0 where it is undefined."""
-    from sklearn.metrics import matthews_corrcoef
+def _of_sklearn(function: str, **options: Any) -> Callable[[Any, Any], float]:
+    """Return what computes a metric by a function of `sklearn.metrics`, imported when it is called."""
 
-    return float(matthews_corrcoef(labels, predictions))
+    def compute(labels: Any, predicted: Any) -> float:
+        import sklearn.metrics
 
+        return float(getattr(sklearn.metrics, function)(labels, predicted, **options))
 
-def _accuracy(labels: NDArray[np.int64], predictions: NDArray[np.int64]) -> float:
-    from sklearn.metrics import accuracy_score
-
-    return float(accuracy_score(labels, predictions))
-
-
-def _macro_f1(labels: NDArray[np.int64], predictions: NDArray[np.int64]) -> float:
-    """Return the mean F1 over the classes that occur in labels or predictions; 0 for one never predicted correctly."""
-    from sklearn.metrics import f1_score
-
-    return float(f1_score(labels, predictions, average="macro", zero_division=0))
+    return compute
 
 
 # In the order in which they are written and offered. The paper prints MCC × 100 with two decimals (Tables 2, 3 and
@@ -83,12 +74,13 @@ def _macro_f1(labels: NDArray[np.int64], predictions: NDArray[np.int64]) -> floa
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("mcc", "MCC", _mcc, scale=100, decimals=2, lowest=-1.0),
-        Metric("accuracy", "accuracy", _accuracy),
-        Metric("f1", "macro-F1", _macro_f1),
+        # For any number of classes (Gorodkin's R_K); 0 where it is undefined.
+        Metric("mcc", "MCC", _of_sklearn("matthews_corrcoef"), scale=100, decimals=2, lowest=-1.0),
+        Metric("accuracy", "accuracy", _of_sklearn("accuracy_score")),
+        # Over the classes that occur in labels or predictions.
+        Metric("f1", "macro-F1", _of_sklearn("f1_score", average="macro", zero_division=0)),
     )
 }
-
 
 if TYPE_CHECKING:
     MetricName = str

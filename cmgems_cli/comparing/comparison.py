@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from cmgems_cli.comparing.grouping import mean, standard_deviation
@@ -122,25 +122,20 @@ def as_json(compared: ModelComparison, named: list[str]) -> dict[str, Any]:
         What the user wrote for each model.
     """
     paired, ranking = compared.paired, compared.ranking
-    tests: list[Comparison | None] = [*compared.tests, None]
+    tests = [*map(asdict, compared.tests), dict.fromkeys(field.name for field in fields(Comparison))]
     rows = []
     for index, (label, column, test) in enumerate(zip(paired.labels, paired.columns, tests, strict=True)):
-        low, high = (test and test.interval) or (None, None)
+        low, high = test.pop("interval") or (None, None)
         rows.append(
             {
                 "model": label,
                 "mean": mean(column),
                 "sd": standard_deviation(column, sample=False) or 0.0,
-                "difference": test and test.difference,
-                "p": test and test.p,
-                "holm_p": test and test.holm_p,
-                "wilcoxon_p": test and test.wilcoxon_p,
-                "sign_flip_p": test and test.sign_flip_p,
+                **test,
                 "interval_low": low,
                 "interval_high": high,
-                "cohens_dz": test and test.cohens_dz,
                 "mean_rank": ranking and ranking.mean_ranks[index],
-                "note": test.note if test else "",
+                "note": test["note"] or "",
                 "source": named[index],
             }
         )

@@ -44,25 +44,24 @@ def make_document(runs: Sequence[Run], *, seed: int, advance: Callable[[float], 
         If a file of a run cannot be read.
     """
     colours = _colours(runs)
-    found: list[Section | None] = []
+    chapters: list[Section | None] = []
     for part in (data_section, ranking_section):
-        found.append(part(runs))
+        chapters.append(part(runs))
         advance(1)
-    found.append(models_section(runs, colours))
+    chapters.append(models_section(runs, colours))
     advance(1)
-    found += score_sections(runs, colours, seed)
+    chapters += score_sections(runs, colours, seed)
     advance(1)
-    found.append(_classifiers(runs))
-    found.append(methods_section(runs, seed))
+    chapters += [_classifiers(runs), methods_section(runs, seed)]
     advance(1)
-    sections = [section for section in found if section]
+    sections = [chapter for chapter in chapters if chapter]
     document = Document("cmgems report", [_opening(runs), *sections, *_provenance(runs)])
     advance(1)
     return document
 
 
 def _colours(runs: Sequence[Run]) -> dict[str, int]:
-    """Return a number a label: a model has one colour in every picture."""
+    """Return a number per label: a model has one colour in every picture."""
     drawn = [run.label for run in runs if run.kind in ("model", "scores")]
     return {label: index for index, label in enumerate(dict.fromkeys(drawn))}
 
@@ -121,7 +120,7 @@ def _classifiers(runs: Sequence[Run]) -> Section | None:
 def _provenance(runs: Sequence[Run]) -> list[Section]:
     opening = Text(
         "What each run's manifest records. The digest is the sha256 of its kind, parameters, inputs, files and counts;"
-        " cmgems info FOLDER --verify checks it. Command, versions and machine are recorded beside it."
+        " cmgems info FOLDER --verify checks it. Command, versions and machine are recorded too, but not part of it."
     )
     by_digest = {run.manifest.digest: run for run in reversed(runs) if run.manifest}
     sections = [Section("Where the numbers come from", [opening])]

@@ -165,13 +165,13 @@ def ranking(npmi: Sequence[float], with_cg: Sequence[bool], ends: Sequence[tuple
     return figure
 
 
-def shares(groups: Mapping[str, tuple[str, Sequence[Bar]]]) -> Figure:
-    """Draw the share of the best published model (paper, Figure 3), one panel a species group.
+def fractions_of_best(groups: Mapping[str, tuple[str, Sequence[Bar]]]) -> Figure:
+    """Draw fractions of the best published model (paper, Figure 3), one panel per species group.
 
     Parameters
     ----------
     groups : mapping, title -> (words about the best model, bars)
-        Shares as fractions of 1.
+        Values are fractions of 1.
     """
     rows = max(len(bars) for _, bars in groups.values())
     figure, every = panels(len(groups), height=1.5 + 0.27 * rows, sharey=True)
@@ -205,7 +205,7 @@ def shares(groups: Mapping[str, tuple[str, Sequence[Bar]]]) -> Figure:
             )
         axes.axvline(100, color="black", linewidth=0.9)
         axes.axvline(90, color="black", linewidth=0.7, linestyle=(0, (2, 2)))
-        axes.set_xlabel("share of the best mean MCC (%)")
+        axes.set_xlabel("% of the best mean")
         axes.grid(axis="x")
     first = next(iter(groups.values()))[1]
     every[0].set_yticks(range(len(first)), [bar.label for bar in first])

@@ -19,7 +19,7 @@ from cmgems_cli.reporting.sources import PUBLISHED, Run
 MODELS = {"dnabert": "DNABERT", "logo": "LOGO", "tiny": "tiny (64-wide, two-layer)"}
 METRICS = {"mcc": "the Matthews correlation coefficient"}
 
-# The optimizer of `training.options` and of `bench.finetune_task`; both are fixed (method, sections 6 and 7).
+# The optimizer of pretraining, which is fixed (method, section 6).
 PRETRAINING_OPTIMIZER = (
     "AdamW (betas 0.9 and 0.98, epsilon 1e-6, weight decay 0.01, gradient norm clipped at 1)"
 )
@@ -241,13 +241,13 @@ def _statistics(runs: Sequence[Run], seed: int) -> list[str]:
 def _software(runs: Sequence[Run]) -> str:
     """Return the versions that the runs recorded, in words."""
     names = {"cmgems": "cmgems", "torch": "PyTorch", "transformers": "transformers", "python": "Python"}
-    found: dict[str, set[str]] = {name: set() for name in names}
+    recorded: dict[str, set[str]] = {name: set() for name in names}
     for run in runs:
         for name, version in (run.manifest.environment.get("versions", {}) if run.manifest else {}).items():
-            if name in found:
-                found[name].add(str(version))
-    said = [f"{names[name]} {listed(sorted(versions))}" for name, versions in found.items() if versions]
-    return f" (versions recorded: {', '.join(said)})" if said else ""
+            if name in recorded:
+                recorded[name].add(str(version))
+    words = [f"{names[name]} {listed(sorted(versions))}" for name, versions in recorded.items() if versions]
+    return f" (versions recorded: {', '.join(words)})" if words else ""
 
 
 def _model(name: Any) -> str:

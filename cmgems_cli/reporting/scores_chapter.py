@@ -163,7 +163,7 @@ def _fractions(benchmark: Benchmark, runs: Sequence[Run], colours: Mapping[str, 
     if not groups:
         return []
     with style():
-        svg, png = rendered(figures.shares(groups))
+        svg, png = rendered(figures.fractions_of_best(groups))
     title = f"Fraction of the {BEST}"
     caption = (
         f"{title} (the paper's Figure 3, from these runs): mean {metric_of(metric).printed_title} over the tasks of a"
