@@ -10,12 +10,11 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cmgems_cli.errors import InputError, OverwriteError
+from cmgems_cli.errors import InputError
 from cmgems_cli.files import force_to_disk, write_json
 
 MANIFEST = "manifest.json"
@@ -286,58 +285,3 @@ def environment(started: float, **more: Any) -> dict[str, Any]:
         "elapsed_s": round(time.perf_counter() - started, 3),
         **more,
     }
-
-
-def kind_at(out: Path) -> str:
-    """Return the kind of the artifact that an output path holds, whole or damaged.
-
-    Raises
-    ------
-    OverwriteError
-        If its manifest cannot be read: nobody knows then which files are the artifact's.
-    """
-    try:
-        return parse_manifest(out / MANIFEST).kind
-    except InputError:
-        raise OverwriteError(
-            f"{out / MANIFEST} cannot be read, so that nobody knows what of {out} may be replaced;"
-            " choose another --out or remove it yourself"
-        ) from None
-
-
-def remove_artifact(folder: Path) -> None:
-    """Remove the files of a finished artifact, whole or damaged, and nothing else.
-
-    The manifest goes first, so that a folder with a part of them is unfinished.
-    """
-    names = parse_manifest(folder / MANIFEST).files
-    (folder / MANIFEST).unlink()
-    for name in names:
-        (folder / name).unlink(missing_ok=True)
-    for parent in {(folder / name).parent for name in names} - {folder}:
-        with suppress(OSError):  # it holds something else
-            parent.rmdir()
-
-
-def check_out(out: Path, kind: str, *, overwrite: bool) -> None:
-    """Refuse an output path before any work is done on its behalf.
-
-    Raises
-    ------
-    OverwriteError
-        If `out` is a finished artifact and `overwrite` is false, or if it holds something that no
-        cmgems command of this kind made: `--overwrite` replaces artifacts, never other people's files.
-    """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not is_finished(out):
-        raise OverwriteError(
-            f"{out} exists and is not a {kind} artifact; choose another --out or remove it yourself"
-        )
-    found = kind_at(out)
-    if found != kind:
-        raise OverwriteError(f"{out} holds a {found} artifact, not a {kind}; choose another --out")
-    if not overwrite:
-        raise OverwriteError(
-            f"{out} already holds a finished {kind} artifact; add --overwrite to replace it or choose another --out"
-        )

@@ -12,12 +12,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cmgems_cli.errors import OverwriteError
 
 # A hidden file is created exclusively and never through a link: nobody can prepare its place.
-_CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_CREATE = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 # A lock file may exist already; a pipe of its name must not block.
 _LOCK = os.O_CREAT | os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
@@ -48,9 +48,14 @@ def random_token() -> str:
     return secrets.token_hex(8)
 
 
+def open_new(path: Path) -> IO[bytes]:
+    """Open a new file for writing and reading; FileExistsError if anything, a link too, has its name."""
+    return os.fdopen(os.open(path, _CREATE, 0o666), "w+b")
+
+
 def create_file(path: Path, content: bytes) -> None:
-    """Write a new file and force it to disk; FileExistsError if anything, a link too, has its name."""
-    with os.fdopen(os.open(path, _CREATE, 0o666), "wb") as stream:
+    """Write a new file, as `open_new` opens it, and force it to disk."""
+    with open_new(path) as stream:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
@@ -146,7 +151,7 @@ def _user(found: os.stat_result) -> int:
 
 
 @contextmanager
-def exclusive_lock(path: Path, out: Path) -> Iterator[None]:
+def exclusive_lock(path: Path, out: Path, *, wait: bool = False) -> Iterator[None]:
     """Let one command at a time write `out`, by a lock on the file or folder `path`.
 
     A file is created where nothing exists, never written, and removed at the end. The lock ends with the process,
@@ -155,14 +160,14 @@ def exclusive_lock(path: Path, out: Path) -> Iterator[None]:
     Raises
     ------
     OverwriteError
-        If another command holds the lock, or something that is no file or folder has its name.
+        If another command holds the lock and `wait` is false, or something that is no file or folder has its name.
     """
     try:
         import fcntl
     except ImportError:  # Windows
         yield
         return
-    opened = _locked(path, out, fcntl)
+    opened = _locked(path, out, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     try:
         yield
     finally:
@@ -177,8 +182,10 @@ def exclusive_lock(path: Path, out: Path) -> Iterator[None]:
             os.close(opened)
 
 
-def _locked(path: Path, out: Path, fcntl: Any) -> int:
+def _locked(path: Path, out: Path, how: int) -> int:
     """Return an open descriptor that holds the lock."""
+    import fcntl
+
     while True:
         try:
             opened = os.open(path, os.O_RDONLY if path.is_dir() and not path.is_symlink() else _LOCK, 0o666)
@@ -189,7 +196,7 @@ def _locked(path: Path, out: Path, fcntl: Any) -> int:
                 f"{path} is not a file of ours, so nothing can be locked; remove it or choose another `out`"
             ) from None
         try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(opened, how)
             # The command before removed the file, or moved the folder, after it was opened here.
             if os.path.samestat(os.fstat(opened), path.lstat()):
                 return opened

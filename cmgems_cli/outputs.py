@@ -14,8 +14,6 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +26,12 @@ from cmgems_cli.artifacts import (
     parse_manifest,
     read_manifest,
 )
-from cmgems_cli.errors import CmgemsError, InputError, OverwriteError
+from cmgems_cli.errors import InputError, OverwriteError
 from cmgems_cli.files import exclusive_lock
+from cmgems_cli.output_state import Holds, State, place_state, refuse
 from cmgems_cli.staging import (
     MARKER,
     Staging,
-    is_hidden_work,
     lock_of,
     publish,
     read_marker,
@@ -44,35 +42,6 @@ from cmgems_cli.staging import (
 
 # Longest value of a parameter in a message.
 _SHOWN = 60
-
-
-class Holds(Enum):
-    """What an output path holds."""
-
-    NOTHING = "nothing, or an empty folder"
-    SAME = "a finished artifact of the same parameters and inputs"
-    OTHER = "a finished artifact of other parameters or inputs, or a damaged one"
-    UNFINISHED = "an unfinished run of the same parameters and inputs"
-    OTHER_UNFINISHED = "an unfinished run of other parameters or inputs"
-    FOREIGN = "something that no command of this kind wrote"
-
-
-@dataclass(frozen=True)
-class State:
-    """The answer to "what is at this path?".
-
-    Attributes
-    ----------
-    holds : Holds
-    sentence : str
-        What is in the way: empty for NOTHING, SAME and UNFINISHED.
-    manifest : Manifest or None
-        Of a finished artifact.
-    """
-
-    holds: Holds
-    sentence: str = ""
-    manifest: Manifest | None = None
 
 
 class Claim:
@@ -121,7 +90,8 @@ class Claim:
         )
         clear_work(self.folder, output.work)
         if self._staging is not None:
-            publish(self._staging, output.path, output.work)
+            publish(self._staging, output.path, output.work, in_place=output.parts is not None)
+            clear_work(output.path, output.work)
         self.finished = True
         return manifest
 
@@ -141,8 +111,9 @@ class Output:
         A callable is called only if the parameters are those of what is there.
     machine : collection of str
         Parameters that describe the machine: they never make a difference.
-    unmatched : str
-        Beginning of the names of inputs that are not compared, since they are known only once the work is done.
+    parts : str
+        Subfolder in which other commands make the artifacts that this one is made from, each an input `PARTS/NAME`.
+        Those inputs are not compared, and `path` has to stay: its files are replaced one by one.
     work : sequence of str
         Folders that an unfinished run keeps beside its files. An output with any is resumable: its first run works in
         `path` itself, and only a run that replaces an artifact works in a staging folder.
@@ -156,13 +127,13 @@ class Output:
         params: Mapping[str, Any],
         inputs: Mapping[str, str] | Callable[[], Mapping[str, str]],
         machine: Collection[str] = (),
-        unmatched: str | None = None,
+        parts: str | None = None,
         work: tuple[str, ...] = (),
     ) -> None:
         self.given, self.path, self.kind = path, Path(os.path.realpath(path)), kind
         # Through JSON once, as a manifest is.
         self.params: dict[str, Any] = json.loads(canonical_json(dict(params)))
-        self._inputs, self.machine, self.unmatched, self.work = inputs, machine, unmatched, work
+        self._inputs, self.machine, self.parts, self.work = inputs, machine, parts, work
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of the inputs."""
@@ -174,14 +145,14 @@ class Output:
 
     def state(self) -> State:
         """Say what the path holds; nothing is changed."""
-        early = place_state(self.given, self.kind)
+        early = place_state(self.given, self.kind, self.parts)
         if early is not None:
             return early
         if is_finished(self.path):
             return self._finished_state()
         marker = read_marker(self.path)
         assert marker is not None
-        difference = self._difference(marker["params"], marker["inputs"])
+        difference = self.difference(marker["params"], marker["inputs"])
         if difference:
             return State(Holds.OTHER_UNFINISHED, f"{self.given} holds an unfinished run that {difference}")
         return State(Holds.UNFINISHED)
@@ -189,14 +160,14 @@ class Output:
     def _finished_state(self) -> State:
         try:
             manifest = read_manifest(self.path, self.kind)
-            difference = self._difference(manifest.params, manifest.inputs)
+            difference = self.difference(manifest.params, manifest.inputs)
             if difference:
                 return State(Holds.OTHER, f"{self.given} {difference}", manifest)
             return State(Holds.SAME, manifest=read_manifest(self.path, self.kind, verify=True))
         except InputError as error:
             return State(Holds.OTHER, f"{self.given} is damaged or of another version: {error}")
 
-    def _difference(self, params: Mapping[str, Any], inputs: Mapping[str, str]) -> str | None:
+    def difference(self, params: Mapping[str, Any], inputs: Mapping[str, str]) -> str | None:
         """Say what was different when something was made, None if nothing was."""
         for name in sorted({*params, *self.params} - set(self.machine)):
             old, new = params.get(name), self.params.get(name)
@@ -204,32 +175,32 @@ class Output:
                 return f"was made with {name} = {_short(old)}, this command has {_short(new)}"
         now = self.inputs()
         for name in sorted({*inputs, *now}):
-            if inputs.get(name) != now.get(name) and not (self.unmatched and name.startswith(self.unmatched)):
+            if inputs.get(name) != now.get(name) and not (self.parts and name.startswith(f"{self.parts}/")):
                 return f"was made from {_named(name, inputs.get(name))}, this command has {_named(name, now.get(name))}"
         return None
 
-    def finished(self, *, overwrite: bool = False) -> Manifest | None:
+    def finished(self, *, overwrite: bool = False, repair: bool = True) -> Manifest | None:
         """Return the manifest if there is nothing to do; refuse what may not be replaced.
+
+        With `repair`, what a killed command left is finished or removed.
 
         Raises
         ------
         OverwriteError
             If something different is there: always for what is not ours, without `overwrite` for an artifact.
         """
+        recovered = False
+        if repair and (stagings(self.path) or (is_finished(self.path) and read_marker(self.path))):
+            with suppress(OverwriteError), self._locked():  # another command may be at work there
+                recovered = self._recover()
         state = self.state()
-        _refuse(state, overwrite=overwrite, resume=True)
-        if state.holds is not Holds.SAME or overwrite:
-            return None
-        if any((self.path / name).exists() for name in (MARKER, *self.work)) or stagings(self.path):
-            with suppress(CmgemsError, OSError), self._locked():  # what a killed command left
-                self._recover()
-                clear_work(self.path, self.work)
-        return state.manifest
+        refuse(state, overwrite=overwrite, resume=False)
+        return state.manifest if state.holds is Holds.SAME and (recovered or not overwrite) else None
 
     # ------------------------------------------------------------------ writing there
 
     @contextmanager
-    def claim(self, *, overwrite: bool = False, resume: bool = True) -> Iterator[Claim]:
+    def claim(self, *, overwrite: bool = False, resume: bool = True, wait: bool = False) -> Iterator[Claim]:
         """Lock the output and give a folder to write in; the caller ends with `Claim.finish`.
 
         A failure leaves the path as it was. Of a resumable output the unfinished work stays for the same command.
@@ -240,18 +211,20 @@ class Output:
             Replace a finished artifact of this kind, once its successor is complete.
         resume : bool
             Resume an unfinished run; otherwise it is removed.
+        wait : bool
+            Wait for another command that is writing there.
 
         Raises
         ------
         OverwriteError
             If another command is writing there, or something different is there that may not be replaced.
         """
-        _refuse(self.state(), overwrite=overwrite, resume=resume)
+        refuse(self.state(), overwrite=overwrite, resume=resume)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._locked():
+        with self._locked(wait=wait):
             recovered = self._recover()
             state = self.state()
-            _refuse(state, overwrite=overwrite, resume=resume)
+            refuse(state, overwrite=overwrite, resume=resume)
             if state.holds is Holds.SAME and (recovered or not overwrite):
                 yield Claim(self, self.path, None, state.manifest)
             elif self.work and state.manifest is None and state.holds is not Holds.OTHER:
@@ -260,8 +233,21 @@ class Output:
             else:
                 yield from self._claim_aside(resume=resume)
 
-    def _locked(self) -> AbstractContextManager[None]:
-        return exclusive_lock(lock_of(self.path), self.given)
+    def _locked(self, *, wait: bool = False) -> AbstractContextManager[None]:
+        return exclusive_lock(lock_of(self.path), self.given, wait=wait)
+
+    def retract(self) -> None:
+        """Make the folder an unfinished one, with or without an artifact in it: what that is made from will change."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked(wait=True):
+            self._recover()
+            self.path.mkdir(exist_ok=True)
+            write_marker(self.path, self.kind, self.params, self.inputs())
+            if is_finished(self.path):
+                files = parse_manifest(self.path / MANIFEST).files
+                (self.path / MANIFEST).unlink()
+                for name in files:
+                    remove_inside(self.path, name)
 
     def _begin_here(self, *, resume: bool) -> None:
         if not resume:
@@ -302,7 +288,7 @@ class Output:
                 self.work and resume and staging.marker["kind"] == self.kind and staging.folder.is_dir()
             )
             difference = (
-                self._difference(staging.marker["params"], staging.marker["inputs"]) if resumable else None
+                self.difference(staging.marker["params"], staging.marker["inputs"]) if resumable else None
             )
             if difference and any((staging.folder / name).exists() for name in self.work):
                 raise OverwriteError(
@@ -326,73 +312,22 @@ class Output:
         for staging in stagings(self.path, clean=True):
             ready = "successor" in staging.marker
             if not ready and staging.marker["kind"] == self.kind and is_finished(staging.folder):
-                state = place_state(self.path, self.kind)
+                state = place_state(self.path, self.kind, self.parts)
                 with suppress(InputError):
                     read_manifest(staging.folder, self.kind, verify=True)
                     ready = state is None or state.holds is Holds.NOTHING
             if ready:
-                publish(staging, self.path, self.work)
+                publish(staging, self.path, self.work, in_place=self.parts is not None)
                 recovered = True
         if is_finished(self.path):
             clear_work(self.path, self.work)
         return recovered
 
 
-def place_state(out: Path, kind: str) -> State | None:
-    """Say what a path holds as far as it can be told without parameters; None for an artifact or run of this kind."""
-    path = Path(os.path.realpath(out))
-    if not path.exists():
-        return State(Holds.NOTHING)
-    if not path.is_dir():
-        return State(Holds.FOREIGN, f"{out} is a file, not a folder")
-    if is_finished(path):
-        try:
-            held = parse_manifest(path / MANIFEST).kind
-        except InputError:
-            return State(
-                Holds.FOREIGN,
-                f"{out / MANIFEST} cannot be read, so it is unknown which files of {out} may be replaced",
-            )
-        return None if held == kind else State(Holds.FOREIGN, f"{out} holds a {held} artifact, not a {kind}")
-    marker = read_marker(path)
-    if marker is not None:
-        held = marker["kind"]
-        if held == kind:
-            return None
-        return State(Holds.FOREIGN, f"{out} holds an unfinished {held} artifact, not a {kind}")
-    if all(is_hidden_work(entry, path) for entry in path.iterdir()):
-        return State(Holds.NOTHING)
-    if any("successor" in staging.marker and staging.marker["kind"] == kind for staging in stagings(path)):
-        return State(Holds.NOTHING)  # a killed command was moving its artifact in; the next one finishes that
-    return State(Holds.FOREIGN, f"{out} exists and is not a {kind} artifact")
-
-
-def check_place(out: Path, kind: str) -> None:
-    """Refuse a path that this kind of command may never write, before any work is done.
-
-    Raises
-    ------
-    OverwriteError
-    """
-    _refuse(place_state(out, kind) or State(Holds.NOTHING), overwrite=True, resume=True)
-
-
 def clear_work(folder: Path, work: Iterable[str]) -> None:
     """Remove what only an unfinished run needs; the marker last."""
     for name in (*work, MARKER):
         remove_inside(folder, name)
-
-
-def _refuse(state: State, *, overwrite: bool, resume: bool) -> None:
-    """Raise OverwriteError unless the path may be written."""
-    if state.holds is Holds.FOREIGN:
-        raise OverwriteError(f"{state.sentence}; choose another `out` or remove it yourself")
-    if state.holds is Holds.OTHER and not overwrite:
-        raise OverwriteError(f"{state.sentence}; add `overwrite=True` to replace it or choose another `out`")
-    if state.holds is Holds.OTHER_UNFINISHED and resume:
-        raise OverwriteError(
-            f"{state.sentence}: repeat the old parameters to resume it, or add `resume=False` to start again"
-        )
 
 
 def _short(value: Any) -> str:

@@ -149,7 +149,7 @@ def stagings(out: Path, *, clean: bool = False) -> list[Staging]:
     return found
 
 
-def publish(staging: Staging, out: Path, work: Iterable[str] = ()) -> None:
+def publish(staging: Staging, out: Path, work: Iterable[str] = (), *, in_place: bool = False) -> None:
     """Put the finished artifact of a staging folder at `out`, and remove what it replaces and the staging folder.
 
     Whatever else `out` holds stays; a name that the new artifact needs too is kept as `NAME.RANDOM.kept`. Each step
@@ -162,11 +162,13 @@ def publish(staging: Staging, out: Path, work: Iterable[str] = ()) -> None:
         Absent, empty or an artifact, with its links resolved.
     work : iterable of str
         Names in `out` that belong to an unfinished run and are removed with the artifact.
+    in_place : bool
+        Replace the files one by one, the manifest last, so that the folder stays the same.
     """
     if "successor" not in staging.marker:
         # A folder that is a mount, or the current folder of this process, keeps its identity.
-        fixed = out.is_dir() and (base_of(out) == out or Path(os.path.realpath(".")).is_relative_to(out))
-        staging.note(successor=staging.folder.stat().st_ino, in_place=fixed)
+        fixed = in_place or base_of(out) == out or Path(os.path.realpath(".")).is_relative_to(out)
+        staging.note(successor=staging.folder.stat().st_ino, in_place=fixed and out.is_dir())
     if staging.marker["in_place"]:
         _move_in(staging, out)
     else:

@@ -15,6 +15,7 @@ LAYERS = [
     ["files", "growing_array"],
     ["artifacts"],
     ["staging"],
+    ["output_state"],
     ["outputs"],
     ["genome"],
     ["datasets"],

@@ -14,7 +14,8 @@ import pytest
 from cmgems_cli import files, staging
 from cmgems_cli.artifacts import Manifest, read_manifest
 from cmgems_cli.errors import InputError, OverwriteError
-from cmgems_cli.outputs import Claim, Holds, Output, check_place
+from cmgems_cli.output_state import Holds, check_place
+from cmgems_cli.outputs import Claim, Output
 
 needs_locks = pytest.mark.skipif(importlib.util.find_spec("fcntl") is None, reason="needs fcntl's locks")
 
@@ -146,7 +147,7 @@ def test_the_machine_makes_no_difference_and_inputs_known_later_are_not_compared
         params={"k": 6, "jobs": 2},
         inputs=INPUTS,
         machine={"jobs"},
-        unmatched="runs/",
+        parts="runs",
     )
     assert other.state().holds is Holds.SAME
 
@@ -620,7 +621,7 @@ def test_a_finished_successor_is_taken_up_and_not_made_again(tmp_path: Path, kil
     build(out, 5)
     kill_at = Killed()
 
-    def finish_and_die(*arguments: Any) -> None:
+    def finish_and_die(*arguments: Any, **more: Any) -> None:
         raise kill_at
 
     def command(overwrite: bool) -> Manifest:
@@ -642,7 +643,7 @@ def test_a_damaged_successor_is_made_again(tmp_path: Path) -> None:
     out = tmp_path / "pmi"
     build(out, 5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cmgems_cli.outputs.publish", lambda *arguments: os.kill)
+        patch.setattr("cmgems_cli.outputs.publish", lambda *arguments, **more: None)
         build(out, 6, overwrite=True)
     (left,) = staging.stagings(out)
     (left.folder / "kmers.csv").write_text("abd")

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cmgems_cli.artifacts import (
-    MANIFEST,
-    Manifest,
-    environment,
-    finish_artifact,
-    is_finished,
-    read_manifest,
-    remove_artifact,
-)
+from cmgems_cli.artifacts import MANIFEST, Manifest, environment, is_finished, read_manifest
 from cmgems_cli.bench.build import Finetuner
 from cmgems_cli.bench.grids import Cell, Grid
 from cmgems_cli.comparing.grouping import mean
@@ -26,13 +17,13 @@ from cmgems_cli.comparing.pairing import from_random_weights, recorded_of
 from cmgems_cli.comparing.scores import Score, read_scores, write_scores
 from cmgems_cli.comparing.tables import Report, make_report, markdown
 from cmgems_cli.datasets.finetune_options import recipe_keys
-from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.errors import InputError, OverwriteError
 from cmgems_cli.metrics import METRICS, score
+from cmgems_cli.outputs import Output
 from cmgems_cli.training.finetune_run import PREDICTIONS, FinetuneOutcome, FinetuningRun, write_predictions
-from cmgems_cli.training.metrics_log import METRICS as CURVES
 from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.processes import Processes
-from cmgems_cli.training.run import MAY_CHANGE_ON_RESUME, check_run_folder, device_name
+from cmgems_cli.training.run import MACHINE, device_name
 
 # Below an evaluation's folder: one artifact a run.
 RUNS = "runs"
@@ -102,7 +93,8 @@ class Evaluation:
         self, grid: Grid, finetuner: Finetuner, out: Path, name: str, baseline: Baseline | None = None
     ) -> None:
         self.grid, self.finetuner, self.out, self.name, self.baseline = grid, finetuner, out, name, baseline
-        self._differences: dict[str, tuple[str, Any, Any] | None] = {}
+        self._differences: dict[tuple[str, bytes], str] = {}
+        self.output = self._output()
 
     @property
     def processes(self) -> Processes:
@@ -119,7 +111,7 @@ class Evaluation:
 
     def fits(self, cell: Cell) -> bool:
         """Tell whether a cell's run is finished, with the very options and data of this evaluation."""
-        return self.done(cell) and self._difference(cell) is None
+        return self.done(cell) and not self._difference(cell)
 
     def precisions(self) -> list[str]:
         """Return what the finished runs were computed in: fp32, bf16 or both."""
@@ -171,13 +163,15 @@ class Evaluation:
         Interrupted
             On SIGINT or SIGTERM, after a checkpoint was saved.
         """
-        if cells:
+        if cells and self.processes.is_main:
             self.reopen()
         for number, cell in enumerate(cells, start=1):
             self.run_folder(cell).parent.mkdir(parents=True, exist_ok=True)
             run = self.finetuner.build_finetuning_run(
                 cell.task, self.run_folder(cell), cell.seed, kind="scores"
             )
+            if run.finished(overwrite=True) is not None:
+                continue  # a killed command had finished it
             with (
                 watch(cell, number, run) as observer,
                 run.training(resume=resume, overwrite=True, observer=observer) as outcome,
@@ -185,10 +179,18 @@ class Evaluation:
                 if self.processes.is_main:
                     self._write_run(cell, run, outcome)
 
+    def complete(self, *, watch: Watch, resume: bool = True, overwrite: bool = False) -> Manifest | None:
+        """Do all runs that are left, one at a time, and merge (errors as `finished`, `left` and `run`)."""
+        started = time.perf_counter()
+        done = self.finished(overwrite=overwrite)
+        if done is not None:
+            return done
+        self.run(self.left(self.grid.cells, resume=resume, overwrite=overwrite), resume=resume, watch=watch)
+        return self.merge(started, overwrite=overwrite)
+
     def reopen(self) -> None:
-        """Remove scores merged before, which runs to come are not among or will replace; the runs stay."""
-        if self.processes.is_main and is_finished(self.out):
-            remove_artifact(self.out)
+        """Remove the scores merged before: runs to come will replace some of theirs, or add to them; the runs stay."""
+        self.output.retract()
 
     def _reusable(self, cell: Cell, *, overwrite: bool) -> bool:
         """Tell whether a cell is done with the very options and data of this evaluation."""
@@ -196,48 +198,34 @@ class Evaluation:
         if not self.processes.broadcast_from_main(float(self.done(cell))):
             return False
         difference = self._difference(cell)
-        if difference is not None and not overwrite:
-            name, before, now = difference
-            raise UsageError(
-                f"{self.run_folder(cell)} was made with {name} = {before}, this evaluation has {now}: repeat the"
-                " old options, choose another --out, or add --overwrite to replace it"
+        if difference and not overwrite:
+            raise OverwriteError(
+                f"{difference}; repeat the old parameters, choose another `out`, or add `overwrite=True` to replace it"
             )
-        return difference is None
+        return not difference
 
-    def _difference(self, cell: Cell) -> tuple[str, Any, Any] | None:
-        """Return what a finished run was made with otherwise: its name, what it was, what it is here."""
-        manifest = read_manifest(self.run_folder(cell), "scores")
-        if manifest.digest not in self._differences:
+    def _difference(self, cell: Cell) -> str:
+        """Say in what a finished run differs from that of this evaluation; empty if in nothing."""
+        key = (cell.folder, (self.run_folder(cell) / MANIFEST).read_bytes())
+        if key not in self._differences:
             params, inputs = self.finetuner.describe(cell.task, cell.seed)
-            self._differences[manifest.digest] = next(
-                (
-                    (name, before.get(name), now.get(name))
-                    for before, now in ((manifest.params, params), (manifest.inputs, inputs))
-                    for name in sorted({*before, *now} - set(MAY_CHANGE_ON_RESUME))
-                    if before.get(name) != now.get(name)
-                ),
-                None,
-            )
-        return self._differences[manifest.digest]
+            output = Output(self.run_folder(cell), "scores", params=params, inputs=inputs, machine=MACHINE)
+            self._differences[key] = output.state().sentence
+        return self._differences[key]
 
     def _write_run(self, cell: Cell, run: FinetuningRun, outcome: FinetuneOutcome) -> None:
         stats = {**outcome.stats, **score(outcome.labels, outcome.probabilities)}
         scores = scores_of(cell, self.grid.benchmark.name, self.name, stats)
-        write_scores(run.out / SCORES, scores)
+        write_scores(run.folder / SCORES, scores)
         report = make_report(
             self.grid.benchmark, self.name, scores, random_weights=not self.finetuner.source.weights
         )
-        (run.out / REPORT).write_text(markdown(report), encoding="utf-8")
-        write_predictions(run.out / PREDICTIONS, outcome.label_names, outcome.labels, outcome.probabilities)
-        finish_artifact(
-            run.out,
-            run.kind,
-            params=run.params,
-            inputs=run.inputs,
-            stats=stats,
-            files=[SCORES, REPORT, CURVES, PREDICTIONS],
-            environment=run.environment(max_batch_tokens=run.max_batch_tokens),
+        (run.folder / REPORT).write_text(markdown(report), encoding="utf-8")
+        write_predictions(
+            run.folder / PREDICTIONS, outcome.label_names, outcome.labels, outcome.probabilities
         )
+        files = [SCORES, REPORT, PREDICTIONS]
+        run.finish(stats=stats, files=files, max_batch_tokens=run.max_batch_tokens)
 
     # ------------------------------------------------------------------ all runs together
 
@@ -273,58 +261,87 @@ class Evaluation:
             )
         return report
 
+    def finished(self, *, overwrite: bool) -> Manifest | None:
+        """Return the manifest if all is done already: the merged scores, and every run they were made from.
+
+        Raises
+        ------
+        OverwriteError
+            If something different is there that may not be replaced.
+        """
+        is_main = self.processes.is_main
+        manifest = self.output.finished(overwrite=overwrite, repair=is_main)
+        if not self.processes.broadcast_from_main(float(manifest is not None)):
+            return None
+        # As in `_reusable`: rank 0's view of the disk decides.
+        if not self.processes.broadcast_from_main(float(all(self.done(cell) for cell in self.grid.cells))):
+            return None
+        if self.left(self.grid.cells, resume=True, overwrite=False):
+            return None
+        manifest = manifest or read_manifest(self.out, "scores")
+        return manifest if self._run_digests().items() <= manifest.inputs.items() else None
+
     def merge(self, started: float, *, overwrite: bool) -> Manifest | None:
         """Make the folder an artifact of all runs, on rank 0; None while some are still to be done.
 
         Shards that end at the same moment may both do so: they write the same. With `overwrite`, runs that were
-        made otherwise are still to be done.
+        made with other parameters are still to be done.
 
         Raises
         ------
-        UsageError
-            If a finished run was made otherwise and is not to be replaced.
+        OverwriteError
+            If a finished run was made with other parameters or data and is not to be replaced.
         """
         # As in `_reusable`: another shard may end between two processes' looks.
         if not self.processes.broadcast_from_main(float(all(self.done(cell) for cell in self.grid.cells))):
             return None
         if self.left(self.grid.cells, resume=True, overwrite=overwrite):
             return None
-        if self.processes.is_main:
-            self._write(started)
+        manifest = self._merge(started) if self.processes.is_main else None
         self.processes.barrier()
-        return read_manifest(self.out, "scores")
+        return manifest or read_manifest(self.out, "scores")
 
-    def _write(self, started: float) -> None:
-        manifests = {cell.folder: read_manifest(self.run_folder(cell), "scores") for cell in self.grid.cells}
-        scores = self.scores()
-        aside = Path(tempfile.mkdtemp(prefix=".merge-", dir=self.out))
-        try:
-            write_scores(aside / SCORES, scores)
-            (aside / REPORT).write_text(markdown(self.report()), encoding="utf-8")
-            seeds = sorted({cell.seed for cell in self.grid.cells})
-            tasks = self.grid.tasks()
-            inputs = {f"{RUNS}/{folder}": manifest.digest for folder, manifest in manifests.items()}
-            if self.baseline:
-                inputs["baseline"] = self.baseline.digest
-            finish_artifact(
-                aside,
-                "scores",
-                params={
-                    "bench": self.grid.benchmark.name,
-                    **recorded_of(self.grid.benchmark),
-                    "model": self.name,
-                    "tasks": list(dict.fromkeys(task.name for task in tasks)),
-                    "shots": sorted({task.shots for task in tasks if task.shots is not None}),
-                    "seeds": seeds,
-                    "init": self.finetuner.source.init,
-                    **self.finetuner.options.changes(),
-                },
-                inputs={**inputs, **self.finetuner.source.inputs},
+    def _output(self) -> Output:
+        tasks = self.grid.tasks()
+        inputs = {"baseline": self.baseline.digest} if self.baseline else {}
+        return Output(
+            self.out,
+            "scores",
+            params={
+                "bench": self.grid.benchmark.name,
+                **recorded_of(self.grid.benchmark),
+                "model": self.name,
+                "tasks": list(dict.fromkeys(task.name for task in tasks)),
+                "shots": sorted({task.shots for task in tasks if task.shots is not None}),
+                "seeds": sorted({cell.seed for cell in self.grid.cells}),
+                "init": self.finetuner.source.init,
+                **self.finetuner.options.changes(),
+            },
+            inputs={**inputs, **self.finetuner.source.inputs},
+            parts=RUNS,
+        )
+
+    def _run_digests(self) -> dict[str, str]:
+        return {f"{RUNS}/{cell.folder}": self._manifest(cell).digest for cell in self.grid.cells}
+
+    def _manifest(self, cell: Cell) -> Manifest:
+        return read_manifest(self.run_folder(cell), "scores", verify=True)
+
+    def _merge(self, started: float) -> Manifest:
+        # Again if there are scores already: they may be of other runs.
+        with self.output.claim(overwrite=True, resume=False, wait=True) as claim:
+            manifests, scores = [self._manifest(cell) for cell in self.grid.cells], self.scores()
+            if claim.done is not None:
+                return claim.done
+            write_scores(claim.folder / SCORES, scores)
+            (claim.folder / REPORT).write_text(markdown(self.report()), encoding="utf-8")
+            return claim.finish(
+                inputs={**self.output.inputs(), **self._run_digests()},
                 stats={
                     "runs": len(manifests),
-                    "tasks": len(tasks),
+                    "tasks": len(self.grid.tasks()),
                     "missing_tasks": sorted(self.grid.missing),
-                    "collapsed_runs": sum(bool(m.stats["collapsed"]) for m in manifests.values()),
+                    "collapsed_runs": sum(bool(m.stats["collapsed"]) for m in manifests),
                     **{
                         f"mean_{metric}": mean(values)
                         for metric in METRICS
@@ -339,12 +356,6 @@ class Evaluation:
                     precision=", ".join(self.precisions()),
                 ),
             )
-            # The old manifest goes first and the new one comes last: in between the folder is unfinished.
-            (self.out / MANIFEST).unlink(missing_ok=True)
-            for name in (SCORES, REPORT, MANIFEST):
-                (aside / name).replace(self.out / name)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
 
 
 def scores_of(cell: Cell, bench: str, name: str, stats: dict[str, Any]) -> list[Score]:
@@ -378,15 +389,3 @@ def scores_of(cell: Cell, bench: str, name: str, stats: dict[str, Any]) -> list[
         for metric in METRICS
         if metric in stats
     ]
-
-
-def check_out(out: Path, *, overwrite: bool) -> None:
-    """Refuse a folder to evaluate in (OverwriteError, as `check_run_folder`)."""
-    check_run_folder(
-        out,
-        "scores",
-        overwrite=overwrite,
-        begun_by=RUNS,
-        what="evaluation",
-        replacing="to make it again from the runs that fit",
-    )

@@ -79,9 +79,9 @@ def _pretrain(console: Console, stages: "Miniature") -> "dict[str, Manifest]":
         f" {miniature.MAX_TOKENS} tokens"
     )
     stages.write_sequences()
-    corpus = stages.prepare()
+    stages.prepare()
     console.say(f"2/5 build-pmi: ranking the 6-mers seen at least {miniature.MIN_COUNT} times")
-    pmi = stages.rank(corpus)
+    stages.rank()
     console.say(
         f"3/5 pretrain: the {miniature.ARCHITECTURE} model by {' and by '.join(miniature.STRATEGIES)},"
         f" {sizes.steps} steps of {sizes.global_batch} sequences"
@@ -89,7 +89,7 @@ def _pretrain(console: Console, stages: "Miniature") -> "dict[str, Manifest]":
     models = {}
     for strategy, name in zip(miniature.STRATEGIES, miniature.MODELS[1:], strict=True):
         with console.progress(name, sizes.steps, "steps") as bar:
-            models[name] = stages.pretrain(strategy, corpus, pmi, TrainingProgress(console, bar))
+            models[name] = stages.pretrain(strategy, TrainingProgress(console, bar))
     return models
 
 
@@ -111,7 +111,7 @@ def _judge(console: Console, stages: "Miniature") -> "dict[str, Manifest]":
     scores = {}
     for name in miniature.MODELS:
         with console.progress(f"fine-tuning {name}", n_runs, "runs") as bar:
-            scores[name] = stages.evaluate(name, start_at=bar.start_at, advance=bar.advance)
+            scores[name] = stages.evaluate(name, bar.advance)
     return scores
 
 

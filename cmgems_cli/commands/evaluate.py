@@ -95,10 +95,11 @@ def evaluate(
     """
     started = time.perf_counter()
     from cmgems_cli.bench.build import Finetuner
-    from cmgems_cli.bench.evaluation import Evaluation, check_out
+    from cmgems_cli.bench.evaluation import RUNS, Evaluation
     from cmgems_cli.bench.grids import parse_shard
     from cmgems_cli.datasets.benchmark_file import find_benchmark
     from cmgems_cli.modeling.model_source import ModelSource
+    from cmgems_cli.output_state import check_place
 
     model = model or str(workspace.model_folder("dnabert", "cm-gems"))
     source = ModelSource(model, init)
@@ -107,7 +108,7 @@ def evaluate(
     target = io.out or workspace.scores_folder(name, benchmark.name)
     grid = _grid(benchmark, data, tasks, shots, seeds)
     part = parse_shard(shard)
-    check_out(target, overwrite=io.overwrite)
+    check_place(target, "scores", parts=RUNS)
     compared = _baseline(baseline, source, benchmark.name)
 
     from cmgems_cli.training.processes import start_processes, stop_processes
@@ -117,6 +118,7 @@ def evaluate(
         console = io.console(is_main=processes.is_main)
         evaluation = Evaluation(grid, Finetuner(source, options, processes), target, name, compared)
         cells = grid.shard(*part)
+        evaluation.output.finished(overwrite=io.overwrite, repair=False)
         if processes.is_main:
             _announce(console, evaluation, cells, shard)
         if io.dry_run:
@@ -124,13 +126,15 @@ def evaluate(
             return
         console.say("checking the data of every task first")
         evaluation.check_data(cells)
-        left = evaluation.left(cells, resume=io.resume, overwrite=io.overwrite)
-        at_a_time = _at_a_time(jobs, len(left), evaluation)
-        if at_a_time == 1:
-            evaluation.run(left, resume=io.resume, watch=_watch(console, len(left)))
-        else:
-            _run_in_jobs(console, evaluation, left, at_a_time, resume=io.resume)
-        manifest = evaluation.merge(started, overwrite=io.overwrite)
+        manifest = evaluation.finished(overwrite=io.overwrite)
+        if manifest is None:
+            left = evaluation.left(cells, resume=io.resume, overwrite=io.overwrite)
+            at_a_time = _at_a_time(jobs, len(left), evaluation)
+            if at_a_time == 1:
+                evaluation.run(left, resume=io.resume, watch=_watch(console, len(left)))
+            else:
+                _run_in_jobs(console, evaluation, left, at_a_time, resume=io.resume)
+            manifest = evaluation.merge(started, overwrite=io.overwrite)
         if processes.is_main:
             _close(console, evaluation, manifest, started)
     finally:

@@ -62,34 +62,37 @@ def finetune(
     from cmgems_cli.metrics import score
     from cmgems_cli.training.finetune_run import finetune as finetune_stage
     from cmgems_cli.training.processes import start_processes, stop_processes
-    from cmgems_cli.training.run import check_run_folder
+    from cmgems_cli.training.run import check_run_place
 
-    check_run_folder(target, "classifier", overwrite=io.overwrite)
+    check_run_place(target, "classifier")
     try:
         processes = start_processes(io.device)
         console = io.console(is_main=processes.is_main)
         run = Finetuner(source, options, processes).build_finetuning_run(task, target, io.seed)
-        if processes.is_main:
+        manifest = None if io.dry_run else run.finished(overwrite=io.overwrite)
+        if processes.is_main and manifest is None:
             _announce(console, run, task)
         if io.dry_run:
             _plan(console, run)
             return
-        with console.progress(f"{source.name} on {task.name}", run.steps, "steps") as bar:
-            manifest = finetune_stage(
-                run,
-                score,
-                resume=io.resume,
-                overwrite=io.overwrite,
-                observer=TrainingProgress(console, bar),
-            )
+        if manifest is None:
+            with console.progress(f"{source.name} on {task.name}", run.steps, "steps") as bar:
+                manifest = finetune_stage(
+                    run,
+                    score,
+                    resume=io.resume,
+                    overwrite=io.overwrite,
+                    observer=TrainingProgress(console, bar),
+                )
     finally:
         stop_processes()
     if processes.is_main:
         _show(console, manifest, f"{target}: {source.name} on {task.name}")
         console.finished(manifest, target, started)
-        console.say(
-            f'open it with transformers: AutoModelForSequenceClassification.from_pretrained("{target}")'
-        )
+        if manifest.fresh:
+            console.say(
+                f'open it with transformers: AutoModelForSequenceClassification.from_pretrained("{target}")'
+            )
 
 
 def _announce(console: Console, run: "FinetuningRun", task: "TaskFiles") -> None:

@@ -10,7 +10,7 @@ from cmgems_cli import workspace
 from cmgems_cli.console import Console
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import Shared, takes
-from cmgems_cli.outputs import check_place
+from cmgems_cli.output_state import check_place
 
 if TYPE_CHECKING:
     from cmgems_cli.artifacts import Manifest

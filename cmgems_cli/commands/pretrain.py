@@ -44,9 +44,9 @@ def pretrain(
     from cmgems_cli.training.build import build_pretraining_run
     from cmgems_cli.training.pretrain_run import pretrain as train
     from cmgems_cli.training.processes import start_processes, stop_processes
-    from cmgems_cli.training.run import check_run_folder
+    from cmgems_cli.training.run import check_run_place
 
-    check_run_folder(target, overwrite=io.overwrite)
+    check_run_place(target, "model")
     try:
         processes = start_processes(io.device)
         console = io.console(is_main=processes.is_main)
@@ -72,7 +72,8 @@ def pretrain(
             ],
         )
         console.finished(manifest, target, started)
-        console.say(f'open it with transformers: AutoModelForMaskedLM.from_pretrained("{target}")')
+        if manifest.fresh:
+            console.say(f'open it with transformers: AutoModelForMaskedLM.from_pretrained("{target}")')
 
 
 def _announce(console: Console, run: "PretrainingRun") -> None:

@@ -35,7 +35,7 @@ def report(
     """
     started = time.perf_counter()
     console = io.console()
-    from cmgems_cli.outputs import check_place
+    from cmgems_cli.output_state import check_place
     from cmgems_cli.reporting.output import PAGE, write_report
     from cmgems_cli.reporting.plot_style import need_matplotlib
     from cmgems_cli.reporting.sources import read_runs, runs_of_workspace

@@ -70,14 +70,18 @@ def build_pretraining_run(
             f"--strategy {options.strategy} masks by k-mer ranks; give --pmi or run `cmgems build-pmi` first"
         )
     source = ModelSource(options.model, options.init)
-    model, _ = load_masked_lm(source, k=corpus.k, seed=options.seed)
-    longest = int(corpus.windows["n_tokens"].max()) + SPECIAL_POSITIONS
-    positions = model.config.max_position_embeddings
-    if longest > positions:
-        raise InputError(
-            f"{corpus_folder} holds sequences of {longest} positions, the model has {positions};"
-            f" run `cmgems prepare-genome` with --max-tokens {positions - SPECIAL_POSITIONS}"
-        )
+
+    def load() -> MaskedPositionsLM:
+        model, _ = load_masked_lm(source, k=corpus.k, seed=options.seed)
+        longest = int(corpus.windows["n_tokens"].max()) + SPECIAL_POSITIONS
+        positions = model.config.max_position_embeddings
+        if longest > positions:
+            raise InputError(
+                f"{corpus_folder} holds sequences of {longest} positions, the model has {positions};"
+                f" run `cmgems prepare-genome` with --max-tokens {positions - SPECIAL_POSITIONS}"
+            )
+        return MaskedPositionsLM(model)
+
     inputs |= source.inputs
     maker = PretrainBatches(
         corpus,
@@ -93,7 +97,7 @@ def build_pretraining_run(
     return PretrainingRun(
         corpus,
         maker,
-        MaskedPositionsLM(model),
+        load,
         source,
         options,
         inputs=inputs,

@@ -1,16 +1,18 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped, written so that half of one never counts.
+"""Checkpoints: everything a run needs to resume as if it had never stopped, checked before any of it is used.
 
-A checkpoint is a folder `checkpoints/step_NNNNNN` with `weights.safetensors`, `optimizer.safetensors` and
-`state.json`, and further tensors under names of the run's own. It is written aside, forced to disk and
-renamed; the one before is removed only afterwards.
+A checkpoint is a folder `checkpoints/step_NNNNNN` with `weights.safetensors`, `optimizer.safetensors`, further tensors
+under names of the run's own, `metrics.jsonl` up to that step, and `state.json`, which holds the sha256 of each file
+and, as `digest`, that of its own content. A checkpoint is written aside, forced to disk and renamed; the previous one
+is kept, in case the newest is damaged.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,52 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from cmgems_cli.artifacts import canonical_json, sha256_of_bytes, sha256_of_file
 from cmgems_cli.errors import InputError
+from cmgems_cli.files import as_bytes, as_json, create_file, force_to_disk, random_token
 from cmgems_cli.modeling.weights import write_tensors
+from cmgems_cli.training.metrics_log import METRICS
 
 FOLDER = "checkpoints"
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+
+# ours: the newest, and the one before in case the newest is damaged.
+KEPT = 2
+
+_NAME = re.compile(r"step_(\d{6,})")
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A checkpoint whose files have been checked.
+
+    Attributes
+    ----------
+    folder : Path
+    step : int
+        Steps that were done.
+    state : dict
+        The run's own state.
+    """
+
+    folder: Path
+    step: int
+    state: dict[str, Any]
+
+    def tensors(self, name: str) -> dict[str, torch.Tensor]:
+        """Return the tensors of one file, on the CPU (InputError if it cannot be read)."""
+        try:
+            return load_file(self.folder / name)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"checkpoint {self.folder} is damaged ({error})") from None
+
+    def extra(self, name: str) -> dict[str, torch.Tensor]:
+        """Return the further tensors saved as `name`."""
+        return self.tensors(f"{name}.safetensors")
+
+    def metrics(self) -> bytes:
+        """Return the content of metrics.jsonl up to this step."""
+        return (self.folder / METRICS).read_bytes()
 
 
 def save_checkpoint(
@@ -31,88 +74,92 @@ def save_checkpoint(
     weights: dict[str, torch.Tensor],
     moments: dict[str, torch.Tensor],
     state: dict[str, Any],
-    more: Mapping[str, dict[str, torch.Tensor]] | None = None,
+    *,
+    metrics: bytes | bytearray = b"",
+    extra: Mapping[str, dict[str, torch.Tensor]] | None = None,
 ) -> None:
-    """Write the checkpoint of `step` under `run`, then remove the older ones.
+    """Write the checkpoint of `step` under `run`, then remove all but the newest `KEPT`.
 
-    Each entry of `more` becomes a file of its own, for `load_extra`.
+    Each entry of `extra` becomes a file of its own, for `Checkpoint.extra`.
     """
     folder = run / FOLDER
-    aside = folder / f".step_{step:06d}.partial"
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = folder / f".step_{step:06d}.{random_token()}.tmp"
     aside.mkdir(parents=True)
     named = {WEIGHTS: weights, OPTIMIZER: moments}
-    named |= {f"{name}.safetensors": tensors for name, tensors in (more or {}).items()}
+    named |= {f"{name}.safetensors": tensors for name, tensors in (extra or {}).items()}
     try:
         for name, tensors in named.items():
             write_tensors(aside / name, tensors)
-        (aside / STATE).write_text(
-            json.dumps({"step": step, **state}, indent=2, allow_nan=False), encoding="utf-8"
-        )
-        for path in (*(aside / name for name in named), aside / STATE, aside):
-            _force_to_disk(path)
+            force_to_disk(aside / name)
+        create_file(aside / METRICS, bytes(metrics))
+        content = {
+            "step": step,
+            **state,
+            "files": {name: sha256_of_file(aside / name) for name in (*named, METRICS)},
+        }
+        create_file(aside / STATE, as_bytes(as_json({**content, "digest": _digest(content)})))
+        force_to_disk(aside)
         final = folder / f"step_{step:06d}"
         shutil.rmtree(final, ignore_errors=True)
         aside.replace(final)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    _force_to_disk(folder)
+    force_to_disk(folder)
+    kept = _folders(run)[-KEPT:]
     for other in folder.iterdir():
-        if other != final:
+        if other not in kept:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def newest_checkpoint(run: Path) -> Path | None:
-    """Return the folder of the latest whole checkpoint of `run`, or None."""
-    whole = sorted((run / FOLDER).glob("step_*/" + STATE))
-    return whole[-1].parent if whole else None
+def newest_checkpoint(run: Path, damaged: Callable[[str], None] = lambda message: None) -> Checkpoint | None:
+    """Return the newest checkpoint of `run` whose content is what was written, None if it has none.
 
-
-def read_state(checkpoint: Path) -> dict[str, Any]:
-    """Read `state.json` of a checkpoint.
-
-    Raises
-    ------
-    InputError
-        If it is not readable: the run has to be started again.
-    """
-    try:
-        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
-        return {**state, "step": int(state["step"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"checkpoint {checkpoint} is damaged ({error}); start again with --no-resume"
-        ) from None
-
-
-def load_tensors(checkpoint: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Return (weights, optimizer state) of a checkpoint, on the CPU.
+    Parameters
+    ----------
+    run : Path
+        The run's folder.
+    damaged : callable
+        Called with a sentence for each newer checkpoint that is damaged.
 
     Raises
     ------
     InputError
-        If a file is missing or damaged.
+        If all are damaged.
     """
-    return _load(checkpoint, WEIGHTS), _load(checkpoint, OPTIMIZER)
+    folders = _folders(run)
+    for folder in reversed(folders):
+        try:
+            return _read(folder)
+        except InputError as error:
+            if folder == folders[0]:
+                raise InputError(f"{error}, and no other is left; start again with `resume=False`") from None
+            damaged(f"{error}; the one before is used")
+    return None
 
 
-def load_extra(checkpoint: Path, name: str) -> dict[str, torch.Tensor]:
-    """Return the further tensors saved as `name`, on the CPU (InputError as `load_tensors`)."""
-    return _load(checkpoint, f"{name}.safetensors")
+def _folders(run: Path) -> list[Path]:
+    folder = run / FOLDER
+    entries = [entry for entry in folder.iterdir() if _NAME.fullmatch(entry.name)] if folder.is_dir() else []
+    return sorted((entry for entry in entries if entry.is_dir()), key=lambda entry: int(entry.name[5:]))
 
 
-def _load(checkpoint: Path, name: str) -> dict[str, torch.Tensor]:
+def _read(folder: Path) -> Checkpoint:
+    """Check a checkpoint's files against its state, and the state against its digest."""
     try:
-        return load_file(checkpoint / name)
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"checkpoint {checkpoint} is damaged ({error}); start again with --no-resume"
-        ) from None
+        state = json.loads((folder / STATE).read_bytes())
+        digest = state.pop("digest")
+        if digest != _digest(state):
+            raise ValueError(f"the digest of {STATE} differs")
+        files, step = state.pop("files"), state.pop("step")
+        if not isinstance(step, int) or not {WEIGHTS, OPTIMIZER, METRICS} <= set(files):
+            raise ValueError(f"{STATE} is not complete")
+        for name, sha256 in files.items():
+            if Path(name).name != name or sha256_of_file(folder / name) != sha256:
+                raise ValueError(f"the sha256 of {name} differs")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"checkpoint {folder} is damaged ({error})") from None
+    return Checkpoint(folder, step, state)
 
 
-def _force_to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _digest(content: Mapping[str, Any]) -> str:
+    return sha256_of_bytes(canonical_json(content).encode())

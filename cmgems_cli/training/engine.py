@@ -7,7 +7,7 @@ step divided by the number of targets of the whole step (method, section 6).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from cmgems_cli import draws
+from cmgems_cli.errors import InputError
 from cmgems_cli.training.heap import HeapTrimmer
 from cmgems_cli.training.processes import Processes
 
@@ -23,6 +24,9 @@ from cmgems_cli.training.processes import Processes
 _DDP_OPTIONS = inspect.signature(DistributedDataParallel).parameters
 _RENAMED = "forward_sync_buffers" in _DDP_OPTIONS
 _NO_SYNC: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
+
+# What AdamW keeps of each parameter.
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -222,7 +226,7 @@ class Engine:
             f"{moment}.{name}": self.optimizer.state[parameter][moment]
             for name, parameter in self.module.named_parameters()
             if parameter in self.optimizer.state
-            for moment in ("exp_avg", "exp_avg_sq")
+            for moment in _MOMENTS
         }
         return weights, moments
 
@@ -237,16 +241,41 @@ class Engine:
         step : int
         weights, moments : dict, name -> float32 tensor, the shape of the parameter
             As returned by `state`.
+
+        Raises
+        ------
+        InputError
+            If a tensor is missing or superfluous, or has another shape. Nothing is changed then.
         """
-        for name, parameter in self.module.named_parameters():
-            parameter.copy_(weights[name])
-            if f"exp_avg.{name}" not in moments:
-                continue
+        parameters = dict(self.module.named_parameters())
+        _check_tensors(moments, {f"{m}.{name}": p for name, p in parameters.items() for m in _MOMENTS})
+        self.load_weights(weights)
+        for name, parameter in parameters.items():
             self.optimizer.state[parameter] = {
                 # The fused kernel stores its step count as a float32 tensor on the device of the weights.
                 "step": torch.tensor(float(step), dtype=torch.float32, device=parameter.device),
-                **{m: moments[f"{m}.{name}"].to(parameter.device) for m in ("exp_avg", "exp_avg_sq")},
+                **{m: moments[f"{m}.{name}"].to(parameter.device) for m in _MOMENTS},
             }
+
+    @torch.no_grad()
+    def load_weights(self, weights: dict[str, torch.Tensor]) -> None:
+        """Replace the weights (InputError as `load_state`).
+
+        Parameters
+        ----------
+        weights : dict, name -> float32 tensor, the shape of the parameter
+        """
+        parameters = dict(self.module.named_parameters())
+        _check_tensors(weights, parameters)
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])
+
+
+def _check_tensors(given: Mapping[str, torch.Tensor], needed: Mapping[str, torch.Tensor]) -> None:
+    for name in sorted({*given, *needed}):
+        shapes = [list(tensors[name].shape) if name in tensors else None for tensors in (given, needed)]
+        if shapes[0] != shapes[1]:
+            raise InputError(f"the saved state has {name} of shape {shapes[0]}; needed shape {shapes[1]}")
 
 
 def parameter_groups(module: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

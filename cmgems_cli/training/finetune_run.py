@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from transformers import BertForSequenceClassification
 
-from cmgems_cli.artifacts import Manifest, finish_artifact, read_manifest
+from cmgems_cli.artifacts import Manifest, read_manifest
 from cmgems_cli.datasets.loaded_task import EncodedSplit, LoadedTask
 from cmgems_cli.errors import CmgemsError, UsageError
 from cmgems_cli.modeling.card import classifier_card, write_card
 from cmgems_cli.modeling.classifier import SequenceClassifier, save_classifier
 from cmgems_cli.modeling.encoder import packs_sequences
-from cmgems_cli.training.checkpoints import load_extra
+from cmgems_cli.training.checkpoints import Checkpoint
 from cmgems_cli.training.engine import Engine, Recipe
 from cmgems_cli.training.finetune_batches import (
     FinetuneBatches,
@@ -29,7 +29,6 @@ from cmgems_cli.training.finetune_batches import (
     LabelledStep,
     evaluation_batches,
 )
-from cmgems_cli.training.metrics_log import METRICS
 from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.processes import Processes
 from cmgems_cli.training.run import Run
@@ -153,37 +152,48 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
             raise UsageError(
                 f"`max_batch_tokens={max_batch_tokens}` is below the longest sequence ({longest} tokens)"
             )
-        engine = Engine(
-            self.module,
-            _forward,
-            Recipe(
-                self.recipe.learning_rate,
-                self.steps,
-                self.warmup_steps,
-                BETAS,
-                EPS,
-                self.recipe.weight_decay,
-                CLIP_NORM,
-            ),
+        self.seed = seed
+        super().__init__(
+            kind=kind,
+            params={**params, **training_params(task, seed)},
+            inputs=inputs,
+            out=out,
             processes=processes,
             precision=precision,
-            seed=seed,
         )
-        params = {**params, **training_params(task, seed)}
-        super().__init__(engine, kind=kind, params=params, inputs=inputs, out=out)
         self.maker = FinetuneBatches(
             task.train,
             self.recipe.global_batch,
             max_batch_tokens,
             seed,
             processes,
-            fixed_cut=engine.draws_dropout,
+            fixed_cut=self.engine.draws_dropout,
             packed=packs_sequences(processes.device, precision),
         )
         self._dev: list[LabelledBatch] | None = None
         self.best: tuple[int, float] | None = None
         self._best_weights: dict[str, torch.Tensor] = {}
         self._saved_at = time.monotonic()
+
+    def make_engine(self) -> Engine:
+        """Return the engine that trains the model."""
+        recipe = Recipe(
+            self.recipe.learning_rate,
+            self.steps,
+            self.warmup_steps,
+            BETAS,
+            EPS,
+            self.recipe.weight_decay,
+            CLIP_NORM,
+        )
+        return Engine(
+            self.module,
+            _forward,
+            recipe,
+            processes=self.processes,
+            precision=self.precision,
+            seed=self.seed,
+        )
 
     def seconds_per_step(self) -> float:
         """Time the second step. It changes the weights: for plans only."""
@@ -243,18 +253,19 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         """Return the weights of the best step so far: float32 tensors of the shape of the parameters."""
         return {BEST: self._best_weights} if self.best else {}
 
-    def restore(self, checkpoint: Path, state: dict[str, Any]) -> None:
-        """Take up the best step so far."""
-        if state["best"] is not None:
-            self.best = (int(state["best"]["step"]), float(state["best"]["dev_loss"]))
-            self._best_weights = load_extra(checkpoint, BEST)
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Restore the best step so far."""
+        best = checkpoint.state["best"]
+        if best is not None:
+            self.best = (int(best["step"]), float(best["dev_loss"]))
+            self._best_weights = checkpoint.extra(BEST)
 
     # ------------------------------------------------------------------ test
 
     def outcome(self) -> FinetuneOutcome:
         """Test the selected model, once."""
         if self.recipe.selects == "best":
-            self.engine.load_state(self.steps, self._best_weights, {})
+            self.engine.load_weights(self._best_weights)
         test = self.task.test
         batches = self._batches(test)
         logits = self._gathered(batches, len(test))
@@ -304,25 +315,21 @@ def finetune(
     overwrite: bool,
     observer: Observer | None = None,
 ) -> Manifest:
-    """Train, test and write the classifier artifact (errors as `Run.training`)."""
+    """Train, test and write the classifier artifact, unless it is finished already (errors as `Run.training`)."""
+    done = run.finished(overwrite=overwrite)
+    if done is not None:
+        return done
     with run.training(resume=resume, overwrite=overwrite, observer=observer) as outcome:
         if run.processes.is_main:
             names, k = outcome.label_names, run.task.k
             stats = {**outcome.stats, **score(outcome.labels, outcome.probabilities)}
-            files = save_classifier(run.out, outcome.module.bert_classifier, k, names)
+            files = save_classifier(run.folder, outcome.module.bert_classifier, k, names)
             files.append(
-                write_card(run.out, classifier_card({"k": k, **run.params}, run.inputs, stats, names))
+                write_card(run.folder, classifier_card({"k": k, **run.params}, run.inputs, stats, names))
             )
-            write_predictions(run.out / PREDICTIONS, names, outcome.labels, outcome.probabilities)
-            finish_artifact(
-                run.out,
-                run.kind,
-                params=run.params,
-                inputs=run.inputs,
-                stats=stats,
-                files=[*files, METRICS, PREDICTIONS],
-                environment=run.environment(max_batch_tokens=run.max_batch_tokens),
-            )
+            write_predictions(run.folder / PREDICTIONS, names, outcome.labels, outcome.probabilities)
+            files.append(PREDICTIONS)
+            return run.finish(stats=stats, files=files, max_batch_tokens=run.max_batch_tokens)
     return read_manifest(run.out, run.kind)
 
 

@@ -1,12 +1,14 @@
-"""`metrics.jsonl`: one record a step, nothing in it that depends on the clock, so that runs compare by bytes."""
+"""`metrics.jsonl`: one record per step, nothing in it that depends on the clock, so that runs compare by bytes."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from cmgems_cli.errors import InputError
+from cmgems_cli.files import open_new
 
 METRICS = "metrics.jsonl"
 
@@ -17,29 +19,33 @@ class MetricsFile:
     Parameters
     ----------
     path : Path
-        The file. What it holds beyond `last_step` is cut off: a run that goes on from a checkpoint writes
-        those steps again.
-    last_step : int
-        The last step whose record is kept; 0 starts an empty file.
+        The file; what it holds is replaced.
+    content : bytes
+        The records of earlier steps, from the checkpoint that the run resumes: the file itself may have lost some.
     """
 
-    def __init__(self, path: Path, last_step: int) -> None:
-        kept = []
-        if last_step and path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    if json.loads(line)["step"] > last_step:
-                        break
-                except ValueError:  # a line cut off by a crash
-                    break
-                kept.append(line + "\n")
-        path.write_text("".join(kept), encoding="utf-8")
-        self._stream = path.open("a", encoding="utf-8")
+    def __init__(self, path: Path, content: bytes = b"") -> None:
+        self._path, self.content = path, bytearray(content)
+        path.unlink(missing_ok=True)
+        self._stream = open_new(path)
+        self._append(content)
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record and hand it to the operating system at once."""
-        self._stream.write(json.dumps(record, allow_nan=False) + "\n")
+        line = json.dumps(record, allow_nan=False).encode() + b"\n"
+        self.content += line
+        self._append(line)
+
+    def _append(self, content: bytes) -> None:
+        self._stream.write(content)
         self._stream.flush()
+
+    def in_place(self) -> bool:
+        """Tell whether the path still leads to the file that is being written."""
+        try:
+            return os.path.samestat(os.fstat(self._stream.fileno()), self._path.stat())
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """Close the file."""
@@ -55,6 +61,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         If a line is no record.
     """
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except ValueError as error:
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}); needed a JSON record in every line") from None
+    if not all(isinstance(record, dict) and isinstance(record.get("step"), int) for record in records):
+        raise InputError(f"{path} is damaged; needed a JSON record with its `step` in every line")
+    return records

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from cmgems_cli.artifacts import Manifest, finish_artifact, read_manifest
+from cmgems_cli.artifacts import Manifest, read_manifest
 from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.masking import Strategy
 from cmgems_cli.masking.curriculum import Curriculum, is_unlearnt, parse_threshold
@@ -18,8 +21,8 @@ from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
 from cmgems_cli.modeling.model_source import RANDOM, ModelSource
 from cmgems_cli.option_fields import recipe_fields
 from cmgems_cli.training.batching import MicroBatch, n_real_tokens
+from cmgems_cli.training.checkpoints import Checkpoint
 from cmgems_cli.training.engine import Engine
-from cmgems_cli.training.metrics_log import METRICS
 from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.pretrain_batches import PretrainBatches, Step
 from cmgems_cli.training.pretrain_options import PretrainingOptions
@@ -66,9 +69,10 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
     ----------
     corpus : Corpus
     maker : PretrainBatches
-    module : MaskedPositionsLM
+    load : callable
+        Returns the model; called when the first step, or its plan, needs it.
     source : ModelSource
-        Of the module, for the manifest.
+        Of the model, for the manifest.
     options : PretrainingOptions
     inputs : dict, name -> digest
         For the manifest.
@@ -84,7 +88,7 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
         self,
         corpus: Corpus,
         maker: PretrainBatches,
-        module: MaskedPositionsLM,
+        load: Callable[[], MaskedPositionsLM],
         source: ModelSource,
         options: PretrainingOptions,
         *,
@@ -94,7 +98,7 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
         processes: Processes,
         precision: str,
     ) -> None:
-        self.corpus, self.maker, self.options, self.module = corpus, maker, options, module
+        self.corpus, self.maker, self.options, self._load = corpus, maker, options, load
         params = {
             **recipe_fields(options),
             "k": corpus.k,
@@ -105,11 +109,9 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
             "switch_threshold": options.switch_threshold if options.strategy == "cm-gems" else None,
             "validation_masks": validation_strategy.name.lower(),
         }
-        module.compiling = options.compile
-        engine = Engine(
-            module, _forward, options.recipe(), processes=processes, precision=precision, seed=options.seed
+        super().__init__(
+            kind="model", params=params, inputs=inputs, out=out, processes=processes, precision=precision
         )
-        super().__init__(engine, kind="model", params=params, inputs=inputs, out=out)
         self.curriculum = Curriculum(
             options.strategy,
             steps=options.steps,
@@ -118,9 +120,40 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
             threshold=parse_threshold(options.switch_threshold),
         )
         self.perplexities: tuple[float, float] | None = None
-        self.sample = validation_sample(corpus, options.eval_sequences, options.seed)
-        self.validation = maker.sample_fixed(self.sample, validation_strategy, VALIDATION_MASK_RATE)
-        self.unigram = unigram_perplexity(corpus, self.validation, options.seed)
+        self._validation_strategy = validation_strategy
+
+    @cached_property
+    def module(self) -> MaskedPositionsLM:
+        """The model."""
+        module = self._load()
+        module.compiling = self.options.compile
+        return module
+
+    def make_engine(self) -> Engine:
+        """Return the engine that trains the model."""
+        return Engine(
+            self.module,
+            _forward,
+            self.options.recipe(),
+            processes=self.processes,
+            precision=self.precision,
+            seed=self.options.seed,
+        )
+
+    @cached_property
+    def sample(self) -> np.ndarray:
+        """Validation sequences, int64, shape (n,)."""
+        return validation_sample(self.corpus, self.options.eval_sequences, self.options.seed)
+
+    @cached_property
+    def validation(self) -> Step:
+        """The validation sequences under the fixed masks."""
+        return self.maker.sample_fixed(self.sample, self._validation_strategy, VALIDATION_MASK_RATE)
+
+    @cached_property
+    def unigram(self) -> float:
+        """Perplexity of the unigram baseline on the validation masks."""
+        return unigram_perplexity(self.corpus, self.validation, self.options.seed)
 
     # ------------------------------------------------------------------ planning
 
@@ -171,12 +204,14 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
         return step % self.options.save_every == 0
 
     def state(self) -> dict[str, Any]:
-        """Return the curriculum's state."""
-        return {"curriculum": self.curriculum.to_dict()}
+        """Return the state of the curriculum, and the perplexities that the model card shows."""
+        return {"curriculum": self.curriculum.to_dict(), "perplexities": self.perplexities}
 
-    def restore(self, checkpoint: Path, state: dict[str, Any]) -> None:
-        """Take the curriculum up where it was."""
-        self.curriculum = Curriculum.from_dict(state["curriculum"])
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Restore what `state` returned."""
+        self.curriculum = Curriculum.from_dict(checkpoint.state["curriculum"])
+        fixed_and_active = checkpoint.state["perplexities"]
+        self.perplexities = fixed_and_active and (fixed_and_active[0], fixed_and_active[1])
 
     def evaluate(self, step: int, observer: Observer) -> dict[str, float]:
         """Measure perplexity after `step` and let the curriculum decide; return the values to log."""
@@ -225,24 +260,19 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
 def pretrain(
     run: PretrainingRun, *, resume: bool, overwrite: bool, observer: Observer | None = None
 ) -> Manifest:
-    """Train and write the model artifact (errors as `Run.training`)."""
+    """Train and write the model artifact, unless it is finished already (errors as `Run.training`)."""
+    done = run.finished(overwrite=overwrite)
+    if done is not None:
+        return done
     with run.training(resume=resume, overwrite=overwrite, observer=observer) as outcome:
         if run.processes.is_main:
-            files = save_model(run.out, outcome.module.bert_lm, run.corpus.k)
+            files = save_model(run.folder, outcome.module.bert_lm, run.corpus.k)
             card = masked_lm_card(
                 run.params, run.inputs, outcome.stats, run.corpus.manifest.stats, outcome.perplexities
             )
-            finish_artifact(
-                run.out,
-                run.kind,
-                params=run.params,
-                inputs=run.inputs,
-                stats=outcome.stats,
-                files=[*files, write_card(run.out, card), METRICS],
-                environment=run.environment(
-                    compiled=run.options.compile, max_batch_tokens=run.options.max_batch_tokens
-                ),
-            )
+            files.append(write_card(run.folder, card))
+            machine = {"compiled": run.options.compile, "max_batch_tokens": run.options.max_batch_tokens}
+            return run.finish(stats=outcome.stats, files=files, **machine)
     return read_manifest(run.out, run.kind)
 
 

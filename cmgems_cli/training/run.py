@@ -1,27 +1,30 @@
-"""What every training run shares, whatever it trains: its folder, its loop, and going on where it stopped."""
+"""What every training run shares, whatever it trains: its folder, its loop, and resuming."""
 
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
-from cmgems_cli.artifacts import environment, is_finished, kind_at, remove_artifact
-from cmgems_cli.errors import CmgemsError, InputError, Interrupted, OverwriteError, UsageError
-from cmgems_cli.files import exclusive_lock
+from cmgems_cli.artifacts import Manifest, environment, is_finished, read_manifest
+from cmgems_cli.errors import CmgemsError, InputError, Interrupted, OverwriteError
 from cmgems_cli.option_fields import machine_fields
+from cmgems_cli.output_state import check_place
+from cmgems_cli.outputs import Claim, Output
+from cmgems_cli.staging import read_marker, write_marker
 from cmgems_cli.training.checkpoints import (
     FOLDER,
-    load_tensors,
+    OPTIMIZER,
+    WEIGHTS,
+    Checkpoint,
     newest_checkpoint,
-    read_state,
     save_checkpoint,
 )
 from cmgems_cli.training.engine import Batch, Engine
@@ -31,8 +34,11 @@ from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.pretrain_options import PretrainingOptions
 from cmgems_cli.training.processes import Processes
 
-# A resumed run may cut its micro-batches otherwise: another machine, another number of processes.
-MAY_CHANGE_ON_RESUME = machine_fields(PretrainingOptions)
+# A resumed run may divide its micro-batches differently: another machine, another number of processes.
+MACHINE = machine_fields(PretrainingOptions)
+
+# The parts of a run's identity that its marker has too.
+IDENTITY = ("kind", "params", "inputs")
 
 
 class StepData(Protocol):
@@ -63,40 +69,62 @@ AnyOutcome = TypeVar("AnyOutcome")
 
 
 class Run(ABC, Generic[AnyStep, AnyOutcome]):
-    """One run of the engine in a folder, checked and loaded: resumable at any step, byte for byte.
+    """One run of the engine in a folder: resumable at any step, byte for byte.
 
-    A kind of run defines its steps, its evaluations and its outcome by the methods under "of each kind".
-    A run returns its outcome and writes no artifact: the caller of `training` does.
+    A kind of run defines its engine, its steps, its evaluations and its outcome by the methods under "of each kind".
+    A run returns its outcome; the caller of `training` writes the files of the artifact and calls `finish`.
 
     Parameters
     ----------
-    engine : Engine
     kind : str
-        Of the artifact that the caller will write: model, classifier or scores.
+        Of the artifact: model, classifier or scores.
     params : dict
         Everything that was chosen; with `inputs` what makes this run this run.
     inputs : dict, name -> digest
     out : Path
+    processes : Processes
+        The processes that share this run.
+    precision : str
+        fp32 or bf16, resolved.
+
+    Attributes
+    ----------
+    folder : Path
+        Where the run works: `out`, or while it replaces an artifact a staging folder.
     """
 
     def __init__(
-        self, engine: Engine, *, kind: str, params: dict[str, Any], inputs: dict[str, str], out: Path
+        self,
+        *,
+        kind: str,
+        params: dict[str, Any],
+        inputs: dict[str, str],
+        out: Path,
+        processes: Processes,
+        precision: str,
     ) -> None:
-        self.engine, self.kind, self.params, self.inputs, self.out = engine, kind, params, inputs, out
-        self.parameters = sum(parameter.numel() for parameter in engine.module.parameters())
+        self.kind, self.params, self.inputs, self.out = kind, params, inputs, out
+        self.processes, self.precision = processes, precision
+        self.output = Output(out, kind, params=params, inputs=inputs, machine=MACHINE, work=(FOLDER,))
+        self.folder = out
+        self._claim: Claim | None = None
         self.started = time.perf_counter()
 
-    @property
-    def processes(self) -> Processes:
-        """The processes that share this run."""
-        return self.engine.processes
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine, made when it is first needed: a run that is finished already needs none."""
+        return self.make_engine()
 
     @property
-    def precision(self) -> str:
-        """fp32 or bf16."""
-        return self.engine.precision
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(parameter.numel() for parameter in self.engine.module.parameters())
 
     # ------------------------------------------------------------------ of each kind
+
+    @abstractmethod
+    def make_engine(self) -> Engine:
+        """Load the model and return the engine that trains it."""
 
     @abstractmethod
     def make_step(self, step: int) -> AnyStep:
@@ -126,8 +154,8 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
         """Return further tensors of a checkpoint (any dtype and shape), by file name and tensor name."""
         return {}
 
-    def restore(self, checkpoint: Path, state: dict[str, Any]) -> None:
-        """Take up what `state` and `extra_tensors` gave."""
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Restore what `state` and `extra_tensors` returned."""
 
     @abstractmethod
     def outcome(self) -> AnyOutcome:
@@ -135,36 +163,52 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
 
     # ------------------------------------------------------------------ of all
 
+    def finished(self, *, overwrite: bool = False) -> Manifest | None:
+        """Return the manifest if the run is finished already, on all processes (errors as `training`)."""
+        check_run_place(self.out, self.kind)
+        done = self.output.finished(overwrite=overwrite, repair=self.processes.is_main)
+        # The main process decides: it may have finished what a killed command began.
+        if not self.processes.broadcast_from_main(float(done is not None)):
+            return None
+        return done or read_manifest(self.out, self.kind)
+
     @contextmanager
     def training(
         self, *, resume: bool, overwrite: bool, observer: Observer | None = None
     ) -> Iterator[AnyOutcome]:
-        """Train to the last step and yield the outcome while the folder is still locked.
+        """Train to the last step and yield the outcome while the output is still locked.
 
-        The main process writes the artifact within the block, up to its manifest. On a normal exit the
-        checkpoints are removed, and the processes wait for each other: all may then read the artifact.
+        The main process writes the files of the artifact to `folder` within the block and ends with `finish`. The
+        processes then wait for each other: all may read the artifact.
 
         Raises
         ------
         Interrupted
             On SIGINT (130) or SIGTERM (143), after a checkpoint was saved.
         OverwriteError
-            If `out` holds a finished artifact and `overwrite` is false, or something that is not ours, or
-            another command is writing to it.
+            If something different is at `out` that may not be replaced, or another command is writing to it.
         """
-        check_run_folder(self.out, self.kind, overwrite=overwrite)
         is_main = self.processes.is_main
-        if is_main:
-            self.out.mkdir(parents=True, exist_ok=True)
-        with exclusive_lock(self.out, self.out) if is_main else nullcontext():
-            self.started = time.perf_counter()
-            self._train(
-                resume=resume, overwrite=overwrite, observer=observer if is_main and observer else Observer()
-            )
-            yield self.outcome()
-            if is_main:
-                shutil.rmtree(self.out / FOLDER, ignore_errors=True)
+        with self.output.claim(overwrite=overwrite, resume=resume) if is_main else nullcontext() as claim:
+            if claim is not None and claim.done is not None:
+                raise OverwriteError(
+                    f"another command has just finished {self.out}; run the same command again"
+                )
             self.processes.barrier()
+            self._claim = claim
+            self.folder = self.output.work_folder() if claim is None else claim.folder
+            self.started = time.perf_counter()
+            self._train(resume=resume, observer=observer if is_main and observer else Observer())
+            yield self.outcome()
+            self.processes.barrier()
+
+    def finish(self, *, stats: Mapping[str, Any], files: Iterable[str], **more: Any) -> Manifest:
+        """Publish the artifact of `files` and remove the checkpoints; within `training`, on the main process.
+
+        `more` goes to the manifest's `environment`.
+        """
+        assert self._claim is not None
+        return self._claim.finish(stats=stats, files=[*files, METRICS], environment=self.environment(**more))
 
     def environment(self, **more: Any) -> dict[str, Any]:
         """Return the manifest's `environment` of this run."""
@@ -177,9 +221,12 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
             **more,
         )
 
-    def _train(self, *, resume: bool, overwrite: bool, observer: Observer) -> None:
-        done = self._begin(resume=resume, overwrite=overwrite, observer=observer)
-        metrics = MetricsFile(self.out / METRICS, done) if self.processes.is_main else None
+    def _train(self, *, resume: bool, observer: Observer) -> None:
+        checkpoint = newest_checkpoint(self.folder, observer.warned) if resume else None
+        done = 0 if checkpoint is None else self._resume(checkpoint, observer)
+        metrics = None
+        if self.processes.is_main:
+            metrics = MetricsFile(self.folder / METRICS, checkpoint.metrics() if checkpoint else b"")
         try:
             with stop_on_signals(single_process=self.processes.world_size == 1) as request:
                 self._loop(done, metrics, observer, request)
@@ -187,56 +234,24 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
             if metrics is not None:
                 metrics.close()
 
-    def _begin(self, *, resume: bool, overwrite: bool, observer: Observer) -> int:
-        """Make `out` ready and return the step to go on after (0: from the start)."""
-        check_run_folder(self.out, self.kind, overwrite=overwrite)
-        finished = is_finished(self.out)
-        if not finished:
-            self._check_same_kind()
-        self.processes.barrier()
-        checkpoint = None if finished or not resume else newest_checkpoint(self.out)
-        if checkpoint is None:
-            if self.processes.is_main:
-                clear_run_folder(self.out)
-            self.processes.barrier()
-            return 0
-        state = read_state(checkpoint)
-        self._check_same_run(checkpoint, state, observer)
-        weights, moments = load_tensors(checkpoint)
-        self.engine.load_state(state["step"], weights, moments)
-        self.restore(checkpoint, state)
-        observer.resumed(state["step"])
-        return int(state["step"])
-
-    def _check_same_kind(self) -> None:
-        """Refuse another kind's unfinished run, which starting again would remove."""
-        checkpoint = newest_checkpoint(self.out)
-        if checkpoint is None:
-            return
-        try:
-            kind = read_state(checkpoint).get("run", {}).get("kind", self.kind)
-        except InputError:  # damaged: of no use to anybody
-            return
-        if kind != self.kind:
-            raise OverwriteError(
-                f"{self.out} holds an unfinished {kind} artifact, not a {self.kind}; choose another --out"
+    def _resume(self, checkpoint: Checkpoint, observer: Observer) -> int:
+        """Restore a checkpoint and return its step."""
+        before, now = checkpoint.state.get("run", {}), self._identity()
+        difference = self.output.difference(before.get("params", {}), before.get("inputs", {}))
+        if difference or not 1 <= checkpoint.step <= self.engine.recipe.steps:
+            raise InputError(
+                f"checkpoint {checkpoint.folder} is not of this run ({difference or f'step {checkpoint.step}'});"
+                " start again with `resume=False`"
             )
-
-    def _check_same_run(self, checkpoint: Path, state: dict[str, Any], observer: Observer) -> None:
-        before, now = state["run"], self._identity()
-        for group in ("params", "inputs"):
-            for name in sorted({*before[group], *now[group]} - set(MAY_CHANGE_ON_RESUME)):
-                old, new = before[group].get(name), now[group].get(name)
-                if old != new:
-                    raise UsageError(
-                        f"{checkpoint} was made with {name} = {old}, this run has {new}: repeat the old"
-                        " options to go on, or add --no-resume to start again"
-                    )
         if before["precision"] != now["precision"]:
             observer.warned(
-                f"the run so far was computed in {before['precision']}, it goes on in {now['precision']}:"
+                f"the run so far was computed in {before['precision']}, it resumes in {now['precision']}:"
                 " the result will not equal an uninterrupted one"
             )
+        self.engine.load_state(checkpoint.step, checkpoint.tensors(WEIGHTS), checkpoint.tensors(OPTIMIZER))
+        self.restore(checkpoint)
+        observer.resumed(checkpoint.step)
+        return checkpoint.step
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -278,10 +293,10 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
             # One process need not wait for the next step's sums to hear of a signal that came since.
             signum = signum or (request.signum if self.processes.world_size == 1 else 0)
             if signum or (self.saves_after(step) and step < steps):
-                self._save(step)
+                self._save(step, metrics)
             if signum:
                 raise Interrupted(
-                    f"stopped after step {step}; the same command goes on from {self.out / FOLDER}",
+                    f"stopped after step {step}; the same command resumes from {self.folder / FOLDER}",
                     128 + signum,
                 )
             made = upcoming
@@ -295,11 +310,24 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
         loss, interrupted, terminated = self.processes.all_reduce_sum(values).tolist()
         return (15 if terminated else 2 if interrupted else 0), loss
 
-    def _save(self, step: int) -> None:
-        if self.processes.is_main:
+    def _save(self, step: int, metrics: MetricsFile | None) -> None:
+        if metrics is not None:
+            if not metrics.in_place():
+                raise CmgemsError(
+                    f"{self.folder} was moved or replaced while the run was writing to it: its checkpoints are where it"
+                    " is now, and the same command with that `out` resumes from them"
+                )
             weights, moments = self.engine.state()
             state = {"run": self._identity(), **self.state()}
-            save_checkpoint(self.out, step, weights, moments, state, self.extra_tensors())
+            save_checkpoint(
+                self.folder,
+                step,
+                weights,
+                moments,
+                state,
+                metrics=metrics.content,
+                extra=self.extra_tensors(),
+            )
         self.processes.barrier()
 
     def timed_step(self, step: int, batches: Sequence[Batch], n_targets: int) -> float:
@@ -309,65 +337,21 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
         return time.perf_counter() - started
 
 
-def check_run_folder(
-    out: Path,
-    kind: str = "model",
-    *,
-    overwrite: bool,
-    begun_by: str = METRICS,
-    what: str = "run",
-    replacing: str = "to replace it",
-) -> None:
-    """Refuse a folder to work in: a finished artifact without `overwrite`, or one that is not ours.
+def check_run_place(out: Path, kind: str) -> None:
+    """Refuse a folder that a run of this kind may never write, before any work is done.
 
-    Parameters
-    ----------
-    out : Path
-    kind : str
-        Of the artifact to be made.
-    overwrite : bool
-    begun_by : str
-        What an unfinished one holds: a file or folder.
-    what : str
-        What an unfinished one is called.
-    replacing : str
-        What `overwrite` is for.
+    A folder that lost everything but its checkpoints is marked as the unfinished run that it is.
 
     Raises
     ------
     OverwriteError
     """
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise OverwriteError(f"{out} is a file; choose another --out")
-    if is_finished(out):
-        found = kind_at(out)
-        if found != kind:
-            raise OverwriteError(f"{out} holds a {found} artifact, not a {kind}; choose another --out")
-        if not overwrite:
-            raise OverwriteError(
-                f"{out} already holds a finished {kind} artifact;"
-                f" add --overwrite {replacing} or choose another --out"
-            )
-        return
-    if any(out.iterdir()) and not (out / begun_by).exists():
-        raise OverwriteError(
-            f"{out} exists and is not an unfinished {what}; choose another --out or remove it yourself"
-        )
-
-
-def clear_run_folder(out: Path) -> None:
-    """Remove what a run wrote in `out`, and nothing else.
-
-    The manifest goes first, so that a half-cleared folder is unfinished.
-    """
-    if not out.exists():
-        return
-    if is_finished(out):
-        remove_artifact(out)
-    shutil.rmtree(out / FOLDER, ignore_errors=True)
-    (out / METRICS).unlink(missing_ok=True)
+    if out.is_dir() and not is_finished(out) and read_marker(out) is None:
+        with suppress(InputError, KeyError, TypeError):
+            checkpoint = newest_checkpoint(out)
+            if checkpoint is not None:
+                write_marker(out, **{name: checkpoint.state["run"][name] for name in IDENTITY})
+    check_place(out, kind)
 
 
 def device_name(device: torch.device) -> str:

@@ -166,7 +166,11 @@ def test_finished_scores_are_not_overwritten_but_may_grow(
     evaluate(*options, "--seeds", "42")
     done = evaluate(*options, "--seeds", "42,43", code=4)
     assert done.stderr.count("\n") == 1
-    assert "add --overwrite to make it again from the runs that fit" in " ".join(done.stderr.split())
+    words = " ".join(done.stderr.split())
+    assert "was made with seeds = [42], this command has [42, 43]; add --overwrite" in words
+    merged = (out / "manifest.json").stat().st_mtime_ns
+    assert "nothing to do" in evaluate(*options, "--seeds", "42").stderr
+    assert (out / "manifest.json").stat().st_mtime_ns == merged
     first = (out / "runs" / "tf-0-seed-42" / "manifest.json").stat().st_mtime_ns
     evaluate(*options, "--seeds", "42,43", "--overwrite")
     assert read_manifest(out, "scores", verify=True).params["seeds"] == [42, 43]
@@ -179,9 +183,9 @@ def test_runs_made_otherwise_are_refused_or_replaced(
     out = tmp_path / "out"
     options = ["--data", gue, "--tasks", "tf/0,mouse/0", "--out", out]
     evaluate(*options, "--max-steps", "2", "--shard", "1/2")
-    done = evaluate(*options, "--max-steps", "3", code=2)
+    done = evaluate(*options, "--max-steps", "3", code=4)
     assert done.stderr.count("error:") == 1
-    assert "was made with max_steps = 2, this evaluation has 3" in done.stderr
+    assert "was made with max_steps = 2, this command has 3" in done.stderr
     evaluate(*options, "--max-steps", "3", "--overwrite")
     assert read_manifest(out / "runs" / "tf-0-seed-42").params["max_steps"] == 3
 
@@ -192,9 +196,9 @@ def test_runs_of_another_shard_made_otherwise_are_never_merged(
     out = tmp_path / "out"
     options = ["--data", gue, "--tasks", "tf/0,mouse/0", "--out", out]
     evaluate(*options, "--max-steps", "2", "--shard", "1/2")
-    done = evaluate(*options, "--max-steps", "3", "--shard", "2/2", code=2)
+    done = evaluate(*options, "--max-steps", "3", "--shard", "2/2", code=4)
     assert done.stderr.count("error:") == 1
-    assert "was made with max_steps = 2, this evaluation has 3" in done.stderr
+    assert "was made with max_steps = 2, this command has 3" in done.stderr
     assert not (out / "manifest.json").exists()
     # Its own run is kept; to be replaced by the other shard, that of other options is no run of this evaluation.
     said = evaluate(*options, "--max-steps", "3", "--shard", "2/2", "--overwrite", "--json").json
@@ -222,7 +226,7 @@ def test_runs_of_another_precision_are_kept_and_said_to_be(
 def test_a_folder_of_other_things_is_left_alone(evaluate: CommandLine, gue: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     done = evaluate("--data", gue, *TWO_BY_TWO, "--out", tmp_path, "--overwrite", code=4)
-    assert "is not an unfinished evaluation" in done.stderr
+    assert "exists and is not a scores artifact" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 

@@ -349,7 +349,9 @@ def test_regular_checkpoints_change_nothing(make_run: MakeRun, monkeypatch: pyte
     monkeypatch.setattr(finetuning, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     saved: list[int] = []
     run = make_run("saving")
-    monkeypatch.setattr(run, "_save", lambda step, save=run._save: (saved.append(step), save(step)))
+    monkeypatch.setattr(
+        run, "_save", lambda step, metrics, save=run._save: (saved.append(step), save(step, metrics))
+    )
     same_files(train(run), plain)
     assert saved == [3, 6, 9]
 
@@ -357,7 +359,7 @@ def test_regular_checkpoints_change_nothing(make_run: MakeRun, monkeypatch: pyte
 def test_a_run_with_other_options_is_not_resumed(make_run: MakeRun) -> None:
     with pytest.raises(CmgemsError):
         train(make_run(), observer=StopAfter(5))
-    with pytest.raises(UsageError, match=r"was made with learning_rate = 0\.002, this run has 0\.1"):
+    with pytest.raises(OverwriteError, match=r"was made with learning_rate = 0\.002, this command has 0\.1"):
         train(make_run(learning_rate=0.1))
     assert train(make_run())
 
@@ -365,7 +367,10 @@ def test_a_run_with_other_options_is_not_resumed(make_run: MakeRun) -> None:
 def test_finished_classifiers_and_models_are_not_overwritten(make_run: MakeRun) -> None:
     out = train(make_run())
     before = (out / "model.safetensors").read_bytes()
-    with pytest.raises(OverwriteError, match="already holds a finished classifier artifact; add --overwrite"):
+    assert train(make_run()) == out
+    with pytest.raises(
+        OverwriteError, match="was made with seed = 7, this command has 1; add `overwrite=True`"
+    ):
         train(make_run(seed=1))
     train(make_run(seed=1), overwrite=True)
     assert (out / "model.safetensors").read_bytes() != before

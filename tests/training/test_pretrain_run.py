@@ -149,7 +149,7 @@ def test_random_needs_no_ranks_and_says_which_validation_masks_it_used(make_run:
 def test_a_resumed_run_with_other_options_is_refused_and_loses_nothing(make_run: MakeRun) -> None:
     with pytest.raises(CmgemsError):
         train(make_run(), observer=StopAfter(5))
-    with pytest.raises(UsageError, match=r"was made with learning_rate = 0\.003, this run has 0\.1"):
+    with pytest.raises(OverwriteError, match=r"was made with learning_rate = 0\.003, this command has 0\.1"):
         train(make_run(learning_rate=0.1))
     assert train(make_run())
 
@@ -157,7 +157,10 @@ def test_a_resumed_run_with_other_options_is_refused_and_loses_nothing(make_run:
 def test_finished_models_and_strange_folders_are_not_overwritten(make_run: MakeRun, tmp_path: Path) -> None:
     out = train(make_run())
     before = (out / "model.safetensors").read_bytes()
-    with pytest.raises(OverwriteError, match="--overwrite"):
+    assert train(make_run()) == out
+    with pytest.raises(
+        OverwriteError, match="was made with seed = 42, this command has 1; add `overwrite=True`"
+    ):
         train(make_run(seed=1))
     assert (out / "model.safetensors").read_bytes() == before
     (out / "notes.txt").write_text("mine")
@@ -167,9 +170,111 @@ def test_finished_models_and_strange_folders_are_not_overwritten(make_run: MakeR
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").write_text("years")
     for overwrite in (False, True):
-        with pytest.raises(OverwriteError, match="not an unfinished run"):
+        with pytest.raises(OverwriteError, match="exists and is not a model artifact"):
             train(make_run("thesis"), overwrite=overwrite)
     assert (tmp_path / "thesis" / "thesis.tex").read_text() == "years"
+
+
+@pytest.mark.parametrize("damage", ["weights.safetensors", "state.json", "metrics.jsonl"])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_and_says_so(
+    make_run: MakeRun, damage: str
+) -> None:
+    whole = train(make_run("whole"))
+    with pytest.raises(CmgemsError):
+        train(make_run("parts"), observer=StopAfter(5))
+    newest = make_run("parts").out / "checkpoints" / "step_000005" / damage
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    (newest.parents[2] / "metrics.jsonl").write_text("lost")
+    observer = StopAfter(-1)
+    parts = train(make_run("parts"), observer=observer)
+    assert any("step_000005 is damaged" in warning for warning in observer.warnings)
+    for name in ("model.safetensors", "metrics.jsonl", "README.md"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_a_run_stopped_in_its_last_step_ends_with_the_same_artifact(make_run: MakeRun) -> None:
+    whole = train(make_run("whole"))
+    with pytest.raises(CmgemsError, match="stopped after step 8"):
+        train(make_run("parts"), observer=StopAfter(8))
+    assert read_manifest(train(make_run("parts"))).digest == read_manifest(whole).digest
+
+
+@pytest.mark.parametrize("lost", ["metrics.jsonl", "unfinished.json", "both"])
+def test_a_checkpoint_is_enough_to_resume(make_run: MakeRun, lost: str) -> None:
+    with pytest.raises(CmgemsError):
+        train(make_run(), observer=StopAfter(5))
+    run = make_run()
+    for name in ("metrics.jsonl", "unfinished.json") if lost == "both" else (lost,):
+        (run.out / name).unlink()
+    resumed: list[int] = []
+    observer = Observer()
+    observer.resumed = resumed.append  # type: ignore[method-assign]
+    train(run, observer=observer)
+    assert resumed == [5]
+    assert [record["step"] for record in read_metrics(run.out / "metrics.jsonl")] == list(range(1, 9))
+
+
+def test_a_folder_moved_away_while_a_run_writes_to_it_ends_the_run_and_can_be_resumed(
+    make_run: MakeRun,
+) -> None:
+    run = make_run()
+    elsewhere = run.out.with_name("elsewhere")
+
+    class Move(Observer):
+        def stepped(self, record: dict[str, Any], n_tokens: int) -> None:
+            if record["step"] == 3:
+                run.out.rename(elsewhere)
+
+    with pytest.raises(CmgemsError, match="was moved or replaced while the run was writing to it"):
+        train(run, observer=Move())
+    assert not run.out.exists()
+    assert [path.name for path in (elsewhere / "checkpoints").iterdir()] == ["step_000002"]
+    train(make_run("elsewhere"))
+
+
+def test_a_run_that_replaces_a_model_leaves_it_until_the_end_and_resumes(make_run: MakeRun) -> None:
+    whole = train(make_run("whole", seed=1))
+    out = train(make_run())
+    before = read_manifest(out, verify=True).digest
+    with pytest.raises(CmgemsError, match="stopped after step 5"):
+        train(make_run(seed=1), overwrite=True, observer=StopAfter(5))
+    assert read_manifest(out, verify=True).digest == before
+    resumed: list[int] = []
+    observer = Observer()
+    observer.resumed = resumed.append  # type: ignore[method-assign]
+    train(make_run(seed=1), overwrite=True, observer=observer)
+    assert resumed == [5]
+    assert read_manifest(out, verify=True).digest == read_manifest(whole).digest
+    assert sorted(path.name for path in out.parent.iterdir() if path.name.startswith(".")) == []
+
+
+def test_a_finished_run_loads_no_model(make_run: MakeRun) -> None:
+    train(make_run())
+    run = make_run(max_batch_tokens=256)
+    train(run)
+    assert not {"engine", "module", "sample", "unigram"} & set(vars(run))
+
+
+def test_restored_state_is_complete_and_of_the_right_shape(make_run: MakeRun) -> None:
+    run = make_run()
+    engine = run.engine
+    step = run.make_step(1)
+    engine.step(1, step.batches, step.n_targets)
+    weights, moments = ({name: value.clone() for name, value in part.items()} for part in engine.state())
+    name = next(iter(weights))
+    engine.load_state(1, weights, moments)
+    for broken_weights, broken_moments in (
+        ({**weights, name: weights[name][:1]}, moments),
+        ({key: value for key, value in weights.items() if key != name}, moments),
+        ({**weights, "extra": weights[name]}, moments),
+        (weights, {key: value for key, value in moments.items() if key != f"exp_avg.{name}"}),
+        (weights, {**moments, f"exp_avg_sq.{name}": moments[f"exp_avg_sq.{name}"][:1]}),
+        (weights, {}),
+    ):
+        with pytest.raises(InputError, match="the saved state has"):
+            engine.load_state(1, broken_weights, broken_moments)
 
 
 def test_perplexity_is_the_exponential_of_the_mean_loss(make_run: MakeRun) -> None:
@@ -319,13 +424,12 @@ def test_another_kind_of_unfinished_run_is_not_removed(make_run: MakeRun) -> Non
     stopped = StopAfter(4)
     with pytest.raises(CmgemsError):
         pretrain(run, resume=True, overwrite=False, observer=stopped)
-    state = run.out / "checkpoints" / "step_000004" / "state.json"
-    text = state.read_text()
-    state.write_text(text.replace('"kind": "model"', '"kind": "classifier"'))
+    marker = run.out / "unfinished.json"
+    marker.write_text(marker.read_text().replace('"kind": "model"', '"kind": "classifier"'))
     for resume in (True, False):
         with pytest.raises(OverwriteError, match="holds an unfinished classifier artifact, not a model"):
             pretrain(make_run("model"), resume=resume, overwrite=True)
-    state.write_text("{")
+    marker.write_text("{")
     pretrain(make_run("model"), resume=False, overwrite=False)
 
 

@@ -1,0 +1,99 @@
+"""What a path holds, as a command that wants to write there has to know it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from cmgems_cli.artifacts import MANIFEST, Manifest, is_finished, parse_manifest
+from cmgems_cli.errors import InputError, OverwriteError
+from cmgems_cli.staging import is_hidden_work, read_marker, stagings
+
+
+class Holds(Enum):
+    """What an output path holds."""
+
+    NOTHING = "nothing, or an empty folder"
+    SAME = "a finished artifact of the same parameters and inputs"
+    OTHER = "a finished artifact of other parameters or inputs, or a damaged one"
+    UNFINISHED = "an unfinished run of the same parameters and inputs"
+    OTHER_UNFINISHED = "an unfinished run of other parameters or inputs"
+    FOREIGN = "something that no command of this kind wrote"
+
+
+@dataclass(frozen=True)
+class State:
+    """The answer to "what is at this path?".
+
+    Attributes
+    ----------
+    holds : Holds
+    sentence : str
+        What is in the way: empty for NOTHING, SAME and UNFINISHED.
+    manifest : Manifest or None
+        Of a finished artifact.
+    """
+
+    holds: Holds
+    sentence: str = ""
+    manifest: Manifest | None = None
+
+
+def place_state(out: Path, kind: str, parts: str | None = None) -> State | None:
+    """Say what a path holds as far as it can be told without parameters; None for an artifact or run of this kind.
+
+    `parts` is that of `Output`.
+    """
+    path = Path(os.path.realpath(out))
+    if not path.exists():
+        return State(Holds.NOTHING)
+    if not path.is_dir():
+        return State(Holds.FOREIGN, f"{out} is a file, not a folder")
+    if is_finished(path):
+        try:
+            held = parse_manifest(path / MANIFEST).kind
+        except InputError:
+            return State(
+                Holds.FOREIGN,
+                f"{out / MANIFEST} cannot be read, so it is unknown which files of {out} may be replaced",
+            )
+        return None if held == kind else State(Holds.FOREIGN, f"{out} holds a {held} artifact, not a {kind}")
+    marker = read_marker(path)
+    if marker is not None:
+        held = marker["kind"]
+        if held == kind:
+            return None
+        return State(Holds.FOREIGN, f"{out} holds an unfinished {held} artifact, not a {kind}")
+    if all(is_hidden_work(entry, path) for entry in path.iterdir()):
+        return State(Holds.NOTHING)
+    if any("successor" in staging.marker and staging.marker["kind"] == kind for staging in stagings(path)):
+        return State(Holds.NOTHING)  # a killed command was moving its artifact in; the next one finishes that
+    if parts and any(
+        is_finished(part) and place_state(part, kind) is None for part in path.glob(f"{parts}/*")
+    ):
+        return State(Holds.NOTHING)
+    return State(Holds.FOREIGN, f"{out} exists and is not a {kind} artifact")
+
+
+def check_place(out: Path, kind: str, parts: str | None = None) -> None:
+    """Refuse a path that this kind of command may never write, before any work is done.
+
+    Raises
+    ------
+    OverwriteError
+    """
+    refuse(place_state(out, kind, parts) or State(Holds.NOTHING), overwrite=True, resume=True)
+
+
+def refuse(state: State, *, overwrite: bool, resume: bool) -> None:
+    """Raise OverwriteError unless the path may be written."""
+    if state.holds is Holds.FOREIGN:
+        raise OverwriteError(f"{state.sentence}; choose another `out` or remove it yourself")
+    if state.holds is Holds.OTHER and not overwrite:
+        raise OverwriteError(f"{state.sentence}; add `overwrite=True` to replace it or choose another `out`")
+    if state.holds is Holds.OTHER_UNFINISHED and resume:
+        raise OverwriteError(
+            f"{state.sentence}: repeat the old parameters to resume it, or add `resume=False` to start again"
+        )
