@@ -103,7 +103,7 @@ class _OneLineErrors(TyperGroup):
         except KeyboardInterrupt:
             raise Interrupted("stopped by Ctrl-C; nothing half-written was kept", 130) from None
         except BrokenPipeError:
-            # The reader of a pipe exited (`| head`), which is no error. Point stdout elsewhere, or the
+            # The reader of a pipe exited (`| head`): not an error. Point stdout elsewhere, or the
             # interpreter complains when it flushes the closed stream at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return None

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache
+from sys import maxsize
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -26,9 +27,6 @@ _KEY = "option"
 MACHINE = "Machine"
 
 Precision = Literal["auto", "fp32", "bf16"]
-
-# The defaults of `training.pretrain_options.batch_tokens` in words.
-SHOWN_BATCH_TOKENS = "2048 on CPU, 32768 on CUDA; models up to 256 wide 8192, 131072"
 
 
 @dataclass(frozen=True)
@@ -113,21 +111,16 @@ def recipe_fields(options: Any) -> dict[str, Any]:
     return {one.name: getattr(options, one.name) for one in fields(options) if one.name not in left_out}
 
 
-def value_type(cls: type, name: str) -> Any:
-    """Return the type of a field's value, without None and without choices: int, float, bool, str or Path."""
-    kind = _without_none(get_type_hints(cls)[name])
-    return type(get_args(kind)[0]) if get_origin(kind) is Literal else kind
-
-
 def choices_of(cls: type, name: str) -> tuple[Any, ...]:
     """Return the values that a field may have, empty if they are not listed."""
-    kind = _without_none(get_type_hints(cls)[name])
+    kind = _type_of(cls, name)
     return get_args(kind) if get_origin(kind) is Literal else tuple(options_of(cls)[name].choices)
 
 
-def _without_none(kind: Any) -> Any:
-    left = [one for one in get_args(kind) if one is not NoneType]
-    return left[0] if NoneType in get_args(kind) and len(left) == 1 else kind
+def _type_of(cls: type, name: str) -> Any:
+    """Return the type of a field's value, without None."""
+    kind = get_type_hints(cls)[name]
+    return next(one for one in get_args(kind) if one is not NoneType) if NoneType in get_args(kind) else kind
 
 
 def value_check(cls: type, name: str) -> tuple[str, Callable[[Any], bool]]:
@@ -140,8 +133,8 @@ def value_check(cls: type, name: str) -> tuple[str, Callable[[Any], bool]]:
     >>> needed, fits(3), fits(0), fits("3")
     ('a whole number from 1', True, False, False)
     """
-    declared, kind, choices = options_of(cls)[name], value_type(cls, name), choices_of(cls, name)
-    if choices:
+    declared, kind = options_of(cls)[name], _type_of(cls, name)
+    if choices := choices_of(cls, name):
         return f"one of {', '.join(map(str, choices))}", lambda value: value in choices
     if kind is bool:
         return "true or false", lambda value: isinstance(value, bool)
@@ -150,14 +143,6 @@ def value_check(cls: type, name: str) -> tuple[str, Callable[[Any], bool]]:
     low, high = declared.min, declared.max
     words = "a whole number" if kind is int else "a number"
     words += "" if low is None else f" from {low:g}" if high is None else f" from {low:g} to {high:g}"
-    accepted: tuple[type, ...] = (int,) if kind is int else (int, float)
-
-    def fits(value: Any) -> bool:
-        return (
-            type(value) in accepted
-            and float("-inf") < value < float("inf")
-            and (low is None or value >= low)
-            and (high is None or value <= high)
-        )
-
-    return words, fits
+    least, most = -maxsize if low is None else low, maxsize if high is None else high
+    # `type`: true is not a number here.
+    return words, lambda value: type(value) in {int, kind} and least <= value <= most

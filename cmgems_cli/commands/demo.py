@@ -105,7 +105,7 @@ def _judge(console: Console, stages: "Miniature") -> "dict[str, Manifest]":
         stages.build_task(task)
     n_runs = sizes.regions * sizes.runs
     console.say(
-        f"5/5 evaluate: {n_runs} runs each, fine-tuned on {sizes.shots} rows a class, from random weights and"
+        f"5/5 evaluate: {n_runs} runs each, fine-tuned on {sizes.shots} rows per class, from random weights and"
         " from both models"
     )
     scores = {}

@@ -123,5 +123,5 @@ def _layer_numbers(text: str) -> list[int]:
         return [int(number) for number in text.split(",")]
     except ValueError:
         raise UsageError(
-            f"--layers {text!r} is no list of layers; give numbers such as -1 or -1,-2"
+            f"--layers {text!r} is not a list of layers; give numbers such as -1 or -1,-2"
         ) from None

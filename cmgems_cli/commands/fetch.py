@@ -40,8 +40,8 @@ def fetch(
 ) -> None:
     """Download public data or weights to where the other commands look for them.
 
-    A download that was stopped goes on where it was. Files get their names only
-    when their checksums are right. HF_HUB_OFFLINE=1 keeps it off the network.
+    A stopped download resumes. Files get their names only when their checksums
+    are right. HF_HUB_OFFLINE=1 keeps it off the network.
 
     Example: cmgems fetch grch38
     """
@@ -123,7 +123,7 @@ def _bring(console: Console, download: "Download", left: "list[RemoteFile]") -> 
 
     had = sum(file.bytes_here for file in left)
     if had:
-        console.say(f"going on: {amount(had)}B are here from before")
+        console.say(f"resuming: {amount(had)}B were downloaded before")
     with console.progress(f"fetching {download.out.name}", sum(file.size_bytes for file in left), "B") as bar:
         bar.start_at(had)
 

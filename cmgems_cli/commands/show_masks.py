@@ -37,9 +37,7 @@ def show_masks(
     corpus: CorpusFolder = None,
     pmi: Path | None = PMI_FOLDER,
     strategies: str = option(
-        "random,genemask,global",
-        "--strategies",
-        f"Some of {', '.join(one.label for one in Strategy)}.",
+        "random,genemask,global", "--strategies", f"Some of {', '.join(one.label for one in Strategy)}."
     ),
     rank_by: Literal[RankBy, "both"] = option(
         "content",
@@ -216,7 +214,7 @@ def _show_figures(console: Console, sample: MaskSample, tally: MaskTally, label:
 
 
 def _binned(shares: Any, width: int) -> list[list[float]]:
-    """Average the columns of `shares` over `width` stretches of about equal length, NaN left out."""
+    """Average the columns of `shares` over `width` bins of about equal length, ignoring NaN."""
     import numpy as np
 
     parts = np.array_split(np.arange(shares.shape[1]), min(width, shares.shape[1]))

@@ -7,15 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cmgems_cli.errors import UsageError
-from cmgems_cli.option_fields import (
-    MACHINE,
-    SHOWN_BATCH_TOKENS,
-    Precision,
-    machine_fields,
-    option,
-    options_of,
-    value_check,
-)
+from cmgems_cli.option_fields import Precision, machine_fields, option, options_of, same_option, value_check
+from cmgems_cli.training.pretrain_options import PretrainingOptions
 
 RECIPE = "Recipe (default: as published for the task)"
 
@@ -76,18 +69,8 @@ class FinetuneOptions:
     truncate: bool = option(
         False, "--truncate", "Truncate longer sequences instead of refusing them.", panel=RECIPE
     )
-    max_batch_tokens: int | None = option(
-        None,
-        "--max-batch-tokens",
-        "Maximum padded tokens per micro-batch; lower it if you run out of memory.",
-        panel=MACHINE,
-        min=8,
-        shown=SHOWN_BATCH_TOKENS,
-        machine=True,
-    )
-    precision: Precision = option(
-        "auto", "--precision", "auto: bf16 if the hardware has it.", panel=MACHINE, machine=True
-    )
+    max_batch_tokens: int | None = same_option(PretrainingOptions, "max_batch_tokens")
+    precision: Precision = same_option(PretrainingOptions, "precision")
 
     def changes(self) -> dict[str, Any]:
         """Return what differs from the recipe, by field name: every given value but the machine's."""

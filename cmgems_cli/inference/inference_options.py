@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from cmgems_cli.option_fields import MACHINE, Precision, option
+from cmgems_cli.option_fields import MACHINE, Precision, option, same_option
+from cmgems_cli.training.pretrain_options import PretrainingOptions
 
 Pooling = Literal["mean", "cls", "tokens"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
@@ -36,14 +37,8 @@ class InferenceOptions:
     truncate: bool = option(
         False, "--truncate", "Truncate sequences too long for the model instead of refusing them."
     )
-    max_batch_tokens: int | None = option(
-        None,
-        "--max-batch-tokens",
-        "Maximum padded tokens per micro-batch; lower it if you run out of memory.",
-        panel=MACHINE,
-        min=8,
-        shown="4096 on CPU, 65536 on CUDA",
-        machine=True,
+    max_batch_tokens: int | None = same_option(
+        PretrainingOptions, "max_batch_tokens", shown="4096 on CPU, 65536 on CUDA"
     )
     precision: Precision = option(
         "fp32",

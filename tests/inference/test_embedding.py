@@ -144,7 +144,7 @@ def test_an_unknown_pooling_is_refused(pretrained: Path) -> None:
     [
         ([], 2, "embed writes an array to --out FILE"),
         (["--out", "x.txt"], 2, "ends in .npy or .safetensors"),
-        (["--out", "x.npy", "--layers", "last"], 2, "is no list of layers"),
+        (["--out", "x.npy", "--layers", "last"], 2, "is not a list of layers"),
         (["--out", "x.npy", "--layers", "9"], 2, "it has 0 (the embeddings) to 3"),
         (["--out", "x.npy", "--window", "41"], 2, "needed 3 to 40 bases"),
     ],
