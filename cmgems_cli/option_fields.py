@@ -15,7 +15,7 @@ option that sets it, --steps or --steps 5 (`cli`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from functools import cache
 from sys import maxsize
 from types import NoneType
@@ -81,10 +81,11 @@ def option(default: Any, flag: str, help: str, **more: Any) -> Any:
     return field(default=default, metadata={_KEY: Option(flag, help, **more)})
 
 
-def same_option(cls: type, name: str, **changed: Any) -> Any:
-    """Return the option of another class's field, with some attributes of `Option` changed."""
+def same_option(cls: type, name: str, *, default: Any = MISSING, **changed: Any) -> Any:
+    """Return the option of another class's field; its default and attributes of `Option` may be changed."""
     (declared,) = (one for one in fields(cls) if one.name == name)
-    return field(default=declared.default, metadata={_KEY: replace(options_of(cls)[name], **changed)})
+    default = declared.default if default is MISSING else default
+    return field(default=default, metadata={_KEY: replace(options_of(cls)[name], **changed)})
 
 
 def option_of(declared: Field[Any]) -> Option | None:
@@ -146,3 +147,22 @@ def value_check(cls: type, name: str) -> tuple[str, Callable[[Any], bool]]:
     least, most = -maxsize if low is None else low, maxsize if high is None else high
     # `type`: true is not a number here.
     return words, lambda value: type(value) in {int, kind} and least <= value <= most
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """The machine options of all commands that use a model; their classes take them by `same_option`."""
+
+    max_batch_tokens: int | None = option(
+        None,
+        "--max-batch-tokens",
+        "Maximum padded tokens per micro-batch; lower it if you run out of memory.",
+        panel=MACHINE,
+        min=8,
+        # Of training: `pretrain_options.batch_tokens`.
+        shown="2048 on CPU, 32768 on CUDA; models up to 256 wide 8192, 131072",
+        machine=True,
+    )
+    precision: Precision = option(
+        "auto", "--precision", "auto: bf16 if the hardware has it.", panel=MACHINE, machine=True
+    )

@@ -1,7 +1,7 @@
 """Options declared once: what a field of a dataclass gives to Typer, config files, recipes, manifests and docs."""
 
 import runpy
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +17,7 @@ from cmgems_cli.option_fields import (
     option,
     options_of,
     recipe_fields,
+    same_option,
     value_check,
 )
 from cmgems_cli.options import Shared, takes
@@ -223,6 +224,17 @@ def test_one_new_field_is_an_option_a_config_key_documentation_and_a_param(
     page = runpy.run_path(str(REPOSITORY / "docs" / "make_cli.py"))
     monkeypatch.setitem(page["page"].__globals__, "app", grown)
     assert "| `--jitter X` | New in this test. | 0.5 |" in page["page"]()
+
+
+def test_an_option_of_another_class_differs_only_in_what_is_changed() -> None:
+    @dataclass(frozen=True)
+    class Other:
+        steps: int = same_option(Options, "steps", default=5, help="Fewer steps.")
+        workers: int = same_option(Options, "workers")
+
+    assert Other() == Other(5, 1)
+    assert options_of(Other)["steps"] == replace(options_of(Options)["steps"], help="Fewer steps.")
+    assert machine_fields(Other) == {"workers"}
 
 
 def test_fields_of_the_machine() -> None:

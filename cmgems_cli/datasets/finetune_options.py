@@ -7,8 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from cmgems_cli.errors import UsageError
-from cmgems_cli.option_fields import Precision, machine_fields, option, options_of, same_option, value_check
-from cmgems_cli.training.pretrain_options import PretrainingOptions
+from cmgems_cli.option_fields import (
+    MachineOptions,
+    Precision,
+    machine_fields,
+    option,
+    options_of,
+    same_option,
+    value_check,
+)
 
 RECIPE = "Recipe (default: as published for the task)"
 
@@ -69,8 +76,8 @@ class FinetuneOptions:
     truncate: bool = option(
         False, "--truncate", "Truncate longer sequences instead of refusing them.", panel=RECIPE
     )
-    max_batch_tokens: int | None = same_option(PretrainingOptions, "max_batch_tokens")
-    precision: Precision = same_option(PretrainingOptions, "precision")
+    max_batch_tokens: int | None = same_option(MachineOptions, "max_batch_tokens")
+    precision: Precision = same_option(MachineOptions, "precision")
 
     def changes(self) -> dict[str, Any]:
         """Return what differs from the recipe, by field name: every given value but the machine's."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from cmgems_cli.option_fields import MACHINE, Precision, option, same_option
-from cmgems_cli.training.pretrain_options import PretrainingOptions
+from cmgems_cli.option_fields import MachineOptions, Precision, option, same_option
 
 Pooling = Literal["mean", "cls", "tokens"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
@@ -38,12 +37,11 @@ class InferenceOptions:
         False, "--truncate", "Truncate sequences too long for the model instead of refusing them."
     )
     max_batch_tokens: int | None = same_option(
-        PretrainingOptions, "max_batch_tokens", shown="4096 on CPU, 65536 on CUDA"
+        MachineOptions, "max_batch_tokens", shown="4096 on CPU, 65536 on CUDA"
     )
-    precision: Precision = option(
-        "fp32",
-        "--precision",
-        "bf16: faster, exact to two or three digits; auto: bf16 if the hardware has it.",
-        panel=MACHINE,
-        machine=True,
+    precision: Precision = same_option(
+        MachineOptions,
+        "precision",
+        default="fp32",
+        help="bf16: faster, exact to two or three digits; auto: bf16 if the hardware has it.",
     )

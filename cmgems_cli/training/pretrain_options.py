@@ -10,7 +10,7 @@ from cmgems_cli.errors import UsageError
 from cmgems_cli.masking import RankBy, StrategyName
 from cmgems_cli.masking.curriculum import check_run_length, parse_threshold
 from cmgems_cli.modeling.presets import PRESETS
-from cmgems_cli.option_fields import MACHINE, Precision, option
+from cmgems_cli.option_fields import MACHINE, MachineOptions, Precision, option, same_option
 
 if TYPE_CHECKING:
     from cmgems_cli.training.engine import Recipe
@@ -82,18 +82,8 @@ class PretrainingOptions:
     warmup_steps: int = option(
         None, "--warmup-steps", "Steps of linear warm-up.", panel=RECIPE, min=0, shown="5 % of the steps"
     )
-    max_batch_tokens: int = option(
-        None,
-        "--max-batch-tokens",
-        "Maximum padded tokens per micro-batch; lower it if you run out of memory.",
-        panel=MACHINE,
-        min=8,
-        shown="2048 on CPU, 32768 on CUDA; models up to 256 wide 8192, 131072",
-        machine=True,
-    )
-    precision: Precision = option(
-        "auto", "--precision", "auto: bf16 if the hardware has it.", panel=MACHINE, machine=True
-    )
+    max_batch_tokens: int = same_option(MachineOptions, "max_batch_tokens")
+    precision: Precision = same_option(MachineOptions, "precision")
     compile: bool = option(
         False,
         "--compile",
