@@ -21,6 +21,8 @@ from typer.main import get_command
 
 from cmgems_cli.cli import app
 from cmgems_cli.comparing.scores import COLUMNS
+from cmgems_cli.datasets import benchmark_file
+from cmgems_cli.datasets.finetune_options import recipe_keys
 from tests.command_line import CommandLine
 from tests.test_examples import Call, check_values, parsed
 
@@ -188,6 +190,32 @@ def test_the_reference_of_files_has_every_column_of_scores() -> None:
     section = (DOCS / "artifacts.md").read_text(encoding="utf-8").split("\n## scores\n")[1].split("\n## ")[0]
     for column in COLUMNS:
         assert f"`{column}`" in section
+
+
+def test_the_page_of_benchmark_files_has_every_key() -> None:
+    page = (
+        (DOCS / "howto" / "own-task.md")
+        .read_text(encoding="utf-8")
+        .split("\n## Several tasks")[1]
+        .split("\n## ")[0]
+    )
+    keys = {name for table in benchmark_file.KEYS for name in table}
+    assert keys | set(recipe_keys()) == {
+        key for key in re.findall(r"`(\w+)`", page) if key in keys | set(recipe_keys())
+    }
+    listed = {
+        key for row in re.findall(r"^\| (`[^|]+`) \|", page, re.M) for key in re.findall(r"`(\w+)`", row)
+    }
+    assert listed == {name for table in benchmark_file.KEYS[:2] for name in table}
+
+
+def test_the_benchmark_file_of_the_page_is_read(tmp_path: Path) -> None:
+    page = DOCS / "howto" / "own-task.md"
+    (text,) = [block.text for block in blocks(page.read_text(encoding="utf-8")) if block.language == "toml"]
+    (tmp_path / "my-bench.toml").write_text(text, encoding="utf-8")
+    benchmark = benchmark_file.find_benchmark(str(tmp_path / "my-bench.toml"))
+    assert [task.name for task in benchmark.tasks] == ["promoters", "enhancers"]
+    assert benchmark.recipe_of(benchmark.task("promoters")).learning_rate == 1e-4
 
 
 def templates() -> list[str]:

@@ -1,4 +1,4 @@
-"""Benchmarks by name, from a TOML file, or from a folder of task folders; `docs` has the format."""
+"""Benchmarks by name, from a TOML file, or from a folder of task folders; docs/howto/own-task.md has the format."""
 
 from __future__ import annotations
 
@@ -177,6 +177,8 @@ _TASK_KEYS = {
 _SHOTS_KEYS = {"up_to": _whole(1), "recipe": _TABLE}
 _PUBLISHED_KEYS = {"tables": _COUNTS, "columns": _NAMES, "best_of": _NAMES}
 _ROWS_KEYS = {split: _whole(1) for split in SPLITS}
+# All keys of the format but those of recipes; docs/howto/own-task.md is the specification.
+KEYS = (_BENCHMARK_KEYS, _TASK_KEYS, _SHOTS_KEYS, _PUBLISHED_KEYS)
 
 
 def _read(path: Path) -> Benchmark:
