@@ -170,7 +170,6 @@ def read_splits(
     k: int = 6,
     max_tokens: int = MAX_TOKENS,
     truncate: bool = False,
-    label_names: Sequence[str] | None = None,
 ) -> Splits:
     """Read files as the splits of one task.
 
@@ -180,8 +179,6 @@ def read_splits(
         The labels of the first one, train, are those of all.
     k, max_tokens, truncate
         As in `read_table`.
-    label_names : sequence of str, optional
-        The labels of a finished classifier, in the order of its classes; the first split's by default.
 
     Raises
     ------
@@ -189,6 +186,7 @@ def read_splits(
         If the first split has one label only, or as `read_table`.
     """
     tables: dict[str, Table] = {}
+    label_names: tuple[str, ...] | None = None
     for split, path in paths.items():
         table = read_table(
             path, k=k, max_tokens=max_tokens, truncate=truncate, label_names=label_names, split=split

@@ -173,13 +173,6 @@ def test_a_label_unseen_in_train_names_itself_and_its_split(tmp_path):
         read_task(task_folder(tmp_path, dev=dev))
 
 
-def test_a_classifiers_labels_can_be_given(tmp_path):
-    splits = read_task(task_folder(tmp_path), splits=["test"], label_names=["yes", "no"])
-    assert splits.tables["test"].labels.tolist() == [0]
-    with pytest.raises(InputError, match=r"the test split has the label 'yes', unseen in train \(no\)"):
-        read_task(tmp_path, splits=["test"], label_names=["no"])
-
-
 def test_one_label_is_nothing_to_learn(tmp_path):
     with pytest.raises(InputError, match="has the label 'no' in every row"):
         read_task(task_folder(tmp_path, train=ROWS[:1]))
