@@ -57,7 +57,7 @@ def read_baseline(folder: Path) -> Baseline:
     InputError
         If it is none, or of trained weights.
     """
-    manifest = read_manifest(folder, "scores")
+    manifest = read_manifest(folder, "scores", verify=True)
     params = manifest.params
     if not from_random_weights(manifest):
         raise InputError(

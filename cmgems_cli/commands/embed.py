@@ -46,18 +46,16 @@ def embed(
         ARRAY_SUFFIXES,
         TableWriter,
         array_writer,
-        check_out_file,
     )
     from cmgems_cli.inference.record_readers import Source
-    from cmgems_cli.inference.resumable_output import partial_files
+    from cmgems_cli.inference.resumable_output import check_files, partial_files
     from cmgems_cli.inference.row_blocks import tiling_options
     from cmgems_cli.inference.survey import survey_input
 
     if io.out is None or io.out.suffix not in ARRAY_SUFFIXES:
         raise UsageError(f"embed writes an array to --out FILE, which ends in {' or '.join(ARRAY_SUFFIXES)}")
     names_out = io.out.with_suffix(".names.tsv")
-    for path in (io.out, names_out):
-        check_out_file(path, overwrite=io.overwrite)
+    check_files([io.out, names_out], overwrite=io.overwrite)
     source = Source(sequences)
     opened = load_model(
         model, device=io.device, precision=options.precision, max_batch_tokens=options.max_batch_tokens

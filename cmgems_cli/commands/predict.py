@@ -45,16 +45,16 @@ def predict(
     if io.json and io.out is None:
         raise UsageError("--json prints one object on stdout, where the predictions would go: give --out too")
     from cmgems_cli.inference.loading import load_model
-    from cmgems_cli.inference.output_formats import TableWriter, check_out_file, table_format
+    from cmgems_cli.inference.output_formats import TableWriter, table_format
     from cmgems_cli.inference.prediction import columns, write_predictions
     from cmgems_cli.inference.record_readers import Source
-    from cmgems_cli.inference.resumable_output import partial_files
+    from cmgems_cli.inference.resumable_output import check_files, partial_files
     from cmgems_cli.inference.row_blocks import tiling_options
     from cmgems_cli.inference.survey import survey_input
 
     kind = table_format(io.out, table)
     if io.out is not None:
-        check_out_file(io.out, overwrite=io.overwrite)
+        check_files([io.out], overwrite=io.overwrite)
     source = Source(sequences)
     opened = load_model(
         model,

@@ -131,7 +131,7 @@ def read_source(named: str) -> Source:
         return Source(named, scores[0].model, scores)
     path, chosen = _path_and_model(named)
     if path.is_dir():
-        return source_of_artifact(named, path, read_manifest(path, "scores"), chosen)
+        return source_of_artifact(named, path, read_manifest(path, "scores", verify=True), chosen)
     return _chosen(named, path, chosen, {})
 
 

@@ -64,7 +64,7 @@ class Corpus:
         InputError
             If `folder` is not a finished, undamaged corpus of the schema this version knows.
         """
-        manifest = read_manifest(folder, "corpus")
+        manifest = read_manifest(folder, "corpus", verify=True)
         try:
             bases = np.load(folder / BASES, mmap_mode="r", allow_pickle=False)
             windows = np.load(folder / WINDOWS, mmap_mode="r", allow_pickle=False)

@@ -175,7 +175,7 @@ def load_model(
         found = "is a file" if folder.exists() else "does not exist"
         wanted = "a classifier's folder (cmgems finetune makes one)" if classes else "a model's folder"
         raise InputError(f"{folder} {found}; needed {wanted}")
-    manifest = read_manifest(folder) if is_finished(folder) else None
+    manifest = read_manifest(folder, verify=True) if is_finished(folder) else None
     classifier, trained_tokens = None, None
     label_names: tuple[str, ...] = ()
     if classes or (manifest is not None and manifest.kind == "classifier"):

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from cmgems_cli.errors import OverwriteError, UsageError
+from cmgems_cli.errors import UsageError
 from cmgems_cli.growing_array import GrowingArray
 from cmgems_cli.inference.inference_options import TABLE_FORMATS, TableFormat
 
@@ -22,21 +22,6 @@ EMBEDDINGS = "embeddings"
 
 # Room for a safetensors header, whose numbers are only known at the end.
 _HEADER_BYTES = 512
-
-
-def check_out_file(out: Path, *, overwrite: bool) -> None:
-    """Refuse an output file before any work is done on its behalf.
-
-    Raises
-    ------
-    OverwriteError
-        If `out` exists and `overwrite` is false, or if it is no plain file.
-    """
-    if out.exists() and not out.is_file():
-        kind = "a folder" if out.is_dir() else "no plain file"
-        raise OverwriteError(f"{out} is {kind}; give --out the name of a file")
-    if out.exists() and not overwrite:
-        raise OverwriteError(f"{out} exists; add --overwrite to replace it or choose another --out")
 
 
 def table_format(out: Path | None, chosen: TableFormat | None) -> TableFormat:

@@ -1,22 +1,31 @@
-"""Output files that grow aside, a block at a time, appear when they are complete, and outlive a stop.
+"""Output files that grow block by block in a staging folder, appear when they are complete, and outlive a stop.
 
-Beside `scan.tsv` lie, until it is there, `.scan.tsv.partial` and `.scan.tsv.checkpoint.json`: what was asked
-for, how many blocks of rows are done, and where in the file they end. Rows of a block that did not get done
-are cut off before the work goes on, so that a run in two parts leaves the bytes of a run in one.
+The staging folder of `scan.tsv` (`staging`) holds the file, and `checkpoint.json`: how many blocks of rows are done,
+where in the file they end, and the sha256 of everything up to there. Rows of an unfinished block are cut off before the
+work resumes, so that a run in two parts leaves the bytes of a run in one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from cmgems_cli.errors import Interrupted, UsageError
-from cmgems_cli.files import exclusive_lock, write_json
+from cmgems_cli.errors import Interrupted, OverwriteError
+from cmgems_cli.files import exclusive_lock, force_to_disk, open_new, write_json
+from cmgems_cli.staging import Staging, lock_of, stagings
+
+_KIND, _CHECKPOINT = "rows", "checkpoint.json"
+_CHUNK_BYTES = 1 << 20
+
+# ours: forcing data to disk takes some hundredths of a second; a killed process repeats this much work.
+SECONDS_BETWEEN_CHECKPOINTS = 1.0
 
 
 @dataclass(eq=False)
@@ -37,18 +46,68 @@ class PartialFiles:
     blocks: int
     kept: Any
     _checkpoint: Path
-    _task: dict[str, Any] | None
+    _resumable: bool
+    _ends: list[int] = field(default_factory=list)
+    _hashed: list[tuple[Any, int]] = field(default_factory=list)
+    _saved_at: float = -SECONDS_BETWEEN_CHECKPOINTS
 
     def block_done(self, kept: Any = None) -> None:
-        """Note that all rows of one more block were written, and flushed, to the streams."""
-        self.blocks, self.kept = self.blocks + 1, kept
-        if self._task is None:
-            return
+        """Tell that all rows of one more block were written to the streams."""
+        self.blocks, self.kept, self._ends = self.blocks + 1, kept, [stream.tell() for stream in self.streams]
+        if time.monotonic() - self._saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
+            self.save()
+
+    def complete(self) -> None:
+        """Note that nothing is left to write: if there are several files, a kill may come between their renames."""
         for stream in self.streams:
             stream.flush()
-        sizes = [stream.tell() for stream in self.streams]
-        state = {"task": self._task, "blocks": self.blocks, "sizes": sizes, "kept": kept}
+            os.fsync(stream.fileno())
+        if self._resumable and len(self.streams) > 1:
+            self._hashed, self._ends = (
+                [],
+                [stream.tell() for stream in self.streams],
+            )  # headers may have changed
+            self.save(whole=True)
+
+    def save(self, *, whole: bool = False) -> None:
+        """Write the checkpoint of the blocks that are done, if there are any and the run can be resumed."""
+        if not self._resumable or not self._ends:
+            return
+        # The data are on disk before the checkpoint vouches for them.
+        for stream in self.streams:
+            stream.flush()
+            os.fsync(stream.fileno())
+        # Headers change when a run begins or ends, never between blocks.
+        self._hashed = self._hashed or [(hashlib.sha256(), 0) for _ in self.streams]
+        ends = self._ends
+        for number, (stream, end) in enumerate(zip(self.streams, ends, strict=True)):
+            hasher, done = self._hashed[number]
+            at = stream.tell()
+            stream.seek(done)
+            _hash(stream, hasher, end - done)
+            stream.seek(at)
+            self._hashed[number] = (hasher, end)
+        hashes = [hasher.copy().hexdigest() for hasher, _ in self._hashed]
+        state = {"blocks": self.blocks, "sizes": ends, "sha256": hashes, "kept": self.kept, "whole": whole}
         write_json(self._checkpoint, state)
+        self._saved_at = time.monotonic()
+
+
+def check_files(outs: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse output files before any work is done on their behalf.
+
+    Raises
+    ------
+    OverwriteError
+        If one is no plain file, or exists and `overwrite` is false, unless a killed command is to be finished.
+    """
+    begun = any(staging.marker["kind"] == _KIND for staging in stagings(outs[0]))
+    for out in outs:
+        if out.exists() and not out.is_file():
+            kind = "a folder" if out.is_dir() else "no plain file"
+            raise OverwriteError(f"{out} is {kind}; needed the name of a file")
+        if out.exists() and not overwrite and not (begun and out is not outs[0]):
+            raise OverwriteError(f"{out} exists; add `overwrite=True` to replace it or choose another name")
 
 
 @contextmanager
@@ -60,89 +119,112 @@ def partial_files(
     Parameters
     ----------
     outs : sequence of Path
-        The last appears first, and the first, if it was there, is gone by then: where it is, all are.
+        The last appears first, and the first, if it existed, is removed by then: where it is, all are.
     task : dict or None
-        JSON values that decide what will be in the files. After a stop the same task goes on. None for what
-        cannot be gone on with: then nothing is left of a failure.
+        JSON values that decide what will be in the files. After a stop the same task resumes. None if the run
+        cannot be resumed; partial files are then deleted on failure.
     resume : bool, default True
-        Whether to go on where there is something to go on from.
+        Resume where there is something to resume.
 
     Raises
     ------
-    UsageError
-        If what is there was begun for another task.
     OverwriteError
-        If another command is writing these files.
+        If what is there was begun for another task, or another command is writing these files.
     Interrupted
-        In place of KeyboardInterrupt and Interrupted, where something can be gone on from.
+        In place of KeyboardInterrupt and Interrupted, where the run can be resumed.
     """
     outs[0].parent.mkdir(parents=True, exist_ok=True)
-    asides = [out.with_name(f".{out.name}.partial") for out in outs]
-    asides[0].touch()
-    with exclusive_lock(asides[0], outs[0]), _partial_files(outs, asides, task, resume=resume) as files:
-        yield files
+    with exclusive_lock(lock_of(outs[0]), outs[0]):
+        staging, state = _begin(outs, task, resume=resume)
+        checkpoint = staging.path / _CHECKPOINT
+        asides = [staging.folder / out.name for out in outs]
+        try:
+            with ExitStack() as stack:
+                streams = [
+                    stack.enter_context(aside.open("r+b") if state else open_new(aside)) for aside in asides
+                ]
+                for stream, size in zip(streams, state["sizes"] if state else [], strict=bool(state)):
+                    stream.truncate(size)
+                    stream.seek(size)
+                blocks, kept = (state["blocks"], state["kept"]) if state else (0, None)
+                files = PartialFiles(streams, blocks, kept, checkpoint, task is not None)
+                try:
+                    yield files
+                except (KeyboardInterrupt, Interrupted):
+                    files.save()
+                    raise
+                files.complete()
+            if len(outs) > 1:
+                outs[0].unlink(missing_ok=True)
+            for aside, out in reversed(list(zip(asides, outs, strict=True))):
+                aside.replace(out)
+                force_to_disk(out.parent)
+            staging.remove()
+        except (KeyboardInterrupt, Interrupted) as stop:
+            if not checkpoint.exists():
+                raise
+            code = stop.exit_code if isinstance(stop, Interrupted) else 130
+            raise Interrupted(
+                f"stopped; the same command resumes from {staging.path}, or remove that folder", code
+            ) from None
+        finally:
+            if staging.path.exists() and not checkpoint.exists():
+                staging.remove()
 
 
-@contextmanager
-def _partial_files(
-    outs: Sequence[Path], asides: Sequence[Path], task: dict[str, Any] | None, *, resume: bool
-) -> Iterator[PartialFiles]:
-    checkpoint = outs[0].with_name(f".{outs[0].name}.checkpoint.json")
-    state = _read(checkpoint, asides) if resume else None
-    if state is not None:
-        _check_same(checkpoint, state["task"], task)
-    else:
-        checkpoint.unlink(missing_ok=True)
+def _begin(
+    outs: Sequence[Path], task: dict[str, Any] | None, *, resume: bool
+) -> tuple[Staging, dict[str, Any] | None]:
+    """Return the staging folder to work in, and the state to resume from if there is one."""
+    for staging in stagings(outs[0], clean=True):
+        if staging.marker["kind"] != _KIND:
+            continue
+        state = _read(staging, outs) if resume else None
+        if state is None:
+            staging.remove()
+            continue
+        _check_same(staging.path, staging.marker["params"], task)
+        return staging, state
+    return Staging.create(outs[0], _KIND, task or {}, {}), None
+
+
+def _read(staging: Staging, outs: Sequence[Path]) -> dict[str, Any] | None:
+    """Return the last checkpoint if the files still begin with what it vouches for."""
     try:
-        with ExitStack() as stack:
-            streams: list[IO[bytes]]
-            streams = [stack.enter_context(aside.open("r+b" if state else "wb+")) for aside in asides]
-            for stream, size in zip(streams, state["sizes"] if state else [], strict=bool(state)):
-                stream.truncate(size)
-                stream.seek(size)
-            blocks, kept = (state["blocks"], state["kept"]) if state else (0, None)
-            yield PartialFiles(streams, blocks, kept, checkpoint, task)
-            for stream in streams:
-                stream.flush()
-                os.fsync(stream.fileno())
-        if len(outs) > 1:
-            outs[0].unlink(missing_ok=True)
-        for aside, out in reversed(list(zip(asides, outs, strict=True))):
-            aside.replace(out)
-        checkpoint.unlink(missing_ok=True)
-    except (KeyboardInterrupt, Interrupted) as stop:
-        if not checkpoint.exists():
-            raise
-        code = stop.exit_code if isinstance(stop, Interrupted) else 130
-        raise Interrupted(
-            f"stopped; the same command goes on from {asides[0]}, or remove it and {checkpoint.name}", code
-        ) from None
-    finally:
-        if not checkpoint.exists():
-            for aside in asides:
-                aside.unlink(missing_ok=True)
-
-
-def _read(checkpoint: Path, asides: Sequence[Path]) -> dict[str, Any] | None:
-    """Return what was noted last, if the files hold at least that."""
-    try:
-        state: dict[str, Any] = json.loads(checkpoint.read_bytes())
-        sizes = [aside.stat().st_size for aside in asides]
-    except (FileNotFoundError, ValueError):
+        state: dict[str, Any] = json.loads((staging.path / _CHECKPOINT).read_bytes())
+        for out, size, sha256 in zip(outs, state["sizes"], state["sha256"], strict=True):
+            aside = staging.folder / out.name
+            # A kill came between two renames: what was renamed already goes back.
+            path = out if state["whole"] and not aside.exists() else aside
+            with path.open("rb") as stream:
+                if _hash(stream, hashlib.sha256(), size) != sha256:
+                    return None
+            if path is out:
+                out.replace(aside)
+        return state if isinstance(state["blocks"], int) and "kept" in state else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return state if all(map(int.__ge__, sizes, state["sizes"])) else None
 
 
-def _check_same(checkpoint: Path, before: dict[str, Any], now: dict[str, Any] | None) -> None:
+def _hash(stream: IO[bytes], hasher: Any, n_bytes: int) -> str:
+    """Hash the next `n_bytes` of a stream, fewer at its end; return the hexadecimal digest so far."""
+    while n_bytes > 0 and (chunk := stream.read(min(_CHUNK_BYTES, n_bytes))):
+        hasher.update(chunk)
+        n_bytes -= len(chunk)
+    digest: str = hasher.hexdigest()
+    return digest
+
+
+def _check_same(begun: Path, before: dict[str, Any], now: dict[str, Any] | None) -> None:
     if now is None:
-        raise UsageError(
-            f"{checkpoint} was begun with a file, and what is read now cannot be gone on with: repeat the old"
-            " command to go on, or add --no-resume to start again"
+        raise OverwriteError(
+            f"{begun} was begun with a file, and this command's input cannot be read again: repeat the old command to"
+            " resume it, or add `resume=False` to start again"
         )
     for name in sorted({*before, *now}):
         old, new = before.get(name), now.get(name)
         if old != new:
-            raise UsageError(
-                f"{checkpoint} was begun with {name} = {old}, now it is {new}: repeat the old command to go on,"
-                " or add --no-resume to start again"
+            raise OverwriteError(
+                f"{begun} was begun with {name} = {old}, this command has {new}: repeat the old command to resume it,"
+                " or add `resume=False` to start again"
             )

@@ -31,6 +31,7 @@ from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.modeling.presets import PRESETS
 from cmgems_cli.modeling.tokenizer import write_tokenizer
 from cmgems_cli.modeling.weights import PICKLED, SAFETENSORS, fit_weights, read_weights, write_tensors
+from cmgems_cli.staging import read_marker
 
 CONFIG = "config.json"
 
@@ -132,7 +133,11 @@ def read_config(folder: Path, kind: str = "model") -> BertConfig:
         problem = "is a file" if folder.exists() else "does not exist"
         raise InputError(f"{folder} {problem}; needed a model's name ({', '.join(PRESETS)}) or {needed}")
     if is_finished(folder):
-        read_manifest(folder, kind)
+        read_manifest(folder, kind, verify=True)
+    elif read_marker(folder) is not None:
+        raise InputError(
+            f"{folder} is an unfinished run; needed {needed}: run the same command again to finish it"
+        )
     path = folder / CONFIG
     if not path.is_file():
         raise InputError(f"{folder} has no {CONFIG}; needed {needed}")
@@ -283,7 +288,7 @@ def save_model(
 def digest_of_model_folder(folder: Path) -> str:
     """Return the digest of an artifact, or for other folders a digest of configuration and weights."""
     if is_finished(folder):
-        return read_manifest(folder).digest
+        return read_manifest(folder, verify=True).digest
     names = (CONFIG, SAFETENSORS, PICKLED)
     hashes = {name: sha256_of_file(folder / name) for name in names if (folder / name).is_file()}
     return sha256_of_bytes(canonical_json(hashes).encode())

@@ -123,7 +123,7 @@ def read_ranking(folder: Path) -> Ranking:
         If `folder` is not a finished pmi artifact, or `kmers.csv` violates its specification: other columns,
         not every k-mer exactly once, ranks other than 1, 2, 3, … by falling NPMI, a field that is not a number.
     """
-    manifest = read_manifest(folder, "pmi")
+    manifest = read_manifest(folder, "pmi", verify=True)
     path = folder / KMERS_CSV
     k = manifest.params.get("k")
     if not isinstance(k, int) or not MIN_K <= k <= MAX_K:

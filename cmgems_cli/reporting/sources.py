@@ -131,7 +131,7 @@ def _read(named: str, tag: str) -> Run:
     if named.startswith(PAPER):
         source = read_source(named)
         return Run(tag, named, f"{PAPER} {source.model}", PUBLISHED, None, source)
-    manifest = read_manifest(Path(named))
+    manifest = read_manifest(Path(named), verify=True)
     label = Path(named).resolve().name
     if manifest.kind != "scores":
         return Run(tag, named, label, manifest.kind, manifest)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ import pytest
 
 from cmgems_cli.errors import Interrupted, OverwriteError
 from cmgems_cli.inference import embedding, prediction
-from cmgems_cli.inference.resumable_output import partial_files
+from cmgems_cli.inference.resumable_output import check_files, partial_files
+from cmgems_cli.staging import Staging
 from tests.command_line import CommandLine
 from tests.inference.conftest import as_standard_input, random_sequence
 
@@ -55,6 +57,12 @@ def stop(monkeypatch: pytest.MonkeyPatch) -> Stop:
     return Stop(monkeypatch, prediction, "predict_blocks")
 
 
+def staged(folder: Path, name: str) -> Path:
+    """Return a file of the one staging folder of `out.*`."""
+    (path,) = folder.glob(f".out.*.staging/{name}")
+    return path
+
+
 def hidden(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
 
@@ -69,9 +77,10 @@ def test_predictions_go_on_where_they_stopped(
     assert n_blocks > 4
     command = ("predict", classifier, genome, *WINDOWS, "--out", out)
     for stop.after in (1, 2):
-        assert "the same command goes on" in cmgems(*command, code=130).stderr
+        assert "the same command resumes" in cmgems(*command, code=130).stderr
         assert not out.exists()
-        assert hidden(tmp_path) == [f".out.{suffix}.checkpoint.json", f".out.{suffix}.partial"]
+        (left,) = hidden(tmp_path)
+        assert re.fullmatch(rf"\.out\.{suffix}\.[0-9a-f]{{16}}\.staging", left)
     stop.after = None
     goes_on = cmgems(*command).stderr
     assert stop.blocks == n_blocks - 3
@@ -114,7 +123,7 @@ def test_half_a_block_written_is_cut_off(
     cmgems("predict", classifier, genome, *WINDOWS, "--out", whole)
     stop.after = 2
     cmgems("predict", classifier, genome, *WINDOWS, "--out", out, code=130)
-    with (tmp_path / ".out.tsv.partial").open("ab") as stream:
+    with staged(tmp_path, "new/out.tsv").open("ab") as stream:
         stream.write(b"a\t5\t1")
     stop.after = None
     cmgems("predict", classifier, genome, *WINDOWS, "--out", out)
@@ -130,9 +139,9 @@ def test_another_task_is_refused_and_no_resume_starts_again(
     cmgems(*command, code=130)
     stop.after = None
     other = [*command, "--stride", "4"]
-    assert "was begun with stride = 5, now it is 4" in cmgems(*other, code=2).stderr
+    assert "was begun with stride = 5, this command has 4" in cmgems(*other, code=4).stderr
     genome.write_text(genome.read_text().replace("A", "C", 1))
-    assert "input_sha256" in cmgems(*command, code=2).stderr
+    assert "input_sha256" in cmgems(*command, code=4).stderr
     cmgems(*other, "--no-resume")
     found = out.read_bytes()
     assert hidden(tmp_path) == []
@@ -140,11 +149,11 @@ def test_another_task_is_refused_and_no_resume_starts_again(
     assert out.read_bytes() == found
 
 
-@pytest.mark.parametrize("damage", ["shorter", "gone", "no checkpoint"])
+@pytest.mark.parametrize("damage", ["shorter", "flipped", "gone", "no checkpoint"])
 def test_partial_files_that_lost_something_are_begun_again(
     cmgems: CommandLine, damage: str, classifier: Path, genome: Path, tmp_path: Path, stop: Stop
 ) -> None:
-    out, aside = tmp_path / "out.tsv", tmp_path / ".out.tsv.partial"
+    out = tmp_path / "out.tsv"
     command = ("predict", classifier, genome, *WINDOWS, "--out", out)
     cmgems(*command)
     whole, n_blocks = out.read_bytes(), stop.blocks
@@ -152,12 +161,17 @@ def test_partial_files_that_lost_something_are_begun_again(
     stop.after = 2
     cmgems(*command, code=130)
     stop.after = None
+    aside = staged(tmp_path, "new/out.tsv")
     if damage == "shorter":
         aside.write_bytes(aside.read_bytes()[:-1])
+    elif damage == "flipped":
+        content = bytearray(aside.read_bytes())
+        content[len(content) // 2] ^= 1
+        aside.write_bytes(content)
     elif damage == "gone":
         aside.unlink()
     else:
-        (tmp_path / ".out.tsv.checkpoint.json").write_text("{")
+        staged(tmp_path, "checkpoint.json").write_text("{")
     cmgems(*command)
     assert stop.blocks == n_blocks
     assert out.read_bytes() == whole
@@ -172,11 +186,59 @@ def test_standard_input_does_not_undo_what_a_file_began(
     begun = hidden(tmp_path)
     stop.after = None
     with as_standard_input(genome.read_bytes()):
-        assert "was begun with a file" in cmgems("predict", *command, "-", code=2).stderr
+        assert "was begun with a file" in cmgems("predict", *command, "-", code=4).stderr
     assert hidden(tmp_path) == begun
     with as_standard_input(genome.read_bytes()):
         cmgems("predict", *command, "-", "--no-resume")
     assert hidden(tmp_path) == []
+
+
+def write_two(outs: list[Path], content: bytes = b"rows", *, resume: bool = True) -> int:
+    """Write two files in two blocks; return how many blocks were done before."""
+    with partial_files(outs, {"of": 1}, resume=resume) as files:
+        before = files.blocks
+        for _ in range(files.blocks, 2):
+            for stream in files.streams:
+                stream.write(content)
+            files.block_done()
+    return before
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_a_kill_between_the_renames_is_finished_by_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
+    outs, whole, left = [tmp_path / "out.npy", tmp_path / "out.names.tsv"], Path.replace, [renames]
+
+    class Killed(BaseException):
+        pass
+
+    def replace(self: Path, target: Path) -> Path:
+        if target in outs:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+        return whole(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        patch.setattr(Staging, "remove", lambda self: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            write_two(outs)
+    check_files(outs, overwrite=renames == 2)
+    assert write_two(outs) == 2
+    assert [out.read_bytes() for out in outs] == [b"rowsrows"] * 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.names.tsv", "out.npy"]
+
+
+@pytest.mark.parametrize("name", [".out.tsv.partial", ".out.tsv.checkpoint.json", ".out.tsv.staging"])
+def test_prepared_names_are_not_followed(tmp_path: Path, name: str) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("keep")
+    (tmp_path / name).symlink_to(precious)
+    write_two([tmp_path / "out.tsv", tmp_path / "names.tsv"])
+    assert precious.read_text() == "keep"
+    assert not (tmp_path / "out.tsv").is_symlink()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("fcntl") is None, reason="needs fcntl's locks")
@@ -212,7 +274,7 @@ def test_a_process_that_was_ended_goes_on(
     process = subprocess.Popen(
         [sys.executable, "-m", "cmgems_cli", *command, str(out)], env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
-    while not (tmp_path / ".out.tsv.checkpoint.json").exists() and process.poll() is None:
+    while not [*tmp_path.glob(".out.tsv.*/checkpoint.json")] and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signum)
     assert process.wait() == (143 if signum == signal.SIGTERM else -signum)
