@@ -184,7 +184,7 @@ def _explain(console: Console, stages: "Miniature", scores: "dict[str, Manifest]
         "To look at what is here, as if it were a workspace:\n"
         f"  CMGEMS_WORKSPACE={stages.out} cmgems\n"
         f"  cmgems info {last}\n"
-        f"  cmgems ttest --metric mcc {' '.join(map(str, folders))}\n"
+        f"  cmgems ttest {' '.join(map(str, folders))} --metric mcc\n"
         f"  cmgems finetune {stages.model_folder(MODELS[-1])} {example} --out {stages.out / 'finetuned' / 'region'}\n"
         "On a whole genome:\n"
         "  cmgems fetch grch38\n"
