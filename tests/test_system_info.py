@@ -1,6 +1,7 @@
 """What is read off the machine, from files and cards of our own."""
 
 import os
+import platform
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_the_processor_names_itself(system: Path) -> None:
     (system / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Abacus 9000 @ 2 Hz\nmodel name\t: other\n")
     assert machine.cpu_model() == "Abacus 9000 @ 2 Hz"
     (system / "cpuinfo").unlink()
-    assert machine.cpu_model()
+    assert machine.cpu_model() == (platform.processor() or platform.machine())
 
 
 def test_cards_are_listed_after_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +130,7 @@ def test_which_versions_fit(found: str | None, needed: str, fits: bool) -> None:
 def test_disk_and_right_to_write_are_those_of_the_nearest_folder_there_is(tmp_path: Path) -> None:
     assert machine.free_disk(tmp_path / "a" / "b") == pytest.approx(machine.free_disk(tmp_path), rel=0.1)
     assert machine.may_write(tmp_path / "a" / "b")
+    assert not (tmp_path / "a").exists()
     (tmp_path / "file").touch()
     assert not machine.may_write(tmp_path / "file" / "b")
 

@@ -18,6 +18,19 @@ from cmgems_cli.training.processes import start_processes
 FASTA = Path(str(files("cmgems_cli") / "data" / "hg38_chr16_186964_397118.fa.gz"))
 
 
+# A run of the tiny model that takes a second.
+SHORT: dict[str, Any] = {
+    "strategy": "cm-gems",
+    "model": "tiny",
+    "steps": 8,
+    "global_batch": 12,
+    "max_batch_tokens": 128,
+    "eval_every": 2,
+    "eval_sequences": 16,
+    "precision": "fp32",
+}
+
+
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Corpus and PMI folders of 210 kb of human chromosome 16, in sequences of at most 30 tokens."""
@@ -32,17 +45,7 @@ def make_run(inputs: tuple[Path, Path], tmp_path: Path) -> Callable[..., Pretrai
     """Return a function that opens a short run of the tiny model; keywords change its options."""
 
     def make(out: str = "model", **changed: Any) -> PretrainingRun:
-        options: dict[str, Any] = {
-            "strategy": "cm-gems",
-            "model": "tiny",
-            "steps": 8,
-            "global_batch": 12,
-            "max_batch_tokens": 128,
-            "eval_every": 2,
-            "eval_sequences": 16,
-            "precision": "fp32",
-        }
-        chosen = PretrainingOptions(**{**options, **changed})
+        chosen = PretrainingOptions(**{**SHORT, **changed})
         return build_pretraining_run(inputs[0], inputs[1], tmp_path / out, chosen, start_processes("cpu"))
 
     return make

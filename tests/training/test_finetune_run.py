@@ -116,8 +116,12 @@ def make_run(small: Path, tmp_path: Path) -> MakeRun:
 class StopAfter(Observer):
     """Ends the run as an interrupt would, after some steps."""
 
-    def __init__(self, steps: int, number: int = signal.SIGINT) -> None:
+    def __init__(self, steps: int = -1, number: int = signal.SIGINT) -> None:
         self.steps, self.number = steps, number
+        self.resumed_after: list[int] = []
+
+    def resumed(self, step: int) -> None:
+        self.resumed_after.append(step)
 
     def stepped(self, record: dict[str, Any], n_tokens: int) -> None:
         if record["step"] == self.steps:
@@ -361,7 +365,10 @@ def test_a_run_with_other_options_is_not_resumed(make_run: MakeRun) -> None:
         train(make_run(), observer=StopAfter(5))
     with pytest.raises(OverwriteError, match=r"was made with learning_rate = 0\.002, this command has 0\.1"):
         train(make_run(learning_rate=0.1))
-    assert train(make_run())
+    observer = StopAfter()
+    out = train(make_run(), observer=observer)
+    assert observer.resumed_after == [5]
+    same_files(out, train(make_run("whole")))
 
 
 def test_finished_classifiers_and_models_are_not_overwritten(make_run: MakeRun) -> None:

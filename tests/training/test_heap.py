@@ -91,12 +91,18 @@ def test_many_runs_in_one_process_keep_no_more_than_one(monkeypatch: pytest.Monk
     assert memory._resident_bytes() - before - sum(map(len, in_use)) < 250e6
 
 
+def refuse(*arguments: object) -> None:
+    raise AssertionError("the C library was opened")
+
+
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
 def test_another_c_library_is_left_alone(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(memory.ctypes, "CDLL", refuse)
     HeapTrimmer().trim()
 
 
 def test_a_system_without_proc_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_STATM", Path("/nonexistent/statm"))
+    monkeypatch.setattr(memory.ctypes, "CDLL", refuse)
     HeapTrimmer().trim()

@@ -23,11 +23,14 @@ from cmgems_cli.errors import CmgemsError, InputError, OverwriteError, UsageErro
 from cmgems_cli.masking import Strategy
 from cmgems_cli.modeling.encoder import compiled as compiled_part
 from cmgems_cli.option_fields import recipe_fields
+from cmgems_cli.training.build import build_pretraining_run
 from cmgems_cli.training.metrics_log import read_metrics
 from cmgems_cli.training.pretrain_options import PretrainingOptions
 from cmgems_cli.training.pretrain_run import PretrainingRun, pretrain
+from cmgems_cli.training.processes import start_processes
 from cmgems_cli.training.run import Observer
 from cmgems_cli.training.validation import perplexity, unigram_perplexity, validation_sample
+from tests.training.conftest import SHORT
 
 MakeRun = Callable[..., PretrainingRun]
 
@@ -36,11 +39,15 @@ SWITCH_AT_ONCE = {"switch_threshold": "100%"}
 
 
 class StopAfter(Observer):
-    """Ends the run as an interrupt would, after some steps; keeps what it was told."""
+    """Ends the run as an interrupt would, after some steps; records what it receives."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int = -1) -> None:
         self.steps = steps
         self.warnings: list[str] = []
+        self.resumed_after: list[int] = []
+
+    def resumed(self, step: int) -> None:
+        self.resumed_after.append(step)
 
     def stepped(self, record: dict[str, Any], n_tokens: int) -> None:
         if record["step"] == self.steps:
@@ -140,10 +147,18 @@ def test_options_that_cannot_work_are_refused(make_run: MakeRun, options: dict[s
         train(make_run(**options))
 
 
-def test_random_needs_no_ranks_and_says_which_validation_masks_it_used(make_run: MakeRun) -> None:
+def test_random_needs_no_ranks_and_says_which_validation_masks_it_used(
+    make_run: MakeRun, inputs: tuple[Path, Path], tmp_path: Path
+) -> None:
     with_ranks = make_run(strategy="random")
     assert with_ranks.params["validation_masks"] == "genemask"
     assert np.array_equal(with_ranks.validation.labels, make_run(strategy="global").validation.labels)
+    options = PretrainingOptions(**{**SHORT, "strategy": "random"})
+    without = build_pretraining_run(inputs[0], None, tmp_path / "without", options, start_processes("cpu"))
+    assert without.params["validation_masks"] == "random"
+    assert "pmi" not in without.inputs
+    assert not np.array_equal(without.validation.labels, with_ranks.validation.labels)
+    assert read_manifest(train(without)).params["validation_masks"] == "random"
 
 
 def test_a_resumed_run_with_other_options_is_refused_and_loses_nothing(make_run: MakeRun) -> None:
@@ -151,7 +166,11 @@ def test_a_resumed_run_with_other_options_is_refused_and_loses_nothing(make_run:
         train(make_run(), observer=StopAfter(5))
     with pytest.raises(OverwriteError, match=r"was made with learning_rate = 0\.003, this command has 0\.1"):
         train(make_run(learning_rate=0.1))
-    assert train(make_run())
+    observer = StopAfter()
+    out = train(make_run(), observer=observer)
+    assert observer.resumed_after == [5]
+    whole = train(make_run("whole"))
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
 def test_finished_models_and_strange_folders_are_not_overwritten(make_run: MakeRun, tmp_path: Path) -> None:
@@ -208,11 +227,9 @@ def test_a_checkpoint_is_enough_to_resume(make_run: MakeRun, lost: str) -> None:
     run = make_run()
     for name in ("metrics.jsonl", "unfinished.json") if lost == "both" else (lost,):
         (run.out / name).unlink()
-    resumed: list[int] = []
-    observer = Observer()
-    observer.resumed = resumed.append  # type: ignore[method-assign]
+    observer = StopAfter()
     train(run, observer=observer)
-    assert resumed == [5]
+    assert observer.resumed_after == [5]
     assert [record["step"] for record in read_metrics(run.out / "metrics.jsonl")] == list(range(1, 9))
 
 
