@@ -193,7 +193,7 @@ def test_other_commands_go_on_from_it(
     assert workspace.scores_folder("tiny-cm-gems", "fewshot") == stages.scores_folder("tiny-cm-gems")
     # The t-test of the demo is that of the command.
     folders = [str(stages.scores_folder(name)) for name in MODELS]
-    assert cmgems("ttest", *folders, "--json").json == value["ttest"]
+    assert cmgems("ttest", *folders, "--metric", "mcc", "--json").json == value["ttest"]
     # So are its data sets and its scores.
     task = ["build-fewshot", str(out / "sequences" / "region-01.fa"), "--shots", "5", "--test-share", "0.5"]
     built = cmgems(*task, "--out", str(tmp_path / "task"), "--json").json
