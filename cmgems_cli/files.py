@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from cmgems_cli.errors import OverwriteError
 
@@ -48,7 +48,7 @@ def random_token() -> str:
     return secrets.token_hex(8)
 
 
-def open_new(path: Path) -> IO[bytes]:
+def open_new(path: Path) -> BinaryIO:
     """Open a new file for writing and reading; FileExistsError if anything, a link too, has its name."""
     return os.fdopen(os.open(path, _CREATE, 0o666), "w+b")
 

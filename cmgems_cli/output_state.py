@@ -87,6 +87,21 @@ def check_place(out: Path, kind: str, parts: str | None = None) -> None:
     refuse(place_state(out, kind, parts) or State(Holds.NOTHING), overwrite=True, resume=True)
 
 
+def check_file(out: Path, *, overwrite: bool) -> None:
+    """Refuse an output file before any work is done on its behalf.
+
+    Raises
+    ------
+    OverwriteError
+        If it is no plain file, or exists and `overwrite` is false.
+    """
+    if out.exists() and not out.is_file():
+        kind = "a folder" if out.is_dir() else "no plain file"
+        raise OverwriteError(f"{out} is {kind}; needed the name of a file")
+    if out.exists() and not overwrite:
+        raise OverwriteError(f"{out} exists; add `overwrite=True` to replace it or choose another name")
+
+
 def refuse(state: State, *, overwrite: bool, resume: bool) -> None:
     """Raise OverwriteError unless the path may be written."""
     if state.holds is Holds.FOREIGN:

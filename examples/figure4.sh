@@ -8,8 +8,8 @@
 #
 #   FEWSHOT=path/to/folder bash examples/figure4.sh
 #
-# FEWSHOT as in table4.sh, whose model of 10,000 steps at 15 % is used if it is there. Started again it goes on
-# where it was.
+# FEWSHOT as in table4.sh, whose model of 10,000 steps at 15 % is used if it is there. Run again, each
+# command resumes its work.
 #
 # Hardware  a CUDA card with bf16 (dnabert).
 # Download  hg38.fa.gz, 0.98 GB.
@@ -24,21 +24,17 @@ WORK="${CMGEMS_WORKSPACE:-cmgems-work}"
 FEWSHOT="${FEWSHOT:?give FEWSHOT=FOLDER, the folder that holds prom-core, prom-300 and the others}"
 LAUNCH="${LAUNCH:-cmgems}"
 
-once() { # FOLDER COMMAND…: nothing if the folder is finished
-  [ -e "$1/manifest.json" ] || "${@:2}"
-}
-
 cmgems fetch grch38
-once "$WORK/corpus" cmgems prepare-genome "$WORK/downloads/hg38.fa.gz"
-once "$WORK/pmi" cmgems build-pmi
+cmgems prepare-genome "$WORK/downloads/hg38.fa.gz"
+cmgems build-pmi
 
 for steps in 1000 2000 10000; do
   for rate in 0.15 0.30; do
     name="dnabert-random-$((steps / 1000))k"
     if [ "$rate" = 0.30 ]; then name="$name-mask30"; fi
-    once "$WORK/models/$name" $LAUNCH pretrain --model dnabert --strategy random --steps "$steps" \
+    $LAUNCH pretrain --model dnabert --strategy random --steps "$steps" \
       --mask-rate "$rate" --out "$WORK/models/$name"
-    once "$WORK/scores/$name-fewshot" cmgems evaluate "$WORK/models/$name" --bench fewshot \
+    cmgems evaluate "$WORK/models/$name" --bench fewshot \
       --data "$FEWSHOT" --shots 10,50 --out "$WORK/scores/$name-fewshot"
   done
   plain="$WORK/scores/dnabert-random-$((steps / 1000))k-fewshot"

@@ -9,7 +9,7 @@
 #   MODELS=logo STRATEGIES="genemask cm-gems" SEEDS=42,43,44 bash examples/table2.sh
 #   LAUNCH="torchrun --nproc-per-node 8 -m cmgems_cli" bash examples/table2.sh    # pretrain on 8 GPUs
 #
-# Started again it goes on where it was; what is finished is not done again.
+# Run again, each command resumes its work, or sees that it is finished.
 #
 # Hardware  dnabert: a CUDA card with bf16. logo: the same, or a CPU with patience.
 # Download  hg38.fa.gz, 0.98 GB; GUE (`cmgems fetch gue --dry-run` says how much).
@@ -27,24 +27,20 @@ STRATEGIES="${STRATEGIES:-global genemask cm-step cm-gems}"
 SEEDS="${SEEDS:-42}" # ours, the paper names none; with three one sees how much of a difference is luck
 LAUNCH="${LAUNCH:-cmgems}"
 
-once() { # FOLDER COMMAND…: nothing if the folder is finished
-  [ -e "$1/manifest.json" ] || "${@:2}"
-}
-
 cmgems fetch grch38
 cmgems fetch gue
-once "$WORK/corpus" cmgems prepare-genome "$WORK/downloads/hg38.fa.gz"
-once "$WORK/pmi" cmgems build-pmi
+cmgems prepare-genome "$WORK/downloads/hg38.fa.gz"
+cmgems build-pmi
 
 for model in $MODELS; do
   blank="$WORK/scores/$model-random-gue"
-  once "$blank" cmgems evaluate "$model" --init random --bench gue --seeds "$SEEDS" --out "$blank"
+  cmgems evaluate "$model" --init random --bench gue --seeds "$SEEDS" --out "$blank"
   for strategy in $STRATEGIES; do
     name="$model-$strategy-10k"
     scores="$WORK/scores/$name-gue"
-    once "$WORK/models/$name" $LAUNCH pretrain --model "$model" --strategy "$strategy" --steps 10000 \
+    $LAUNCH pretrain --model "$model" --strategy "$strategy" --steps 10000 \
       --out "$WORK/models/$name"
-    once "$scores" cmgems evaluate "$WORK/models/$name" --bench gue --seeds "$SEEDS" \
+    cmgems evaluate "$WORK/models/$name" --bench gue --seeds "$SEEDS" \
       --baseline "$blank" --out "$scores"
   done
 done

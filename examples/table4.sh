@@ -8,7 +8,7 @@
 #
 # FEWSHOT holds prom-core, prom-300, cohn-enh, splice-40 and sil-300, each with folders 10 and 50, as the
 # authors of GeneMask and CM-GEMS publish them with their code; data sets that are not there are listed and left out.
-# Models that table2.sh has pretrained already are used. Started again it goes on where it was.
+# Models that table2.sh has pretrained already are used. Run again, each command resumes its work.
 #
 # Hardware  a CUDA card with bf16 (dnabert).
 # Download  hg38.fa.gz, 0.98 GB; DNABERT-6, 0.36 GB.
@@ -25,27 +25,23 @@ FEWSHOT="${FEWSHOT:?give FEWSHOT=FOLDER, the folder that holds prom-core, prom-3
 STRATEGIES="${STRATEGIES:-random genemask global cm-step cm-gems}"
 LAUNCH="${LAUNCH:-cmgems}"
 
-once() { # FOLDER COMMAND…: nothing if the folder is finished
-  [ -e "$1/manifest.json" ] || "${@:2}"
-}
-
 cmgems fetch grch38
 cmgems fetch dnabert6
-once "$WORK/corpus" cmgems prepare-genome "$WORK/downloads/hg38.fa.gz"
-once "$WORK/pmi" cmgems build-pmi
+cmgems prepare-genome "$WORK/downloads/hg38.fa.gz"
+cmgems build-pmi
 
 blank="$WORK/scores/dnabert-random-fewshot"
-once "$blank" cmgems evaluate dnabert --init random --bench fewshot --data "$FEWSHOT" --shots 10,50 --out "$blank"
+cmgems evaluate dnabert --init random --bench fewshot --data "$FEWSHOT" --shots 10,50 --out "$blank"
 published="$WORK/scores/dnabert-120k-fewshot"
-once "$published" cmgems evaluate "$WORK/models/dnabert6" --bench fewshot --data "$FEWSHOT" --shots 10,50 \
+cmgems evaluate "$WORK/models/dnabert6" --bench fewshot --data "$FEWSHOT" --shots 10,50 \
   --baseline "$blank" --out "$published"
 
 for strategy in $STRATEGIES; do
   name="dnabert-$strategy-10k"
   scores="$WORK/scores/$name-fewshot"
-  once "$WORK/models/$name" $LAUNCH pretrain --model dnabert --strategy "$strategy" --steps 10000 \
+  $LAUNCH pretrain --model dnabert --strategy "$strategy" --steps 10000 \
     --out "$WORK/models/$name"
-  once "$scores" cmgems evaluate "$WORK/models/$name" --bench fewshot --data "$FEWSHOT" --shots 10,50 \
+  cmgems evaluate "$WORK/models/$name" --bench fewshot --data "$FEWSHOT" --shots 10,50 \
     --baseline "$blank" --out "$scores"
 done
 

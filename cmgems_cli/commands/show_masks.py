@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cmgems_cli import workspace
 from cmgems_cli.console import Console, duration
-from cmgems_cli.errors import InputError, OverwriteError
+from cmgems_cli.errors import InputError
 from cmgems_cli.masking import RankBy, Strategy
 from cmgems_cli.option_fields import option, same_option
 from cmgems_cli.options import PMI_FOLDER, CorpusFolder, Shared, takes
+from cmgems_cli.output_state import check_file
 from cmgems_cli.palette import background_of, text_colour_on
 from cmgems_cli.training.pretrain_options import PretrainingOptions
 
@@ -62,7 +63,7 @@ def show_masks(
     started = time.perf_counter()
     console = io.console()
     if html is not None:
-        _check_page(html, io.overwrite)
+        check_file(html, overwrite=io.overwrite)
     from cmgems_cli.mask_viewer.samples import mask_variants_of
     from cmgems_cli.mask_viewer.summaries import as_object, excerpts
 
@@ -91,13 +92,6 @@ def show_masks(
     )
     if html is not None:
         console.say(f"page written to {html}")
-
-
-def _check_page(html: Path, overwrite: bool) -> None:
-    if html.is_dir():
-        raise OverwriteError(f"{html} is a folder; --html needs the name of a file")
-    if html.exists() and not overwrite:
-        raise OverwriteError(f"{html} exists; add --overwrite to replace it or choose another --html")
 
 
 def _open(

@@ -17,6 +17,7 @@ from urllib.error import HTTPError, URLError
 
 from cmgems_cli import __version__
 from cmgems_cli.errors import CmgemsError, OverwriteError
+from cmgems_cli.files import open_new
 
 CHUNK_BYTES = 1 << 20
 # ours: a server that sends nothing for this long counts as unreachable.
@@ -166,7 +167,8 @@ def fetch(
     """
     try:
         file.path.parent.mkdir(parents=True, exist_ok=True)
-        if file.bytes_here > file.size_bytes:
+        # A link is not followed: nobody can make the transfer write elsewhere.
+        if file.partial.is_symlink() or file.bytes_here > file.size_bytes:
             file.partial.unlink()
     except OSError as error:
         raise _disk_error(file, error) from None
@@ -203,7 +205,9 @@ def _receive_more(file: RemoteFile, advance: Advance) -> None:
             have = 0
         _check_answer(file, have, response)
         try:
-            with file.partial.open("ab" if have else "wb") as stream:
+            if not have:
+                file.partial.unlink(missing_ok=True)
+            with file.partial.open("ab") if have else open_new(file.partial) as stream:
                 _copy(file, response, stream, have, advance)
                 stream.flush()
                 os.fsync(stream.fileno())

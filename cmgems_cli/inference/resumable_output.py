@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from cmgems_cli.errors import Interrupted, OverwriteError
 from cmgems_cli.files import exclusive_lock, force_to_disk, open_new, write_json
+from cmgems_cli.output_state import check_file
 from cmgems_cli.staging import Staging, lock_of, stagings
 
 _KIND, _CHECKPOINT = "rows", "checkpoint.json"
@@ -103,11 +104,7 @@ def check_files(outs: Sequence[Path], *, overwrite: bool) -> None:
     """
     begun = any(staging.marker["kind"] == _KIND for staging in stagings(outs[0]))
     for out in outs:
-        if out.exists() and not out.is_file():
-            kind = "a folder" if out.is_dir() else "no plain file"
-            raise OverwriteError(f"{out} is {kind}; needed the name of a file")
-        if out.exists() and not overwrite and not (begun and out is not outs[0]):
-            raise OverwriteError(f"{out} exists; add `overwrite=True` to replace it or choose another name")
+        check_file(out, overwrite=overwrite or (begun and out is not outs[0]))
 
 
 @contextmanager
@@ -140,7 +137,7 @@ def partial_files(
         asides = [staging.folder / out.name for out in outs]
         try:
             with ExitStack() as stack:
-                streams = [
+                streams: list[IO[bytes]] = [
                     stack.enter_context(aside.open("r+b") if state else open_new(aside)) for aside in asides
                 ]
                 for stream, size in zip(streams, state["sizes"] if state else [], strict=bool(state)):

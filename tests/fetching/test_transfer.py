@@ -74,6 +74,16 @@ def test_what_an_earlier_process_left_is_not_fetched_again(server: Server, tmp_p
     assert server.asked == [("/file", "bytes=2000000-")]
 
 
+def test_a_link_in_the_place_of_the_partial_file_is_not_followed(server: Server, tmp_path: Path) -> None:
+    file, precious = remote(server, tmp_path), tmp_path / "precious"
+    precious.write_text("keep")
+    file.partial.symlink_to(precious)
+    Told().fetch(file)
+    assert file.path.read_bytes() == CONTENT
+    assert not file.path.is_symlink()
+    assert precious.read_text() == "keep"
+
+
 def test_a_whole_partial_file_needs_no_request(server: Server, tmp_path: Path) -> None:
     file = remote(server, tmp_path)
     file.partial.write_bytes(CONTENT)
