@@ -55,10 +55,15 @@ def open_new(path: Path) -> BinaryIO:
 
 def create_file(path: Path, content: bytes) -> None:
     """Write a new file, as `open_new` opens it, and force it to disk."""
-    with open_new(path) as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with open_new(path) as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        # A full disk does not say which file it had no room for.
+        error.filename = error.filename or str(path)
+        raise
 
 
 def as_bytes(text: str) -> bytes:
