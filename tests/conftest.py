@@ -1,8 +1,9 @@
 """Fixtures shared by all tests, and how hypothesis runs here."""
 
 import os
+import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -11,10 +12,36 @@ from hypothesis import settings
 
 from tests.command_line import REPOSITORY, CommandLine
 
+# Before anything imports torch: the models here are small, and tests run beside each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A first call compiles: time limits per example would judge the compiler. CI repeats the same examples,
 # so that a red run is a change's doing; everywhere else each run looks at new ones.
 settings.register_profile("cmgems", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("cmgems")
+
+
+_running: list[pytest.Item] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    _running.append(item)
+    try:
+        return (yield)
+    finally:
+        _running.pop()
+
+
+def _only_marked_tests_start_interpreters(event: str, arguments: tuple[object, ...]) -> None:
+    if event != "subprocess.Popen" or not _running or _running[-1].get_closest_marker("subprocess"):
+        return
+    words = arguments[1]
+    if any(sys.executable in str(word) for word in (words if isinstance(words, list | tuple) else [words])):
+        raise AssertionError("this test starts an interpreter: mark it with @pytest.mark.subprocess")
+
+
+sys.addaudithook(_only_marked_tests_start_interpreters)
 
 
 @pytest.fixture(scope="session")

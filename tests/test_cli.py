@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from cmgems_cli.artifacts import finish_artifact
 from cmgems_cli.cli import app
-from tests.command_line import CommandLine
+from tests.command_line import CommandLine, environment
 
 COMMANDS = list(get_command(app).commands)  # type: ignore[attr-defined]
 
@@ -129,10 +129,15 @@ def test_unknown_keys_and_bad_values_in_a_config_file_are_errors(
     assert words in done.error
 
 
+@pytest.mark.subprocess
 def test_a_reader_that_leaves_a_pipe_is_no_error(artifact: Path) -> None:
     command = f"{sys.executable} -m cmgems_cli info {artifact} | head -1"
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
+        ["bash", "-o", "pipefail", "-c", command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
     )
     assert done.stderr == ""
     assert done.returncode == 0
@@ -147,38 +152,22 @@ def test_version(cmgems: CommandLine) -> None:
     assert cmgems("--version").stdout.startswith("cmgems ")
 
 
-def test_python_dash_m_is_the_same_program() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "cmgems_cli", "info", "nowhere"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ},
-    )
-    assert done.returncode == 3
-    assert done.stderr.startswith("error: nowhere does not exist")
+@pytest.mark.subprocess
+def test_python_dash_m_is_the_same_program(cmgems: CommandLine) -> None:
+    assert cmgems.process("info", "nowhere", code=3).error.startswith("error: nowhere does not exist")
 
 
-def as_process(*words: str, cwd: Path, **variables: str) -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run(
-        [sys.executable, "-m", "cmgems_cli", *words],
-        capture_output=True,
-        check=False,
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **variables},
-    )
-
-
-def test_a_terminal_without_unicode_gets_escapes(tmp_path: Path) -> None:
+@pytest.mark.subprocess
+def test_a_terminal_without_unicode_gets_escapes(cmgems: CommandLine, tmp_path: Path) -> None:
     for words in (["prepare-genome", "--help"], []):
-        done = as_process(*words, cwd=tmp_path, PYTHONIOENCODING="latin-1")
-        assert done.returncode == 0, done.stderr
-        assert b"Traceback" not in done.stderr
-    assert b"\\u2192" in done.stdout  # the arrow of "FASTA → training sequences"
+        done = cmgems.process(*words, cwd=tmp_path, env={"PYTHONIOENCODING": "latin-1"}, encoding="latin-1")
+        assert "Traceback" not in done.stderr
+    assert "\\u2192" in done.stdout  # the arrow of "FASTA → training sequences"
 
 
+@pytest.mark.subprocess
 @pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes are Linux's")
-def test_names_that_are_no_utf_8_go_through_every_stage(tmp_path: Path) -> None:
+def test_names_that_are_no_utf_8_go_through_every_stage(cmgems: CommandLine, tmp_path: Path) -> None:
     named = os.fsdecode(b"caf\xe9")
     fasta = tmp_path / f"{named}.fa.gz"
     fasta.write_bytes(Path(FASTA).read_bytes())
@@ -188,11 +177,11 @@ def test_names_that_are_no_utf_8_go_through_every_stage(tmp_path: Path) -> None:
         ["info", f"{named}-pmi", "--verify", "--json"],
         ["show-masks", named, "--pmi", f"{named}-pmi", "--html", f"{named}.html", "--sequences", "5"],
     ):
-        done = as_process(*words, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+        cmgems.process(*words, cwd=tmp_path, encoding="utf-8", errors="surrogateescape")
     assert (tmp_path / f"{named}.html").is_file()
 
 
+@pytest.mark.subprocess
 def test_a_closed_stdout_is_no_fault(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cmgems_cli", "prepare-genome", FASTA, "--out", "corpus", "--json"]
     done = subprocess.run(
@@ -200,7 +189,7 @@ def test_a_closed_stdout_is_no_fault(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         check=False,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env=environment(),
     )
     assert done.returncode == 0, done.stderr
     assert b"Traceback" not in done.stderr
@@ -214,6 +203,7 @@ def test_a_list_of_a_config_file_is_what_commas_say(cmgems: CommandLine, tmp_pat
     assert "no record named 'chr99'" in done.stderr
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
 def test_a_signal_that_meets_a_finalizer_is_not_lost(number: str, code: int) -> None:
     program = (
@@ -229,7 +219,9 @@ def test_a_signal_that_meets_a_finalizer_is_not_lost(number: str, code: int) -> 
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "cli.app([])\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment()
+    )
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith("error: stopped by ")
     assert len(done.stderr.splitlines()) == 1

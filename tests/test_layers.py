@@ -1,11 +1,11 @@
 """The architecture as a test: imports point down only, and heavy libraries stay out of start-up."""
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.command_line import run_python
 
 PACKAGE = Path(__file__).resolve().parents[1] / "cmgems_cli"
 
@@ -99,10 +99,10 @@ def test_commands_import_heavy_libraries_inside_functions_only(path: Path) -> No
     assert not {name.split(".")[0] for name in imported(top)} & HEAVY
 
 
+@pytest.mark.subprocess
 def test_help_loads_no_heavy_library() -> None:
     code = (
         "import sys, cmgems_cli.cli; loaded = sorted(set(sys.argv[1:]) & set(sys.modules));"
-        "print(loaded); sys.exit(bool(loaded))"
+        "print(loaded, file=sys.stderr); sys.exit(bool(loaded))"
     )
-    done = subprocess.run([sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
+    run_python(code, *HEAVY)

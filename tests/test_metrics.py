@@ -1,8 +1,6 @@
 """Scores against an implementation from the confusion matrix; the table of metrics is the only list of them."""
 
 import math
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -22,7 +20,7 @@ from cmgems_cli.comparing.tables import make_report
 from cmgems_cli.datasets.benchmark_file import shipped
 from cmgems_cli.metrics import METRICS, Metric, MetricName, score
 from cmgems_cli.modeling.card import classifier_card
-from tests.command_line import CommandLine
+from tests.command_line import CommandLine, run_python
 
 Split = tuple[NDArray[np.int64], NDArray[np.float64]]
 
@@ -138,6 +136,7 @@ def test_what_cannot_be_scored_is_refused(labels: Any, probabilities: Any, words
         score(np.array(labels, dtype=np.int64), np.array(probabilities))
 
 
+@pytest.mark.subprocess
 def test_scikit_learn_is_imported_when_a_run_is_scored() -> None:
     code = (
         "import sys\n"
@@ -148,7 +147,7 @@ def test_scikit_learn_is_imported_when_a_run_is_scored() -> None:
         "score(np.array([0, 1]), np.eye(2))\n"
         "assert 'sklearn' in sys.modules\n"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    run_python(code)
 
 
 # ------------------------------------------------------------------ the table is the only list

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cmgems_cli.artifacts import finish_artifact
-from tests.command_line import CommandLine
+from tests.command_line import CommandLine, environment, run_python
 from tests.test_layers import HEAVY
 
 # What each stage's manifest must hold for one line about it.
@@ -139,6 +139,7 @@ def test_many_models_do_not_fill_the_screen(cmgems: CommandLine, make: Make) -> 
     assert "and 3 more in work/models" in text
 
 
+@pytest.mark.subprocess
 def test_it_loads_no_heavy_library_and_takes_no_time(make: Make) -> None:
     make("corpus", "corpus")
     code = (
@@ -147,7 +148,7 @@ def test_it_loads_no_heavy_library_and_takes_no_time(make: Make) -> None:
         "except SystemExit as end: print(end.code, time.process_time(), *(set(sys.argv[1:]) & set(sys.modules)))"
     )
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, check=True)
+    done = run_python(code, *HEAVY)
     elapsed_s = time.perf_counter() - began
     exit_code, cpu_s, *loaded = done.stdout.splitlines()[-1].split()
     assert (exit_code, loaded) == ("0", [])
@@ -156,6 +157,7 @@ def test_it_loads_no_heavy_library_and_takes_no_time(make: Make) -> None:
     assert elapsed_s < 30
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize(
     ("words", "among"),
     [
@@ -172,11 +174,12 @@ def test_the_shell_completes_commands_options_and_choices(words: str, among: set
     }
     command = [sys.executable, "-c", "from cmgems_cli.cli import app; app(prog_name='cmgems')"]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, **variables}
+        command, capture_output=True, text=True, check=False, env={**environment(), **variables}
     )
     assert set(done.stdout.split()) == among
 
 
+@pytest.mark.subprocess
 def test_completion_installs_for_bash(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from cmgems_cli.cli import app; app(prog_name='cmgems')"]
     done = subprocess.run(
@@ -184,7 +187,7 @@ def test_completion_installs_for_bash(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+        env={**environment(), "HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
     )
     assert done.returncode == 0, done.stderr
     assert "_cmgems_completion" in (tmp_path / ".bash_completions" / "cmgems.sh").read_text()

@@ -2,8 +2,6 @@
 
 import errno
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib.resources import files
@@ -66,6 +64,7 @@ def test_every_stage_says_that_there_is_no_room_and_runs_when_there_is(
     assert np.load(workspace / "e.npy").shape == (3503, 64)
 
 
+@pytest.mark.subprocess
 def test_an_evaluations_jobs_say_it_too(cmgems: CommandLine, tmp_path: Path, room_for: RoomFor) -> None:
     for split, count in (("train", 20), ("dev", 12), ("test", 16)):
         path = tmp_path / "GUE" / "tf" / "0" / f"{split}.csv"
@@ -93,17 +92,12 @@ def test_a_path_that_cannot_be_is_named(cmgems: CommandLine, tmp_path: Path) -> 
     assert said.endswith(": File name too long; choose another path")
 
 
+@pytest.mark.subprocess
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_results_that_cannot_be_written_are_said_to_be(cmgems: CommandLine, workspace: Path) -> None:
     cmgems("prepare-genome", FASTA, "--quiet")
     with Path("/dev/full").open("w") as full:
-        ran = subprocess.run(
-            [sys.executable, "-m", "cmgems_cli", "info", workspace / "corpus"],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    assert ran.returncode == 1
+        ran = cmgems.process("info", workspace / "corpus", stdout=full, code=1)
     assert ran.stderr.startswith("error: No space left on device; free some space")
     assert len(ran.stderr.splitlines()) == 1
 

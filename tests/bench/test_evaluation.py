@@ -134,6 +134,7 @@ def test_two_shards_in_any_order_give_the_same_bytes(
     assert bytes_of(out) == bytes_of(whole)
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_evaluation_goes_on_to_the_same_bytes(
     evaluate: CommandLine, gue: Path, tmp_path: Path, number: signal.Signals, code: int
@@ -151,6 +152,7 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_bytes(
     assert bytes_of(tmp_path / "stopped") == bytes_of(tmp_path / "straight")
 
 
+@pytest.mark.subprocess
 def test_two_torchrun_processes_find_the_same_scores(
     evaluate_tiny: CommandLine, gue: Path, whole: Path, tmp_path: Path
 ) -> None:

@@ -77,6 +77,7 @@ def gone(number: int) -> bool:
     return state == "Z"
 
 
+@pytest.mark.subprocess
 def test_two_at_a_time_leave_the_same_files_as_one(
     evaluate_tiny: CommandLine, gue: Path, tmp_path: Path
 ) -> None:
@@ -93,6 +94,8 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="re
 
 
 @needs_proc
+@pytest.mark.soak
+@pytest.mark.subprocess
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_evaluation_saves_every_run_and_goes_on(
     evaluate_tiny: CommandLine,
@@ -118,6 +121,7 @@ def test_a_stopped_evaluation_saves_every_run_and_goes_on(
 
 
 @needs_proc
+@pytest.mark.subprocess
 def test_a_killed_job_is_named_and_nothing_is_lost(
     evaluate_tiny: CommandLine, long: list[str | Path], straight: Path, tmp_path: Path
 ) -> None:
@@ -134,6 +138,8 @@ def test_a_killed_job_is_named_and_nothing_is_lost(
 
 
 @needs_proc
+@pytest.mark.soak
+@pytest.mark.subprocess
 def test_jobs_end_when_their_parent_is_killed(evaluate_tiny: CommandLine, gue: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     running = evaluate_tiny.start(
@@ -150,6 +156,7 @@ def test_jobs_end_when_their_parent_is_killed(evaluate_tiny: CommandLine, gue: P
     assert not (out / "manifest.json").exists()
 
 
+@pytest.mark.subprocess
 def test_what_a_job_meets_is_said_in_one_line(evaluate_tiny: CommandLine, gue: Path, tmp_path: Path) -> None:
     options = ["--data", gue, *FOUR_RUNS, "--lr", "1e30", "--jobs", "2", "--out", tmp_path / "out"]
     err = evaluate_tiny.process(*options, code=1, env=TWO_THREADS).stderr
@@ -159,6 +166,7 @@ def test_what_a_job_meets_is_said_in_one_line(evaluate_tiny: CommandLine, gue: P
     assert "Traceback" not in err
 
 
+@pytest.mark.subprocess
 def test_torchruns_processes_do_not_start_jobs(evaluate_tiny: CommandLine, gue: Path, tmp_path: Path) -> None:
     options = ["--data", gue, *FOUR_RUNS, "--jobs", "2", "--out", tmp_path / "out"]
     both = evaluate_tiny.process(*options, launcher=torchrun(2), code=1)

@@ -213,6 +213,7 @@ def test_common_rows_on_demand(ttest: CommandLine, tmp_path: Path) -> None:
     assert "55.63 ± 11.21" in done.stdout  # tf/0 66.84 and mouse/0 44.42
 
 
+@pytest.mark.subprocess
 def test_it_starts_fast_and_without_heavy_libraries() -> None:
     code = (
         "import sys\n"
@@ -238,6 +239,7 @@ def test_it_starts_fast_and_without_heavy_libraries() -> None:
     assert in_all < 2 * of_scipy
 
 
+@pytest.mark.subprocess
 def test_a_refusal_does_not_wait_for_scipy() -> None:
     code = (
         "import sys\n"

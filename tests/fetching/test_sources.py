@@ -2,11 +2,8 @@
 
 import hashlib
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,7 +17,7 @@ from cmgems_cli.fetching import sources
 from cmgems_cli.fetching.sources import DNABERT6_REPOSITORY, RECORD, local_path_of_gue, read_record
 from cmgems_cli.modeling.classifier import new_classifier, save_classifier
 from cmgems_cli.modeling.model_source import ModelSource
-from tests.command_line import CommandLine
+from tests.command_line import CommandLine, wait_until
 from tests.fetching.server import COMMIT, Server
 
 GUE = [task.name for task in shipped("gue").tasks]
@@ -271,6 +268,7 @@ def test_a_model_that_lacks_a_file_is_refused(cmgems: CommandLine, server: Serve
 # ------------------------------------------------------------------ interruptions
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_keeps_what_came(
     cmgems: CommandLine,
@@ -283,22 +281,20 @@ def test_a_signal_keeps_what_came(
     out = tmp_path / "gue"
     slow = f"/datasets/leannmlindsey/GUE/resolve/{COMMIT}/GUE/emp_H3/test.csv"
     server.faults[slow] = [("stall", 20)]
-    command = [sys.executable, "-m", "cmgems_cli", "fetch", "gue", "--mirror", server.url, "--out", str(out)]
     # A shell starts what it puts in the background deaf to SIGINT; these tests may run there.
-    process = subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ},
+    process = cmgems.start(
+        "fetch",
+        "gue",
+        "--mirror",
+        server.url,
+        "--out",
+        out,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    until = time.monotonic() + 30
-    while slow not in {path for path, _ in server.asked} and time.monotonic() < until:
-        time.sleep(0.01)
+    wait_until(lambda: slow in {path for path, _ in server.asked}, process, 30)
     time.sleep(0.2)
     process.send_signal(sent)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == code
+    err = cmgems.finish(process, code=code, timeout=30).stderr
     assert "are kept: run the command again to resume" in err.splitlines()[-1]
     assert "Traceback" not in err
     server.asked.clear()

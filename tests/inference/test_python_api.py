@@ -2,8 +2,6 @@
 
 import os
 import runpy
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.vocabulary import MASK
 from cmgems_cli.inference.loading import Model
 from cmgems_cli.pmi.ranking import UNRANKED, Ranking
+from tests.command_line import run_python
 from tests.inference.conftest import LABELS, Stock, random_sequence
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "notebook.py"
@@ -35,9 +34,10 @@ def ranking() -> Ranking:
     return Ranking(3, ranks, nothing.astype(np.int64), nothing, nothing, None)  # type: ignore[arg-type]
 
 
+@pytest.mark.subprocess
 def test_the_api_is_there_and_loads_nothing_before_it_is_used() -> None:
     code = "import sys, cmgems_cli; print(dir(cmgems_cli)); sys.exit(bool({'numpy', 'torch'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python(code)
     for name in cmgems_cli.__all__:
         assert name in done.stdout
         assert getattr(cmgems_cli, name).__doc__

@@ -1,12 +1,8 @@
 """A run of predict or embed that was stopped goes on, and leaves the bytes of one that was not."""
 
 import importlib.util
-import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -18,7 +14,7 @@ from cmgems_cli.errors import Interrupted, OverwriteError
 from cmgems_cli.inference import embedding, prediction
 from cmgems_cli.inference.resumable_output import check_files, partial_files
 from cmgems_cli.staging import Staging
-from tests.command_line import CommandLine
+from tests.command_line import CommandLine, wait_until
 from tests.inference.conftest import as_standard_input, random_sequence
 
 WINDOWS = ("--window", "10", "--stride", "5", "--max-batch-tokens", "12", "--device", "cpu")
@@ -264,6 +260,7 @@ def test_of_standard_input_nothing_is_left(
     assert [path.name for path in tmp_path.iterdir()] == ["genome.fa"]
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
 def test_a_process_that_was_ended_goes_on(
     cmgems: CommandLine, signum: signal.Signals, classifier: Path, tmp_path: Path, stop: Stop
@@ -271,13 +268,10 @@ def test_a_process_that_was_ended_goes_on(
     genome, out, whole = tmp_path / "long.fa", tmp_path / "out.tsv", tmp_path / "whole.tsv"
     genome.write_text(f">long\n{random_sequence(6_000, 5)}\n")
     command = ["predict", str(classifier), str(genome), *WINDOWS, "--max-batch-tokens", "24", "--out"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cmgems_cli", *command, str(out)], env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    while not [*tmp_path.glob(".out.tsv.*/checkpoint.json")] and process.poll() is None:
-        time.sleep(0.01)
+    process = cmgems.start(*command, out)
+    wait_until(lambda: [*tmp_path.glob(".out.tsv.*/checkpoint.json")], process)
     process.send_signal(signum)
-    assert process.wait() == (143 if signum == signal.SIGTERM else -signum)
+    cmgems.finish(process, code=143 if signum == signal.SIGTERM else -signum)
     cmgems(*command, whole)
     n_blocks = stop.blocks
     cmgems(*command, out)

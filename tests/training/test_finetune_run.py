@@ -5,8 +5,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +32,7 @@ from cmgems_cli.training.finetune_run import FinetuningRun, finetune, write_pred
 from cmgems_cli.training.metrics_log import read_metrics
 from cmgems_cli.training.processes import Processes, start_processes
 from cmgems_cli.training.run import Observer
+from tests.command_line import CommandLine, torchrun
 
 MakeRun = Callable[..., FinetuningRun]
 
@@ -410,8 +409,11 @@ def write_table(path: Path, count: int, seed: int) -> None:
     path.write_text("sequence,label\n" + "\n".join(lines) + "\n")
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_two_torchrun_processes_equal_one(tmp_path: Path, small: Path, dropout: float) -> None:
+@pytest.mark.subprocess
+@pytest.mark.parametrize("dropout", [pytest.param(0.0, marks=pytest.mark.soak), 0.1])
+def test_two_torchrun_processes_equal_one(
+    cmgems: CommandLine, tmp_path: Path, small: Path, dropout: float
+) -> None:
     data = tmp_path / "data"
     data.mkdir()
     for seed, (split, count) in enumerate((("train", 41), ("dev", 12), ("test", 15))):
@@ -425,20 +427,12 @@ def test_two_torchrun_processes_equal_one(tmp_path: Path, small: Path, dropout: 
     # make several micro-batches a step.
     options = "--init random --epochs 2 --lr 1e-3 --global-batch 8 --eval-every 4 --warmup-steps 2"
     fixed = f"--max-batch-tokens 80 --precision fp32 --max-tokens 38 --device cpu {options}".split()
-    for out, launcher in (
-        ("one", [sys.executable]),
-        ("two", [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]),
+    finetune = cmgems.of("finetune", model, data, *fixed, "--json")
+    for done in (
+        finetune("--out", tmp_path / "one"),
+        finetune.process("--out", tmp_path / "two", launcher=torchrun(2)),
     ):
-        command = ["finetune", str(model), str(data), *fixed, "--out", str(tmp_path / out), "--json"]
-        done = subprocess.run(
-            [*launcher, "-m", "cmgems_cli", *command],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["stats"]["steps"] == 12
+        assert done.json["stats"]["steps"] == 12
     one, two = (load_file(tmp_path / out / "model.safetensors") for out in ("one", "two"))
     assert one.keys() == two.keys()
     for name, value in one.items():

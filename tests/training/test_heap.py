@@ -1,6 +1,5 @@
 """Freed memory is kept for the next tensors, and given back once it is too much."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 
 from cmgems_cli.training import heap as memory
 from cmgems_cli.training.heap import HeapTrimmer
+from tests.command_line import run_python
 
 needs_glibc = pytest.mark.skipif(memory._glibc() is None, reason="needs Linux and glibc")
 
@@ -68,10 +68,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @needs_glibc
+@pytest.mark.subprocess
 def test_large_tensors_take_the_place_of_those_before() -> None:
     def page_faults(way: str) -> int:
-        ran = subprocess.run([sys.executable, "-c", PROGRAM, way], capture_output=True, text=True, check=True)
-        return int(ran.stdout)
+        return int(run_python(PROGRAM, way).stdout)
 
     assert page_faults("kept") * 50 < page_faults("freed")
 

@@ -1,14 +1,10 @@
 """Whole runs of the tiny model: what they write, how they resume, switch and refuse."""
 
 import importlib.util
-import json
 import math
 import os
 import random
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +26,7 @@ from cmgems_cli.training.pretrain_run import PretrainingRun, pretrain
 from cmgems_cli.training.processes import start_processes
 from cmgems_cli.training.run import Observer
 from cmgems_cli.training.validation import perplexity, unigram_perplexity, validation_sample
+from tests.command_line import CommandLine, torchrun, wait_until
 from tests.training.conftest import SHORT
 
 MakeRun = Callable[..., PretrainingRun]
@@ -137,7 +134,7 @@ def test_a_switch_on_the_unigram_plateau_is_warned_about(make_run: MakeRun) -> N
     [
         ({"steps": 3}, "needs at least 4 steps"),
         ({"switch_threshold": "often"}, "`switch_threshold` is 'often'"),
-        ({"warmup_steps": 8}, "--warmup-steps 8"),
+        ({"warmup_steps": 8}, "`warmup_steps=8`"),
         ({"max_batch_tokens": 20}, "`max_batch_tokens=20` is below the longest sequence"),
         ({"model": "huge"}, "huge"),
     ],
@@ -360,33 +357,24 @@ def test_the_result_opens_in_transformers_as_it_was_trained(make_run: MakeRun) -
         assert torch.allclose(model(**batch).logits, run.module.bert_lm(**batch).logits, atol=1e-6)
 
 
-def command(inputs: tuple[Path, Path], out: Path, *more: str) -> list[str]:
+def arguments(inputs: tuple[Path, Path], out: Path, *more: str) -> list[str]:
     options = (
         "--model tiny --steps 120 --global-batch 16 --max-batch-tokens 160 --eval-every 6 --eval-sequences 16"
     )
     fixed = ["--switch-threshold", "100%", "--precision", "fp32", "--pmi", str(inputs[1]), "--out", str(out)]
-    return ["-m", "cmgems_cli", "pretrain", str(inputs[0]), *options.split(), *fixed, "--json", *more]
+    return ["pretrain", str(inputs[0]), *options.split(), *fixed, "--json", *more]
 
 
-def wait_for_step(out: Path, step: int, process: "subprocess.Popen[str]") -> None:
-    """Return once the run in `out` has logged `step`."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        path = out / "metrics.jsonl"
-        if path.exists() and len(path.read_text().splitlines()) >= step:
-            return
-        time.sleep(0.005)
-    raise AssertionError(f"no step {step} in {out}: {process.poll()}")
+def steps_logged(out: Path) -> int:
+    path = out / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
 
 
+@pytest.mark.subprocess
 def test_killed_interrupted_and_terminated_processes_resume_to_the_same_bytes(
-    inputs: tuple[Path, Path], tmp_path: Path
+    cmgems: CommandLine, inputs: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    whole = subprocess.run(
-        [sys.executable, *command(inputs, tmp_path / "whole")], capture_output=True, text=True, check=False
-    )
-    assert whole.returncode == 0, whole.stderr
-    summary = json.loads(whole.stdout)
+    summary = cmgems(*arguments(inputs, tmp_path / "whole")).json
     assert summary["kind"] == "model"
     assert summary["stats"]["switched_at_step"] == 12
     out = tmp_path / "parts"
@@ -397,23 +385,17 @@ def test_killed_interrupted_and_terminated_processes_resume_to_the_same_bytes(
         (signal.SIGINT, 130, random.randint(13, 30)),
         (signal.SIGTERM, 143, random.randint(45, 70)),
     ):
-        process = subprocess.Popen(
-            [sys.executable, *command(inputs, out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        wait_for_step(out, step, process)
+        process = cmgems.start(*arguments(inputs, out))
+        wait_until(lambda step=step: steps_logged(out) >= step, process)
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == code, err
+        err = cmgems.finish(process, code=code).stderr
         assert not (out / "manifest.json").exists()
         if number != signal.SIGKILL:
             assert err.splitlines()[-1].startswith("error: stopped after step")
-    done = subprocess.run(
-        [sys.executable, *command(inputs, out)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    resumed = cmgems(*arguments(inputs, out)).json
     for name in ("model.safetensors", "metrics.jsonl"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
-    assert json.loads(done.stdout)["digest"] == summary["digest"]
+    assert resumed["digest"] == summary["digest"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("fcntl") is None, reason="needs fcntl's locks")
@@ -450,21 +432,17 @@ def test_another_kind_of_unfinished_run_is_not_removed(make_run: MakeRun) -> Non
     pretrain(make_run("model"), resume=False, overwrite=False)
 
 
-def test_two_torchrun_processes_equal_one(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.subprocess
+def test_two_torchrun_processes_equal_one(
+    cmgems: CommandLine, inputs: tuple[Path, Path], tmp_path: Path
+) -> None:
     # 160 padded tokens make four micro-batches or more of 16 sequences: two or more for each process.
-    for out, launcher in (
-        ("one", [sys.executable]),
-        ("two", [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]),
+    options = ["--steps", "14", "--lr", "4e-4"]
+    for done in (
+        cmgems(*arguments(inputs, tmp_path / "one", *options)),
+        cmgems.process(*arguments(inputs, tmp_path / "two", *options), launcher=torchrun(2)),
     ):
-        done = subprocess.run(
-            [*launcher, *command(inputs, tmp_path / out, "--steps", "14", "--lr", "4e-4")],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["stats"]["switched_at_step"] == 12
+        assert done.json["stats"]["switched_at_step"] == 12
     one, two = (load_file(tmp_path / out / "model.safetensors") for out in ("one", "two"))
     assert one.keys() == two.keys()
     for name, value in one.items():
