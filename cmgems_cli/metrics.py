@@ -117,6 +117,7 @@ def score(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict
 
     Examples
     --------
+    >>> import numpy as np
     >>> score(np.array([0, 0, 1, 1]), np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]]))
     {'mcc': 0.5773502691896258, 'accuracy': 0.75, 'f1': 0.7333333333333334, 'collapsed': False}
     """

@@ -42,7 +42,7 @@ class State:
 
 
 def place_state(out: Path, kind: str, parts: str | None = None) -> State | None:
-    """Say what a path holds as far as it can be told without parameters; None for an artifact or run of this kind.
+    """Return what a path holds as far as its files show without parameters; None for an artifact or run of this kind.
 
     `parts` is that of `Output`.
     """
@@ -93,7 +93,7 @@ def check_file(out: Path, *, overwrite: bool) -> None:
     Raises
     ------
     OverwriteError
-        If it is no plain file, or exists and `overwrite` is false.
+        If it is not a plain file, or exists and `overwrite` is false.
     """
     if out.exists() and not out.is_file():
         kind = "a folder" if out.is_dir() else "no plain file"

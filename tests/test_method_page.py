@@ -68,7 +68,7 @@ def test_the_recipes_are_those_of_the_shipped_benchmark(row: list[str]) -> None:
         "max_tokens": int(max_tokens) - 2,
         "epochs": int(epochs.split(",")[0]),
         "max_steps": int("".join(re.findall(r"\d", epochs.split(",", 1)[1]))) if "," in epochs else None,
-        "warmup_steps": int(warmup_steps),
+        "warmup_steps": warmup_steps,
         "eval_every": int(eval_every),
     }
     gue = shipped("gue")

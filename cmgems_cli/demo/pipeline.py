@@ -111,7 +111,13 @@ class Miniature:
         return self.out / "sequences" / f"{name}.fa"
 
     def write_sequences(self) -> None:
-        """Write the FASTA of pretraining and that of each task (OverwriteError if a file differs)."""
+        """Write the FASTA of pretraining and that of each task.
+
+        Raises
+        ------
+        OverwriteError
+            If a file is there with another content.
+        """
         source = FastaFile(bundled_fasta())
         (record,) = fasta_records(source)
         parts = hold_out(Stretch(record.name, BASES_BEFORE, record.letters), self.sizes.regions, HELD_SHARE)

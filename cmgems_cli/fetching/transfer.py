@@ -167,7 +167,7 @@ def fetch(
     """
     try:
         file.path.parent.mkdir(parents=True, exist_ok=True)
-        # A link is not followed: nobody can make the transfer write elsewhere.
+        # A link is not followed: it could make the transfer write elsewhere.
         if file.partial.is_symlink() or file.bytes_here > file.size_bytes:
             file.partial.unlink()
     except OSError as error:

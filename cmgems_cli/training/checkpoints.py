@@ -53,7 +53,13 @@ class Checkpoint:
     state: dict[str, Any]
 
     def tensors(self, name: str) -> dict[str, torch.Tensor]:
-        """Return the tensors of one file, on the CPU (InputError if it cannot be read)."""
+        """Return the tensors of one file, on the CPU.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read.
+        """
         try:
             return load_file(self.folder / name)
         except (OSError, SafetensorError) as error:

@@ -247,5 +247,9 @@ def test_the_command_writes_a_classifier_into_the_workspace(
     accuracy = f"{manifest.stats['accuracy']:.3f}"
     for words in ("test MCC × 100", "test accuracy", accuracy, "24, 8, 10", "published are 6,478"):
         assert words in done.stdout, words
-    done = cmgems("finetune", "tiny", str(gue), "--max-steps", "2", "--json", code=4)
-    assert done.stdout == ""
+    again = cmgems("finetune", "tiny", str(gue), "--max-steps", "2", "--precision", "fp32", "--json")
+    assert again.json["digest"] == manifest.digest
+    assert "nothing to do" in again.stderr
+    other = cmgems("finetune", "tiny", str(gue), "--max-steps", "3", "--json", code=4)
+    assert other.stdout == ""
+    assert "was made with max_steps = 2, this command has 3; add --overwrite" in other.stderr

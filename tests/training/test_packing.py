@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
+from cmgems_cli.datasets.loaded_task import EncodedSplit
 from cmgems_cli.errors import UsageError
 from cmgems_cli.genome.vocabulary import CLS, PAD, SEP
 from cmgems_cli.modeling.classifier import SequenceClassifier
@@ -21,7 +22,7 @@ from cmgems_cli.training.batching import (
     pack,
     pack_batches,
 )
-from cmgems_cli.training.finetune_batches import FinetuneBatches, Labelled, evaluation_batches
+from cmgems_cli.training.finetune_batches import FinetuneBatches, evaluation_batches
 from cmgems_cli.training.processes import Processes, start_processes
 
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
@@ -111,7 +112,7 @@ def test_classifier_logits_and_gradients_equal_those_of_padded_batches(world: in
     torch.manual_seed(0)
     module = SequenceClassifier(BertForSequenceClassification(config()))
     token_ids, offsets = sequences(25, 4)
-    data = Labelled(token_ids, offsets, np.arange(25) % 2)
+    data = EncodedSplit(token_ids, offsets, np.arange(25) % 2)
     logits, found = [], []
     for packed in (False, True):
         at = [Processes(rank, world, torch.device("cpu")) for rank in range(world)]
