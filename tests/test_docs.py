@@ -24,7 +24,7 @@ from cmgems_cli.comparing.scores import COLUMNS
 from cmgems_cli.datasets import benchmark_file
 from cmgems_cli.datasets.finetune_options import recipe_keys
 from tests.command_line import CommandLine
-from tests.test_examples import Call, check_values, parsed
+from tests.shown_commands import Call, check_values, parsed
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCS = REPOSITORY / "docs"

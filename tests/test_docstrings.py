@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.test_layers import PACKAGE, modules
+from tests.source_tree import PACKAGE, modules
 
 ARRAYS = {"ndarray", "NDArray", "memmap", "Tensor"}
 DTYPE = re.compile(r"\b(u?int(8|16|32|64)|b?float(16|32|64)|bool|integers?|floating|dtype)\b|`[A-Z]+`")

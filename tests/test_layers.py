@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import run_python
-
-PACKAGE = Path(__file__).resolve().parents[1] / "cmgems_cli"
+from tests.source_tree import HEAVY, PACKAGE, imported, layer_of, modules, without_type_checking
 
 # From the bottom up. A module imports from its own layer or from those before it.
 LAYERS = [
@@ -43,36 +42,6 @@ TERMINAL = {"typer", "rich"}
 TERMINAL_LAYERS = {"cli", "commands", "console", "options"}
 TORCH = {"torch", "transformers", "safetensors", "tokenizers"}
 TORCH_LAYERS = {"modeling", "training", "system_info", "bench", "doctor", "demo", "inference"}
-# What `--help` may not wait for: allowed only inside functions in the layers that it loads.
-HEAVY = {"torch", "transformers", "numba", "numpy", "scipy", "sklearn", "pyfaidx", "matplotlib"}
-
-
-def modules() -> list[Path]:
-    return sorted(path for path in PACKAGE.rglob("*.py"))
-
-
-def layer_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def imported(tree: ast.AST) -> set[str]:
-    """Names of modules imported anywhere in the tree, type-checking blocks excepted."""
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-            names |= {f"{node.module}.{alias.name}" for alias in node.names if node.module == "cmgems_cli"}
-    return names
-
-
-def without_type_checking(tree: ast.Module) -> ast.Module:
-    class Drop(ast.NodeTransformer):
-        def visit_If(self, node: ast.If) -> ast.AST | None:
-            return None if ast.unparse(node.test) == "TYPE_CHECKING" else self.generic_visit(node)
-
-    return ast.fix_missing_locations(Drop().visit(tree))
 
 
 def test_every_module_belongs_to_a_layer() -> None:

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from cmgems_cli.cli import app
-from tests.test_layers import PACKAGE, layer_of, modules
+from tests.source_tree import PACKAGE, layer_of, modules
 
 GROUP: Any = typer.main.get_command(app)
 

@@ -12,7 +12,7 @@ import pytest
 
 from cmgems_cli.artifacts import finish_artifact
 from tests.command_line import CommandLine, environment, run_python
-from tests.test_layers import HEAVY
+from tests.source_tree import HEAVY
 
 # What each stage's manifest must hold for one line about it.
 STATS: dict[str, dict[str, Any]] = {

@@ -21,7 +21,8 @@ from cmgems_cli.inference.row_blocks import Block
 from cmgems_cli.modeling.classifier import SequenceClassifier, load_classifier, new_classifier
 from cmgems_cli.modeling.folder import digest_of_model_folder
 from cmgems_cli.modeling.model_source import ModelSource
-from cmgems_cli.training.batching import length_bucketed_batches, on_device, pad_spans
+from cmgems_cli.training.batching import length_bucketed_batches
+from cmgems_cli.training.collation import on_device, pad_spans
 from cmgems_cli.training.heap import HeapTrimmer
 from cmgems_cli.training.processes import resolve_device, resolve_precision
 

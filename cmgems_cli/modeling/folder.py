@@ -6,17 +6,15 @@ run code in a pickle, the second writes the version of the library into the file
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
+from transformers import BertConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 
-from cmgems_cli import draws
 from cmgems_cli.artifacts import (
     canonical_json,
     is_finished,
@@ -27,10 +25,9 @@ from cmgems_cli.artifacts import (
 from cmgems_cli.errors import InputError
 from cmgems_cli.files import write_json
 from cmgems_cli.genome.vocabulary import MAX_K, MIN_K, PAD, tokens, vocabulary_size
-from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.modeling.presets import PRESETS
 from cmgems_cli.modeling.tokenizer import write_tokenizer
-from cmgems_cli.modeling.weights import PICKLED, SAFETENSORS, fit_weights, read_weights, write_tensors
+from cmgems_cli.modeling.weights import PICKLED, SAFETENSORS, write_tensors
 from cmgems_cli.staging import read_marker
 
 CONFIG = "config.json"
@@ -51,64 +48,6 @@ _FIELDS = (*_COUNTS, *_FRACTIONS, *_SIZES, "hidden_act", "tie_word_embeddings", 
 
 # Settings with which a "bert" differs from the stock BERT used here, and their required values.
 _STOCK = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
-
-
-def load_masked_lm(
-    source: ModelSource, *, k: int | None = None, seed: int = 42
-) -> tuple[BertForMaskedLM, int]:
-    """Load or create a model for pretraining.
-
-    Parameters
-    ----------
-    source : ModelSource
-    k : int, bases, optional
-        Required token length, equal to that of a folder. Default: that of the source.
-    seed : int, default 42
-        Random weights depend only on it and on the architecture. torch's global random state is neither used
-        nor changed.
-
-    Returns
-    -------
-    model : BertForMaskedLM
-        float32, on the CPU, in training mode, with SDPA attention.
-    k : int
-        Bases per token.
-
-    Raises
-    ------
-    InputError
-        If a folder is missing or of the wrong kind, its vocabulary has another order or another k, or its
-        weights do not match the architecture exactly.
-    """
-    config, k = source.config_for(k)
-    model = _random_masked_lm(copy.deepcopy(config), seed)
-    weights = source.weights
-    if weights is not None:
-        if weights != source.folder:
-            _check_fits(config, k, source, weights)
-        fit_weights(model, read_weights(weights), weights)
-    return model, k
-
-
-def _check_fits(config: BertConfig, k: int, source: ModelSource, weights: Path) -> None:
-    own = read_config(weights)
-    own_k = vocabulary_k(weights, own.vocab_size)
-    if own_k != k:
-        raise InputError(f"{weights} reads {own_k}-mers; needed a model of {k}-mers")
-    # These do not affect shapes, but weights trained with one setting do not work with another.
-    for name in ("num_attention_heads", "hidden_act"):
-        if getattr(own, name) != getattr(config, name):
-            raise InputError(
-                f"{weights} was trained with {name} {getattr(own, name)}; {source.text} has"
-                f" {getattr(config, name)}: use its architecture too, with `model`"
-            )
-
-
-def _random_masked_lm(config: BertConfig, seed: int) -> BertForMaskedLM:
-    config._attn_implementation = "sdpa"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(draws.key(seed, draws.WEIGHTS)))
-        return BertForMaskedLM(config).train()
 
 
 def read_config(folder: Path, kind: str = "model") -> BertConfig:

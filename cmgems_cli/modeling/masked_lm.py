@@ -1,13 +1,21 @@
-"""The masked-LM loss of a stock BERT, with the vocabulary head applied to masked positions only."""
+"""Masked-LM models: loaded or created, and their loss, with the vocabulary head on masked positions only."""
 
 from __future__ import annotations
+
+import copy
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import BertForMaskedLM
+from transformers import BertConfig, BertForMaskedLM
 
+from cmgems_cli import draws
+from cmgems_cli.errors import InputError
 from cmgems_cli.modeling.encoder import Packing, compiled, states_at
+from cmgems_cli.modeling.folder import read_config, vocabulary_k
+from cmgems_cli.modeling.model_source import ModelSource
+from cmgems_cli.modeling.weights import fit_weights, read_weights
 
 
 class MaskedPositionsLM(torch.nn.Module):
@@ -64,3 +72,61 @@ class MaskedPositionsLM(torch.nn.Module):
 def _loss(head: torch.nn.Module, states: Tensor, labels: Tensor) -> Tensor:
     # Always float32: a sum over thousands of positions exceeds the precision of bfloat16.
     return functional.cross_entropy(head(states).float(), labels, reduction="sum")
+
+
+def load_masked_lm(
+    source: ModelSource, *, k: int | None = None, seed: int = 42
+) -> tuple[BertForMaskedLM, int]:
+    """Load or create a model for pretraining.
+
+    Parameters
+    ----------
+    source : ModelSource
+    k : int, bases, optional
+        Required token length, equal to that of a folder. Default: that of the source.
+    seed : int, default 42
+        Random weights depend only on it and on the architecture. torch's global random state is neither used
+        nor changed.
+
+    Returns
+    -------
+    model : BertForMaskedLM
+        float32, on the CPU, in training mode, with SDPA attention.
+    k : int
+        Bases per token.
+
+    Raises
+    ------
+    InputError
+        If a folder is missing or of the wrong kind, its vocabulary has another order or another k, or its
+        weights do not match the architecture exactly.
+    """
+    config, k = source.config_for(k)
+    model = _random_masked_lm(copy.deepcopy(config), seed)
+    weights = source.weights
+    if weights is not None:
+        if weights != source.folder:
+            _check_fits(config, k, source, weights)
+        fit_weights(model, read_weights(weights), weights)
+    return model, k
+
+
+def _check_fits(config: BertConfig, k: int, source: ModelSource, weights: Path) -> None:
+    own = read_config(weights)
+    own_k = vocabulary_k(weights, own.vocab_size)
+    if own_k != k:
+        raise InputError(f"{weights} reads {own_k}-mers; needed a model of {k}-mers")
+    # These do not affect shapes, but weights trained with one setting do not work with another.
+    for name in ("num_attention_heads", "hidden_act"):
+        if getattr(own, name) != getattr(config, name):
+            raise InputError(
+                f"{weights} was trained with {name} {getattr(own, name)}; {source.text} has"
+                f" {getattr(config, name)}: use its architecture too, with `model`"
+            )
+
+
+def _random_masked_lm(config: BertConfig, seed: int) -> BertForMaskedLM:
+    config._attn_implementation = "sdpa"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(draws.key(seed, draws.WEIGHTS)))
+        return BertForMaskedLM(config).train()

@@ -11,8 +11,7 @@ from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS, vocabulary_size
 from cmgems_cli.masking import WITHOUT_RANKS, Strategy
 from cmgems_cli.modeling.encoder import packs_sequences
-from cmgems_cli.modeling.folder import load_masked_lm
-from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
+from cmgems_cli.modeling.masked_lm import MaskedPositionsLM, load_masked_lm
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.pmi.ranking import UNRANKED, read_ranking
 from cmgems_cli.training.pretrain_batches import PretrainBatches

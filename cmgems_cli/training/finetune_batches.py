@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from cmgems_cli.datasets.loaded_task import EncodedSplit
 from cmgems_cli.modeling.classifier import NO_LABEL
 from cmgems_cli.modeling.encoder import Packing
-from cmgems_cli.training.batching import length_bucketed_batches, on_device, pack, pack_batches, pad
+from cmgems_cli.training.batching import length_bucketed_batches, pack_batches
+from cmgems_cli.training.collation import on_device, pack, pad
 from cmgems_cli.training.processes import Processes
 from cmgems_cli.training.sequence_order import training_order
 

@@ -15,7 +15,8 @@ from cmgems_cli.masking import Strategy
 from cmgems_cli.masking.corruption import corrupt_batch
 from cmgems_cli.masking.curriculum import Curriculum
 from cmgems_cli.masking.strategies import mask_batch
-from cmgems_cli.training.batching import MicroBatch, collate_masked, length_bucketed_batches, pack_batches
+from cmgems_cli.training.batching import length_bucketed_batches, pack_batches
+from cmgems_cli.training.collation import MicroBatch, collate_masked
 from cmgems_cli.training.processes import Processes
 from cmgems_cli.training.sequence_order import training_order
 

@@ -20,8 +20,8 @@ from cmgems_cli.modeling.folder import save_model
 from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
 from cmgems_cli.modeling.model_source import RANDOM, ModelSource
 from cmgems_cli.option_fields import recipe_fields
-from cmgems_cli.training.batching import MicroBatch, n_real_tokens
 from cmgems_cli.training.checkpoints import Checkpoint
+from cmgems_cli.training.collation import MicroBatch, n_real_tokens
 from cmgems_cli.training.engine import Engine
 from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.pretrain_batches import PretrainBatches, Step

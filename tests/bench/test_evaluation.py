@@ -14,7 +14,8 @@ from cmgems_cli.datasets.benchmark_file import shipped
 from cmgems_cli.datasets.number_list import parse_numbers
 from cmgems_cli.datasets.task_files import TaskFiles
 from cmgems_cli.errors import UsageError
-from cmgems_cli.modeling.folder import load_masked_lm, save_model
+from cmgems_cli.modeling.folder import save_model
+from cmgems_cli.modeling.masked_lm import load_masked_lm
 from cmgems_cli.modeling.model_source import ModelSource
 from tests.bench.conftest import write_table
 from tests.command_line import CommandLine, torchrun, wait_until

@@ -15,7 +15,8 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from cmgems_cli.artifacts import finish_artifact
 from cmgems_cli.modeling.classifier import new_classifier, save_classifier
-from cmgems_cli.modeling.folder import load_masked_lm, save_model
+from cmgems_cli.modeling.folder import save_model
+from cmgems_cli.modeling.masked_lm import load_masked_lm
 from cmgems_cli.modeling.model_source import ModelSource
 
 LABELS = ("no", "yes", "perhaps")

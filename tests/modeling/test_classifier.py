@@ -28,7 +28,8 @@ from cmgems_cli.modeling.classifier import (
     new_classifier,
     save_classifier,
 )
-from cmgems_cli.modeling.folder import load_masked_lm, save_model
+from cmgems_cli.modeling.folder import save_model
+from cmgems_cli.modeling.masked_lm import load_masked_lm
 from cmgems_cli.modeling.model_source import ModelSource
 
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32}

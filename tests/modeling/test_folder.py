@@ -26,7 +26,8 @@ from transformers import (
 from cmgems_cli.artifacts import finish_artifact
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.vocabulary import tokens
-from cmgems_cli.modeling.folder import load_masked_lm, save_model
+from cmgems_cli.modeling.folder import save_model
+from cmgems_cli.modeling.masked_lm import load_masked_lm
 from cmgems_cli.modeling.model_source import ModelSource
 
 

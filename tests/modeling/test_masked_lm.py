@@ -13,8 +13,7 @@ from transformers import BertForMaskedLM
 
 from cmgems_cli.modeling import encoder
 from cmgems_cli.modeling.encoder import states_at
-from cmgems_cli.modeling.folder import load_masked_lm
-from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
+from cmgems_cli.modeling.masked_lm import MaskedPositionsLM, load_masked_lm
 from cmgems_cli.modeling.model_source import ModelSource
 
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmgems_cli.errors import UsageError
-from cmgems_cli.training.batching import BATCH_OVERHEAD_TOKENS, collate_masked, length_bucketed_batches
+from cmgems_cli.training.batching import BATCH_OVERHEAD_TOKENS, length_bucketed_batches
+from cmgems_cli.training.collation import collate_masked
 from cmgems_cli.training.sequence_order import training_order
 
 

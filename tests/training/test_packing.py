@@ -15,13 +15,8 @@ from cmgems_cli.genome.vocabulary import CLS, PAD, SEP
 from cmgems_cli.modeling.classifier import SequenceClassifier
 from cmgems_cli.modeling.encoder import Packing, packs_sequences
 from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
-from cmgems_cli.training.batching import (
-    collate_masked,
-    length_bucketed_batches,
-    n_real_tokens,
-    pack,
-    pack_batches,
-)
+from cmgems_cli.training.batching import length_bucketed_batches, pack_batches
+from cmgems_cli.training.collation import collate_masked, n_real_tokens, pack
 from cmgems_cli.training.finetune_batches import FinetuneBatches, evaluation_batches
 from cmgems_cli.training.processes import Processes, start_processes
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from cmgems_cli.errors import InputError
-from cmgems_cli.modeling.folder import load_masked_lm, save_model
+from cmgems_cli.modeling.folder import save_model
+from cmgems_cli.modeling.masked_lm import load_masked_lm
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.training.pretrain_options import PretrainingOptions
 
