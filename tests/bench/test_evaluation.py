@@ -5,15 +5,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cmgems_cli.artifacts import read_manifest
-from cmgems_cli.bench.grids import Cell, Grid, parse_shard
-from cmgems_cli.datasets.benchmark_file import shipped
-from cmgems_cli.datasets.number_list import parse_numbers
-from cmgems_cli.datasets.task_files import TaskFiles
-from cmgems_cli.errors import UsageError
 from cmgems_cli.modeling.folder import save_model
 from cmgems_cli.modeling.masked_lm import load_masked_lm
 from cmgems_cli.modeling.model_source import ModelSource
@@ -259,33 +252,11 @@ def test_no_data_at_all_is_one_line(evaluate: CommandLine, tmp_path: Path) -> No
     assert "has the data of none of the 27 tasks wanted" in done.stderr
 
 
-@pytest.mark.parametrize("text", ["", "0/2", "3/2", "1", "1/", "a/b", "1/0", "-1/2"])
-def test_odd_shards_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="`shard`"):
-        parse_shard(text)
-
-
-@pytest.mark.parametrize("text", ["", "a", "5-3", "1,,2", "-1", "1-", "1.5"])
-def test_odd_lists_of_numbers_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="`seeds`"):
-        parse_numbers("seeds", text, least=0)
-
-
 def test_a_dry_run_plans_and_writes_nothing(evaluate: CommandLine, gue: Path, tmp_path: Path) -> None:
     said = evaluate("--data", gue, *TWO_BY_TWO, "--out", tmp_path / "out", "--dry-run", "--json")
     plan = said.json["plan"]
     assert (plan["runs"], plan["runs_left"], plan["missing_tasks"]) == (4, 4, {})
     assert not (tmp_path / "out").exists()
-
-
-@given(st.integers(1, 40), st.integers(1, 12))
-def test_shards_share_all_runs_without_overlap(n_seeds: int, of: int) -> None:
-    task = TaskFiles(shipped("gue"), shipped("gue").task("tf/0"), {}, None)
-    grid = Grid(shipped("gue"), tuple(Cell(task, seed) for seed in range(n_seeds)), {})
-    shared = [cell for number in range(1, of + 1) for cell in grid.shard(number, of)]
-    assert sorted(cell.seed for cell in shared) == list(range(n_seeds))
-    sizes = [len(grid.shard(number, of)) for number in range(1, of + 1)]
-    assert max(sizes) - min(sizes) <= 1
 
 
 # --- baseline and few-shot

@@ -172,7 +172,8 @@ def test_formats_agree_and_are_told_by_the_name(
     assert cmgems("predict", classifier, path, *window).stdout == tsv
     assert cmgems("predict", classifier, path, *window, "--format", "csv").stdout == comma
     assert cmgems("predict", classifier, path, *window, "--no-header").stdout == tsv.split("\n", 1)[1]
-    assert "neither" not in cmgems("predict", classifier, path, "--out", tmp_path / "t.txt", code=2).stderr
+    refused = cmgems("predict", classifier, path, "--out", tmp_path / "t.txt", code=2).error
+    assert "t.txt does not end in .tsv, .csv or .jsonl; rename it or give --format" in refused
 
 
 @pytest.mark.parametrize("zipped", [False, True])

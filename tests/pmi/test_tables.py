@@ -25,18 +25,23 @@ def write(path: Path, rows: list[tuple[str, int]], separator: str = ",", header:
 
 
 @pytest.mark.parametrize(
-    ("text", "what"),
+    "text",
     [
-        ("kmer,count\nACG,7\nTTT,12\nCGT,3\nGGG,0\n", "csv with header"),
-        ("ACG,7\nTTT,12\nCGT,3\nGGG,0", "csv without header or last newline"),
-        ("ACG\t7\nTTT\t12\nCGT\t3\nGGG\t0\n", "kmc_tools dump"),
-        ("ACG 7\nTTT 12\nCGT 3\nGGG 0\n", "jellyfish dump -c"),
-        ("kmer\tcount\r\nacg\t7\r\nttt\t12\r\ncgt\t3\r\n\r\nGGG\t0\r\n", "lower case, CRLF, an empty line"),
-        ('\ufeff"kmer","count"\nACG,7\nTTT,12\nCGT,3\nGGG,0\n', "byte-order mark, quoted header"),
-        ("ACG, 7\nTTT, 12\nCGT, 3\n", "space after the comma, k-mer of count 0 left out"),
+        pytest.param("kmer,count\nACG,7\nTTT,12\nCGT,3\nGGG,0\n", id="csv with header"),
+        pytest.param("ACG,7\nTTT,12\nCGT,3\nGGG,0", id="csv without header or last newline"),
+        pytest.param("ACG\t7\nTTT\t12\nCGT\t3\nGGG\t0\n", id="kmc_tools dump"),
+        pytest.param("ACG 7\nTTT 12\nCGT 3\nGGG 0\n", id="jellyfish dump -c"),
+        pytest.param(
+            "kmer\tcount\r\nacg\t7\r\nttt\t12\r\ncgt\t3\r\n\r\nGGG\t0\r\n",
+            id="lower case, CRLF, an empty line",
+        ),
+        pytest.param(
+            '\ufeff"kmer","count"\nACG,7\nTTT,12\nCGT,3\nGGG,0\n', id="byte-order mark, quoted header"
+        ),
+        pytest.param("ACG, 7\nTTT, 12\nCGT, 3\n", id="space after the comma, k-mer of count 0 left out"),
     ],
 )
-def test_layouts(tmp_path: Path, text: str, what: str) -> None:
+def test_layouts(tmp_path: Path, text: str) -> None:
     path = tmp_path / "counts.csv"
     path.write_bytes(text.encode())
     table = read_kmer_table(path)

@@ -27,12 +27,12 @@ from cmgems_cli.modeling.classifier import load_classifier, new_classifier
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.training import finetune_run as finetuning
 from cmgems_cli.training.engine import parameter_groups
-from cmgems_cli.training.finetune_batches import FinetuneBatches, evaluation_batches
 from cmgems_cli.training.finetune_run import FinetuningRun, finetune, write_predictions
 from cmgems_cli.training.metrics_log import read_metrics
 from cmgems_cli.training.processes import Processes, start_processes
 from cmgems_cli.training.run import Observer
 from tests.command_line import CommandLine, torchrun
+from tests.training.labelled_rows import DEV, TEST, TRAIN
 
 MakeRun = Callable[..., FinetuningRun]
 
@@ -49,23 +49,8 @@ RECIPE = Recipe(
 )
 
 
-def rows(count: int, seed: int) -> EncodedSplit:
-    """Sequences of 0 to 14 tokens of 3-mers; in those of class 1 one token stands often."""
-    draw = np.random.default_rng(seed)
-    labels = draw.integers(0, 2, count)
-    lengths = draw.integers(0, 15, count)
-    lengths[0] = 0  # a row shorter than one k-mer
-    offsets = np.append(0, np.cumsum(lengths)).astype(np.int64)
-    token_ids = draw.integers(5, 69, int(offsets[-1])).astype(np.int32)
-    marked = np.repeat(labels, lengths) & (draw.random(len(token_ids)) < 0.4)
-    return EncodedSplit(np.where(marked, np.int32(7), token_ids), offsets, labels.astype(np.int64))
-
-
 def accuracy(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Mapping[str, Any]:
     return {"accuracy": float((labels == probabilities.argmax(1)).mean())}
-
-
-TRAIN, DEV, TEST = rows(43, 1), rows(30, 2), rows(30, 3)
 
 
 @pytest.fixture(scope="session")
@@ -247,22 +232,6 @@ def test_a_run_shorter_than_its_interval_is_evaluated_at_its_end(make_run: MakeR
 # --- what a step is
 
 
-@pytest.mark.parametrize("global_batch", [1, 8, 43, 64])
-def test_every_epoch_takes_every_row_once_and_ends_with_a_smaller_step(global_batch: int) -> None:
-    steps = FinetuneBatches(TRAIN, global_batch, 64, 7, start_processes("cpu"), fixed_cut=False)
-    assert steps.steps_per_epoch == -(-43 // global_batch)
-    orders = []
-    for epoch in (1, 2):
-        made = [
-            steps.rows_of(step)
-            for step in range((epoch - 1) * steps.steps_per_epoch + 1, epoch * steps.steps_per_epoch + 1)
-        ]
-        assert [len(part) for part in made[:-1]] == [global_batch] * (len(made) - 1)
-        orders.append(np.concatenate(made).tolist())
-        assert sorted(orders[-1]) == list(range(43))
-    assert orders[0] != orders[1]
-
-
 def test_a_step_lays_out_its_rows_whole(make_run: MakeRun) -> None:
     maker = make_run().maker
     made = maker.make(6)  # the last of the epoch: 3 rows
@@ -300,35 +269,6 @@ def test_a_step_equals_plain_torch_on_one_padded_batch(make_run: MakeRun, small:
         run.module.bert_classifier.named_parameters(), model.parameters(), strict=True
     ):
         torch.testing.assert_close(ours, stock, atol=1e-5, rtol=1e-4, msg=name)
-
-
-@pytest.mark.parametrize("fixed_cut", [True, False])
-@pytest.mark.parametrize("world", [2, 3, 5])
-def test_processes_share_every_step_and_none_goes_without(world: int, fixed_cut: bool) -> None:
-    alone = FinetuneBatches(TRAIN, 8, 64, 7, Processes(0, 1, torch.device("cpu")), fixed_cut)
-    for step in range(1, 7):  # the last has 3 rows
-        shares = [
-            FinetuneBatches(TRAIN, 8, 64, 7, Processes(rank, world, torch.device("cpu")), fixed_cut).make(
-                step
-            )
-            for rank in range(world)
-        ]
-        assert all(share.batches for share in shares)
-        working = [batch for share in shares for batch in share.batches if int(batch.labels[0]) >= 0]
-        trained = np.concatenate([batch.rows for batch in working])
-        assert sorted(trained.tolist()) == sorted(alone.rows_of(step).tolist())
-        if fixed_cut:
-            expected = {batch.index: batch.rows.tolist() for batch in alone.make(step).batches}
-            assert {batch.index: batch.rows.tolist() for batch in working} == expected
-
-
-def test_evaluation_covers_every_row_once_whatever_the_number_of_processes() -> None:
-    for world in (1, 2, 3):
-        parts = [
-            evaluation_batches(TEST, 40, Processes(rank, world, torch.device("cpu"))) for rank in range(world)
-        ]
-        covered = np.concatenate([batch.rows for part in parts for batch in part])
-        assert sorted(covered.tolist()) == list(range(30))
 
 
 # --- stopping and going on
