@@ -23,7 +23,7 @@ SECONDS_BETWEEN_LINES = 30.0
 class Bar:
     """Progress of one piece of work. `advance` may be called from any thread, as often as wanted.
 
-    A `total` of 0 says that nobody knows it: what is done is shown, and no share.
+    `total` 0: unknown; only the amount done is shown.
     """
 
     def __init__(self, title: str, total: float, unit: str) -> None:
@@ -78,9 +78,13 @@ class _LineBar(Bar):
                 f"{self.title}: {share:.0f} %",
                 f"{amount(self.done)} of {amount(self.total)} {self.unit}",
             ]
-            words += [f"{duration(elapsed)} gone", f"{duration(left)} left", self.note]
+            words += [f"elapsed {duration(elapsed)}", f"remaining {duration(left)}", self.note]
         else:
-            words = [f"{self.title}: {amount(self.done)} {self.unit}", f"{duration(elapsed)} gone", self.note]
+            words = [
+                f"{self.title}: {amount(self.done)} {self.unit}",
+                f"elapsed {duration(elapsed)}",
+                self.note,
+            ]
         print(", ".join(word for word in words if word), file=sys.stderr, flush=True)
 
 

@@ -13,7 +13,7 @@
 #
 # Hardware  a CUDA card with bf16 (dnabert).
 # Download  hg38.fa.gz, 0.98 GB.
-# Disk      the download, 0.83 GB of corpus (derived from chr20), 1.1 GB a dnabert checkpoint (derived).
+# Disk      the download, 0.83 GB of corpus (derived from chr20), two checkpoints of 1.1 GB for dnabert (derived).
 # Hours     pretraining, all six: 2 x (1,000 + 2,000 + 10,000) steps x 250 sequences x 386 tokens = 2.51 G tokens
 #             dnabert   1,620 h on 2 CPU cores   derived from 430 tokens/s at 15 % (docs/log.md)
 #             on GPUs   2.51 G / tokens per second (see docs/scaling.md); 30 % doubles the vocabulary head's work

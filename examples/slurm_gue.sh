@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# GUE by a SLURM job array: each of 27 jobs takes every 27th run, with no word between them. They share one
-# folder; the one that ends last merges the scores.
+# GUE by a SLURM job array: each of 27 jobs takes every 27th run. The jobs do not communicate; they share one
+# folder, and the one that ends last merges the scores.
 #
 #   cmgems fetch gue        # once, where there is a network
 #   sbatch examples/slurm_gue.sh cmgems-work/models/logo-cm-gems-10k
 #   SEEDS=42,43,44 sbatch --array=1-9 examples/slurm_gue.sh cmgems-work/models/logo-cm-gems-10k
 #
-# Two minutes before its time is up a job gets SIGTERM and saves; the same sbatch again goes on where each was.
+# Two minutes before its time limit a job gets SIGTERM and saves; submit the same array again to resume.
 #
-# Hardware  one CUDA card a job; without --gres, CPU cores.
+# Hardware  one CUDA card per job; without --gres, CPU cores.
 # Hours     of all jobs together: rows x epochs x tokens / tokens per second (see docs/scaling.md)
 #SBATCH --job-name=cmgems-gue
 #SBATCH --array=1-27
@@ -23,7 +23,5 @@ set -euo pipefail
 MODEL="${1:?give a model folder: sbatch examples/slurm_gue.sh MODEL}"
 OUT="${CMGEMS_WORKSPACE:-cmgems-work}/scores/$(basename "$MODEL")-gue"
 
-if [ ! -e "$OUT/manifest.json" ]; then
-  srun cmgems evaluate "$MODEL" --bench gue --seeds "${SEEDS:-42}" \
-    --shard "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT" --out "$OUT"
-fi
+srun cmgems evaluate "$MODEL" --bench gue --seeds "${SEEDS:-42}" \
+  --shard "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT" --out "$OUT"

@@ -13,7 +13,7 @@
 #
 # Hardware  dnabert: a CUDA card with bf16. logo: the same, or a CPU with patience.
 # Download  hg38.fa.gz, 0.98 GB; GUE (`cmgems fetch gue --dry-run` says how much).
-# Disk      the download, 0.83 GB of corpus (derived from chr20), 1.1 GB a dnabert checkpoint (derived).
+# Disk      the download, 0.83 GB of corpus (derived from chr20), two checkpoints of 1.1 GB for dnabert (derived).
 # Hours     pretraining, one model: 10,000 steps x 250 sequences x 386 tokens = 965 M tokens
 #             logo      22.6 h on 2 CPU cores    derived from 11,865 tokens/s (docs/log.md)
 #             dnabert   623 h on 2 CPU cores     derived from 430 tokens/s (docs/log.md)

@@ -12,7 +12,7 @@
 #
 # Hardware  a CUDA card with bf16 (dnabert).
 # Download  hg38.fa.gz, 0.98 GB; DNABERT-6, 0.36 GB.
-# Disk      the downloads, 0.83 GB of corpus (derived from chr20), 1.1 GB a dnabert checkpoint (derived).
+# Disk      the downloads, 0.83 GB of corpus (derived from chr20), two checkpoints of 1.1 GB for dnabert (derived).
 # Hours     pretraining, one model: 10,000 steps x 250 sequences x 386 tokens = 965 M tokens
 #             dnabert   623 h on 2 CPU cores     derived from 430 tokens/s (docs/log.md)
 #             on GPUs   965 M / tokens per second (see docs/scaling.md); there are 5 of them

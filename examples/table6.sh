@@ -2,7 +2,7 @@
 # Table 6 of the paper: 1,000 steps of pretraining, 27 GUE tasks, MCC. The logo half; MODELS adds the other.
 #
 # What the paper ran: GENEMASK, CM-Step and CM-GEMS at a tenth of the steps. Added here: no pretraining.
-# With fewer steps everything that is a share of them shrinks too: evaluations come every 50 steps, warm-up
+# With fewer steps everything that is a fraction of them shrinks too: evaluations come every 50 steps, warm-up
 # takes 50, so that CM-GEMS judges its switch by drops over 50 steps.
 #
 #   bash examples/table6.sh

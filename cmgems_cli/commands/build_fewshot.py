@@ -45,7 +45,7 @@ def build_fewshot(
     """Make a few-shot data set from positives: DeePromoter negatives, split, pools.
 
     A negative is its positive with 12 random strings put at random places,
-    each a twentieth of its length. Both stand on one side of the split.
+    each a twentieth of its length. Both are on the same side of the split.
     Left out and counted: records with letters other than A, C, G, T, under 20
     or over --max-bases bases, and repeats.
 

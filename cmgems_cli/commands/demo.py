@@ -25,8 +25,8 @@ _TOY = (
     "This is a toy. It shows that every stage works, and what pretraining on 140 kb gives a model of 0.4 M parameters"
     " on neighbouring sequence that was held out of it: the difference to random weights. It does not show which"
     " masking is better: {tasks} tasks of {n_test} test rows from one region of 210 kb leave several points to chance,"
-    " and over four seeds random masks were ahead three times, cm-gems once (docs/log.md). Repeats such as Alu stand on"
-    " both sides of the split."
+    " and over four seeds random masks were ahead three times, cm-gems once (docs/log.md). Repeats such as Alu occur"
+    " on both sides of the split."
 )
 
 
@@ -164,7 +164,7 @@ def _show(
     console.table(
         f"Three models on {comparison['n']} tasks, {stages.sizes.runs} runs each; p of the paired t-test of MCC"
         f" against {names[-1]}; unigram perplexity {unigram:,}",
-        ["model", "pretrained by", "perplexity", "own masks", "accuracy", "MCC × 100", "difference", "p"],
+        ["model", "pretrained by", "perplexity", "active masks", "accuracy", "MCC × 100", "difference", "p"],
         rows,
     )
 

@@ -174,7 +174,7 @@ def _announce(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]
     console.say(
         f"{evaluation.name} on {grid.benchmark.name}: {len(grid.cells)} runs of {len(grid.tasks())} tasks{part};"
         f" {done} done before; on {evaluation.processes.device} in {evaluation.finetuner.precision},"
-        f" {evaluation.processes.world_size} process(es)"
+        f" {evaluation.processes.number}"
     )
     if grid.missing:
         console.warn(

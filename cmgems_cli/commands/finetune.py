@@ -101,7 +101,7 @@ def _announce(console: Console, run: "FinetuningRun", task: "TaskFiles") -> None
     chosen = "the best by dev loss" if recipe.selects == "best" else "the last model"
     console.say(
         f"{run.parameters:,} parameters ({origin}) on {run.processes.device} in {run.precision},"
-        f" {run.processes.world_size} process(es); {task.name}: {run.steps:,} steps of"
+        f" {run.processes.number}; {task.name}: {run.steps:,} steps of"
         f" {recipe.global_batch} rows from {len(run.task.train):,}, {chosen} is tested on"
         f" {len(run.task.test):,}"
     )

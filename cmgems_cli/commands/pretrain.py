@@ -80,7 +80,7 @@ def _announce(console: Console, run: "PretrainingRun") -> None:
     options = run.options
     console.say(
         f"{run.parameters:,} parameters on {run.processes.device} in {run.precision},"
-        f" {run.processes.world_size} process(es);"
+        f" {run.processes.number};"
         f" {options.steps:,} steps of {options.global_batch} sequences from {run.corpus.n_train:,};"
         f" evaluation every {options.eval_every:,} steps on {len(run.sample):,} sequences;"
         f" unigram perplexity {run.unigram:,.0f}"

@@ -127,7 +127,7 @@ def _show_excerpts(console: Console, sample: MaskSample, shown: list[Excerpt], l
     if not shown:
         return
     ranked = any((one.tenths >= 0).any() for one in shown)
-    console.lines([[("sequences, where most is masked", "bold")], *_legend(sample, ranked)])
+    console.lines([[("example sequences (most heavily masked region)", "bold")], *_legend(sample, ranked)])
     for one in shown:
         end = one.first + len(one.bases)
         tenths = one.tenths.tolist()

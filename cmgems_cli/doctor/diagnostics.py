@@ -47,8 +47,8 @@ FASTA_BYTES = 983_659_424
 CORPUS_BYTES = round(GENOME_BASES * (1 / 4 + 13 / 388.75))
 # docs/log.md: peak memory of prepare-genome at 3.1 Gbp.
 PREPARING_BYTES = 433_000_000
-# float32 weights; a checkpoint also has AdamW's two moments, and the old one is kept until the new one is complete.
-MODEL_BYTES_PER_PARAMETER, CHECKPOINT_BYTES_PER_PARAMETER = 4, 2 * 3 * 4
+# float32 weights; a checkpoint also has AdamW's two moments, and two are kept until the next one is complete.
+MODEL_BYTES_PER_PARAMETER, CHECKPOINT_BYTES_PER_PARAMETER = 4, 3 * 3 * 4
 
 DISK = "disk of the workspace"
 

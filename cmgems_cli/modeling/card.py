@@ -77,14 +77,14 @@ def masked_lm_card(
             _section("Perplexity on held-out sequence", table(["masks", "perplexity"], scores)),
             _section(
                 "Limits",
-                f"- It reads the forward strand as overlapping {k}-mers in upper case, separated by spaces; k-mers"
-                " with other letters become `[UNK]`.\n"
+                f"- It reads the forward strand as overlapping {k}-mers. The tokenizer splits plain DNA, in upper or"
+                " lower case; k-mers with other letters become `[UNK]`.\n"
                 "- Perplexities are comparable only with the same masks, and do not predict performance on a task:"
                 " fine-tune the model (`cmgems evaluate`) and compare it with the same architecture from random"
                 " weights.\n"
                 "- It was trained on the sequence above only.",
             ),
-            _loading("AutoModelForMaskedLM", k),
+            _loading("AutoModelForMaskedLM"),
             _digests(inputs),
         ],
     )
@@ -121,7 +121,6 @@ def classifier_card(
     notes.append(
         "- One seed: other seeds give other scores. Report several, and compare with random weights."
     )
-    k = params["k"]
     return _card(
         "text-classification",
         f"DNA classifier: {task}",
@@ -130,7 +129,7 @@ def classifier_card(
             _section("Data and recipe", table(["", ""], facts)),
             _section("Scores on the test split", table(["metric", "value"], scores)),
             _section("Limits", "\n".join(notes)),
-            _loading("AutoModelForSequenceClassification", k),
+            _loading("AutoModelForSequenceClassification"),
             _section("Predict a file", "    cmgems predict FOLDER sequences.fa --out predictions.tsv"),
             _digests(inputs),
         ],
@@ -153,14 +152,13 @@ def _section(title: str, text: str) -> str:
     return f"## {title}\n\n{text}"
 
 
-def _loading(auto: str, k: int) -> str:
-    words = " ".join("ACGTACGTAC"[i : i + k] for i in range(3))
+def _loading(auto: str) -> str:
     return _section(
         "How to load it",
         "```python\n"
         f"from transformers import AutoTokenizer, {auto}\n"
         f'model, tokenizer = {auto}.from_pretrained("FOLDER"), AutoTokenizer.from_pretrained("FOLDER")\n'
-        f'model(**tokenizer("{words}", return_tensors="pt")).logits\n'
+        f'model(**tokenizer("ACGTACGTACGT", return_tensors="pt")).logits\n'
         "```",
     )
 

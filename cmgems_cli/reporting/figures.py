@@ -69,7 +69,7 @@ class Difference:
 
 
 def learning_curves(curves: Sequence[Curve], unigram: Sequence[float], x_name: str) -> Figure:
-    """Draw perplexity under the fixed masks (comparable) beside that under each strategy's own (not).
+    """Draw perplexity under the fixed masks (comparable) and under the active masks (not comparable).
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def learning_curves(curves: Sequence[Curve], unigram: Sequence[float], x_name: s
         What `Curve.x` counts.
     """
     figure, (left, right) = panels(2, height=3.3, sharey=True)
-    for axes, title in ((left, "fixed masks: comparable"), (right, "own masks: not comparable")):
+    for axes, title in ((left, "fixed masks: comparable"), (right, "active masks: not comparable")):
         axes.set_title(title, loc="left")
         axes.set_xlabel(x_name)
         grouped_digits(axes.xaxis)

@@ -119,8 +119,8 @@ def models_section(runs: Sequence[Run], colours: dict[str, int]) -> Section | No
     parts.append(
         Text(
             "Perplexity is exp(mean loss over masked tokens) of validation sequences. Under the fixed masks it"
-            " compares strategies trained on the same corpus; under a strategy's own masks it does not, since each"
-            " strategy sets itself other targets. k-mer frequencies: what a model would score that knows how often"
+            " compares strategies trained on the same corpus; under the active masks it does not, since each"
+            " strategy masks other tokens. k-mer frequencies: what a model would score that knows how often"
             " each k-mer occurs and nothing of its context."
         )
     )
@@ -219,5 +219,5 @@ def _models(runs: Sequence[Run], evaluated: dict[str, list[dict[str, float]]]) -
             ]
         )
     columns = ["model", "strategy", "steps × sequences", "mask rate", "seed", "switch after"]
-    columns += ["perplexity, fixed masks", "its lowest", "own masks", "k-mer frequencies"]
+    columns += ["perplexity, fixed masks", "its lowest", "active masks", "k-mer frequencies"]
     return ReportTable("Pretraining runs", columns, rows)

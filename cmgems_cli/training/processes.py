@@ -35,6 +35,11 @@ class Processes:
         """Whether this process writes files and messages."""
         return self.rank == 0
 
+    @property
+    def number(self) -> str:
+        """The number of processes for a message: `1 process`, `4 processes`."""
+        return "1 process" if self.world_size == 1 else f"{self.world_size} processes"
+
     def all_reduce_sum(self, values: torch.Tensor) -> torch.Tensor:
         """Sum a tensor over all processes.
 

@@ -75,7 +75,7 @@ def test_markdown_shows_pictures_that_are_there(written: Path) -> None:
 @pytest.mark.parametrize("name", ["report.html", "report.md"])
 def test_numbers_are_those_of_the_runs(written: Path, name: str) -> None:
     text = (written / name).read_text(encoding="utf-8")
-    # perplexity of the models' last evaluations, fixed and own masks
+    # perplexity of the models' last evaluations, fixed and active masks
     for number in ("960.0", "460.0", "860.0", "410.0", "3,032.6"):
         assert number in text
     # mean ± sample sd over seeds of c-switching on tf/0, and its mean over the three tasks
