@@ -176,7 +176,7 @@ def _style(tenth: int) -> str:
 
 def _show_figures(console: Console, sample: MaskSample, tally: MaskTally, label: int, width: int) -> None:
     """Print the tables, and the shares along the sequence and along the ranking."""
-    from cmgems_cli.mask_viewer.summaries import extreme_rows, percent, summary_rows
+    from cmgems_cli.mask_viewer.summaries import extreme_rows, overlap_rows, summary_rows
     from cmgems_cli.mask_viewer.tally import LEAST_SEEN
 
     names = [way.name for way in sample.ways]
@@ -202,9 +202,8 @@ def _show_figures(console: Console, sample: MaskSample, tally: MaskTally, label:
         extreme_rows(tally),
     )
     if len(names) > 1:
-        overlap = tally.overlap()
-        rows = [[name, *(percent(share, 0) for share in overlap[row])] for row, name in enumerate(names)]
-        console.table("of the tokens that a row masks, share that a column masks too", heads, rows)
+        title = "fraction of the row's masked tokens that the column masks too"
+        console.table(title, heads, overlap_rows(sample, tally))
 
 
 def _binned(shares: Any, width: int) -> list[list[float]]:

@@ -1,4 +1,4 @@
-"""Masks as one self-contained HTML page: no script, no file and no network beside it."""
+"""Masks as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -11,37 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmgems_cli.files import write_whole
+from cmgems_cli.html_page import html_page, html_table
 from cmgems_cli.mask_viewer.samples import MaskSample
 from cmgems_cli.mask_viewer.summaries import (
     NO_TENTH,
     TENTHS,
     Excerpt,
     extreme_rows,
-    percent,
+    overlap_rows,
     summary_rows,
 )
 from cmgems_cli.mask_viewer.tally import LEAST_SEEN, MaskTally
 from cmgems_cli.palette import background_of, text_colour_on
 
-# Tokens a line.
+# Tokens per line.
 _LINE = 102
 
 # Groups of k-mers along the ranking.
 _RANK_GROUPS = 100
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
-  color: #1a1a1a; background: #fff }
-h2 { margin: 2.2rem 0 .4rem; font-size: 1.2rem }
-h3 { margin: 1.2rem 0 .2rem; font-size: 1rem; font-weight: 600 }
-p { margin: .2rem 0 .8rem; max-width: 50rem }
-pre { font: 12px/1.35 "DejaVu Sans Mono", Menlo, Consolas, monospace; margin: 0 0 .8rem; overflow-x: auto }
 pre i { font-style: normal; color: #b5b5b5 }
 pre u { text-decoration: none; color: #666 }
-table { border-collapse: collapse; margin: .4rem 0 1rem }
-th, td { padding: .2rem .9rem .2rem 0; text-align: right; border-bottom: 1px solid #ddd;
-  font-variant-numeric: tabular-nums }
-th:first-child, td:first-child { text-align: left }
+b { font-weight: inherit }
 svg { display: block; width: 100%; height: auto; max-width: 60rem }
 svg text { font: 12px system-ui, sans-serif; fill: #444 }
 """
@@ -60,65 +52,41 @@ def write_page(path: Path, sample: MaskSample, tally: MaskTally, shown: Sequence
         Whole sequences to show.
     """
     names = [way.name for way in sample.ways]
-    overlap = tally.overlap()
     ranks = tally.rank_share(sample.rank_of_token, min(_RANK_GROUPS, 4**tally.k))
-    title = "Masks by strategy"
     parts = [
-        f"<h1>{title}</h1>",
-        f"<p>{tally.sequences:,} sequences ({tally.tokens:,} {tally.k}-mers) as a pretraining run with seed"
-        f" {sample.seed} and mask rate {sample.mask_rate:g} sees them first. (position) looks ranks up by the"
-        " position in the sequence, as the released code does, and not by the k-mer found there.</p>",
-        "<h2>How much, and in which spans</h2>",
-        _table(names, summary_rows(tally)),
-        "<p>A base is hidden if no visible token holds it. Mostly masked: in more than half of the sequences, or"
-        f" occurrences; positions and k-mers seen under {LEAST_SEEN} times are left out.</p>",
+        f"<p>{tally.sequences:,} sequences ({tally.tokens:,} {tally.k}-mers), masked as in the first epoch of a"
+        f" pretraining run with seed {sample.seed} and mask rate {sample.mask_rate:g}. (position): ranks are looked up"
+        " by the position in the sequence, as in the released code, instead of by the k-mer.</p>",
+        "<h2>Masked fraction and spans</h2>",
+        html_table(["", *names], summary_rows(tally)),
+        "<p>A base is hidden if no visible token contains it. Mostly masked: in more than half of the sequences or"
+        f" occurrences. Positions and k-mers seen fewer than {LEAST_SEEN} times are not counted.</p>",
         "<h2>Along the sequence</h2>",
-        "<p>Share of sequences masked at each position. Level curves are what masks that follow the content give;"
-        " spikes at fixed positions are the mark of ranks looked up by position.</p>",
+        "<p>Fraction of sequences masked at each position. Masks that depend on the k-mers give level curves; spikes at"
+        " fixed positions mean that ranks are looked up by position.</p>",
         _curves(sample, tally.position_share(), "position", f"{len(tally.seen_at_position) - 1:,}", "0"),
         "<h2>Along the ranking</h2>",
-        "<p>Share of occurrences masked, of k-mers from the best NPMI rank to the worst, in groups of equal"
-        " number.</p>",
+        "<p>Fraction of occurrences masked, in groups of equally many k-mers from the best NPMI rank to the"
+        " worst.</p>",
         _curves(sample, ranks, "rank", "worst", "best"),
         "<h2>K-mers masked most and least</h2>",
-        _table(names, extreme_rows(tally)),
+        html_table(["", *names], extreme_rows(tally)),
         "<h2>Overlap</h2>",
-        "<p>Of the tokens that a row masks, the share that a column masks too.</p>",
-        _table(
-            names, [[name, *(percent(share, 0) for share in overlap[row])] for row, name in enumerate(names)]
-        ),
+        "<p>Fraction of the tokens masked by the row's strategy that the column's strategy also masks.</p>",
+        html_table(["", *names], overlap_rows(sample, tally)),
     ]
     if shown:
         parts += ["<h2>Sequences</h2>", _legend(tally.k), *(_sequence(one, sample) for one in shown)]
-    _write(path, title, parts)
-
-
-def _write(path: Path, title: str, parts: list[str]) -> None:
-    text = "\n".join(
-        [
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width">',
-            f"<title>{title}</title>\n<style>{_STYLE}{_tenth_style()}</style>\n</head>\n<body>",
-            *parts,
-            "</body>\n</html>\n",
-        ]
-    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text)
+    write_whole(path, html_page("Masks by strategy", parts, style=_STYLE + _tenth_style()))
 
 
 def _tenth_style() -> str:
     return "".join(
-        f"b.t{'n' if tenth == NO_TENTH else tenth} {{ font-weight: inherit; background: {background_of(tenth)};"
+        f"b.t{'n' if tenth == NO_TENTH else tenth} {{ background: {background_of(tenth)};"
         f" color: {text_colour_on(background_of(tenth))} }}\n"
         for tenth in (NO_TENTH, *range(TENTHS))
     )
-
-
-def _table(names: list[str], rows: list[list[str]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in ["", *names])
-    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table>\n<tr>{head}</tr>\n{body}\n</table>"
 
 
 def _legend(k: int) -> str:
@@ -126,8 +94,8 @@ def _legend(k: int) -> str:
     colours = _coloured("".join(map(str, tenths)), tenths, [True] * TENTHS)
     return (
         f"<p>A letter is the first base of a masked {k}-mer, coloured by its tenth of the NPMI ranking (best"
-        f" <code>{colours}</code> worst, grey: not ranked); a dot is a visible one. Places are 0-based and"
-        " half-open.</p>"
+        f" <code>{colours}</code> worst, grey: not ranked); a dot is a visible one. Intervals are 0-based"
+        " and half-open.</p>"
     )
 
 

@@ -155,6 +155,14 @@ def extreme_rows(tally: MaskTally) -> list[list[str]]:
     return rows
 
 
+def overlap_rows(sample: MaskSample, tally: MaskTally) -> list[list[str]]:
+    """Return the table of overlaps: the tokens that the row's variant masks, and the column's too."""
+    return [
+        [variant.name, *(percent(fraction, 0) for fraction in row)]
+        for variant, row in zip(sample.ways, tally.overlap(), strict=True)
+    ]
+
+
 def as_object(sample: MaskSample, tally: MaskTally, shown: list[Excerpt], n_groups: int) -> dict[str, Any]:
     """Return all figures as JSON types; a share of nothing is null.
 
