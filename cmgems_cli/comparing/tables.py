@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cmgems_cli.comparing.grouping import TaskKey, by_task, key_of, mean, mean_sd_text, means, with_sd
+from cmgems_cli.comparing.grouping import Runs, TaskKey, by_task, key_of, mean_sd_text, means, with_sd
 from cmgems_cli.comparing.published import (
     GROUPS,
+    PublishedScore,
     best_published,
     fraction_of_best,
     group_of,
@@ -139,54 +140,60 @@ def markdown(report: Report) -> str:
 
 
 def _by_task(results: _Results) -> ReportTable:
-    """Return one row per task, one column per metric."""
-    published, groups = results.benchmark.published, results.groups
-    values = {metric: by_task(results.scores, metric) for metric in results.metrics}
-    baseline = by_task(results.baseline, results.metric)
-    with_shots = any(key.shots is not None for key in results.tasks)
+    """Return one row per task, one column per metric; columns without any value are left out."""
+    tasks, groups, metric = results.tasks, results.groups, results.metric
+    values = {name: by_task(results.scores, name) for name in results.metrics}
+    baseline = by_task(results.baseline, metric)
+    with_shots = any(key.shots is not None for key in tasks)
     # A column of one group says nothing where the number of shots tells the rows apart.
-    with_groups = any(groups.values()) and (not with_shots or len(set(groups.values())) > 1)
-    rows: list[list[str | None]] = []
-    for key in results.tasks:
-        n_runs = max(len(tasks.get(key, {})) for tasks in values.values())
-        row = [key.task, *([groups[key]] if with_groups else []), *([str(key.shots)] if with_shots else [])]
-        cells = [
-            *(mean_sd_text(tasks.get(key, {}).values(), m, sample=True) for m, tasks in values.items()),
-            *(
-                [mean_sd_text(baseline.get(key, {}).values(), results.metric, sample=True)]
-                if baseline
-                else []
-            ),
-        ]
-        rows.append([*row, str(n_runs), *cells, *_published_cells(results, key)])
-    columns = ["task", *(["group"] if with_groups else []), *(["shots"] if with_shots else []), "runs"]
-    columns += [metric_of(metric).printed_title for metric in values]
-    columns += [RANDOM_WEIGHTS] if baseline else []
-    columns += [BEST, "fraction"] if published.best_of else [f"paper: {name}" for name in published.columns]
+    with_groups = not with_shots or len(set(groups.values())) > 1
+    columns: dict[str, list[str | None]] = {
+        "task": [key.task for key in tasks],
+        "group": [groups[key] or None if with_groups else None for key in tasks],
+        "shots": [None if key.shots is None else str(key.shots) for key in tasks],
+        "runs": [str(max(len(column.get(key, {})) for column in values.values())) for key in tasks],
+        **{metric_of(name).printed_title: _spreads(column, tasks, name) for name, column in values.items()},
+        RANDOM_WEIGHTS: _spreads(baseline, tasks, metric),
+        **_published_columns(results, means(values[metric])),
+    }
+    shown = {title: column for title, column in columns.items() if any(column)}
+    rows = [list(row) for row in zip(*shown.values(), strict=True)]
     title = f"{results.model}: test scores by task{' and shots' if with_shots else ''}"
-    return ReportTable(title, columns, rows)
+    return ReportTable(title, list(shown), rows)
 
 
-def _published_cells(results: _Results, key: TaskKey) -> list[str | None]:
+def _spreads(column: Mapping[TaskKey, Runs], tasks: Sequence[TaskKey], metric: str) -> list[str | None]:
+    return [mean_sd_text(column.get(key, {}).values(), metric, sample=True) for key in tasks]
+
+
+def _published_columns(results: _Results, ours: Mapping[TaskKey, float]) -> dict[str, list[str | None]]:
+    """Return the best published model and the fraction of it, or the columns that the benchmark shows."""
     published, metric = results.benchmark.published, results.metric
     if published.best_of:
-        best = best_published([key], published)
-        if best is None:
-            return [None, None]
-        runs = by_task(results.scores, metric).get(key)
-        fraction = None if best[1] <= 0 or not runs else _percent(mean(runs.values()) / best[1], 1)
-        return [as_printed(best[1], metric), fraction]
-    columns = [published_column(name, published.tables[0]) for name in published.columns]
+        best = {key: found[1] for key in results.tasks if (found := best_published([key], published))}
+        return {
+            BEST: [as_printed(best[key], metric) if key in best else None for key in results.tasks],
+            "fraction": [
+                _percent(ours[key] / best[key], 1) if key in ours and best.get(key, 0) > 0 else None
+                for key in results.tasks
+            ],
+        }
+    cells = {f"paper: {name}": published_column(name, published.tables[0]) for name in published.columns}
+    return {name: _printed_cells(column, results.tasks, metric) for name, column in cells.items()}
+
+
+def _printed_cells(
+    column: Mapping[TaskKey, PublishedScore], tasks: Sequence[TaskKey], metric: str
+) -> list[str | None]:
     return [
-        with_sd(cell.score.value, cell.sd, metric) if (cell := column.get(key)) else None
-        for column in columns
+        with_sd(cell.score.value, cell.sd, metric) if (cell := column.get(key)) else None for key in tasks
     ]
 
 
 def _over_tasks(results: _Results) -> ReportTable:
     """Return means over tasks: of this model, of its baseline and of the published ones, over the same tasks."""
     metric, published = results.metric, results.benchmark.published
-    parts = _parts(results) if len(results.tasks) > 1 else {}
+    parts = _parts(results) if len({key.task for key in results.tasks}) > 1 else {}
     columns = {results.model: means(by_task(results.scores, metric))}
     if results.baseline:
         columns[RANDOM_WEIGHTS] = means(by_task(results.baseline, metric))
@@ -256,14 +263,10 @@ def _percent(fraction: float, decimals: int) -> str:
 def _with_published(results: _Results, number: int) -> ReportTable:
     """Return every column of a table of the paper next to the model's."""
     metric, names = results.metric, published_models(number)
-    ours = by_task(results.scores, metric)
-    columns = [published_column(name, number) for name in names]
-    rows: list[list[str | None]] = []
-    for key in results.tasks:
-        cells = [column.get(key) for column in columns]
-        if any(cells):
-            printed = [with_sd(cell.score.value, cell.sd, metric) if cell else None for cell in cells]
-            rows.append([key.label, mean_sd_text(ours.get(key, {}).values(), metric, sample=True), *printed])
+    columns = [_printed_cells(published_column(name, number), results.tasks, metric) for name in names]
+    ours = _spreads(by_task(results.scores, metric), results.tasks, metric)
+    labels = [key.label for key in results.tasks]
+    rows = [list(row) for row in zip(labels, ours, *columns, strict=True) if any(row[2:])]
     title = f"{metric_of(metric).heading}, with Table {number} of the paper"
     return ReportTable(title, ["task", results.model, *names], rows, wide=True)
 

@@ -192,6 +192,17 @@ def test_scores_of_random_weights_do_not_ask_for_a_baseline() -> None:
     assert not any("No baseline" in note for note in make_report(GUE, "m", scores, random_weights=True).notes)
 
 
+def test_columns_without_a_value_and_means_of_one_task_are_left_out() -> None:
+    scores = [
+        Score("fewshot", "my-task", "", shots, seed, metric, 0.5, 20, 9, "m")
+        for shots in (10, 50)
+        for seed in (1, 2)
+        for metric in ("mcc", "accuracy", "f1")
+    ]
+    (table,) = make_report(FEWSHOT, "m", scores).tables
+    assert table.columns == ["task", "shots", "runs", "accuracy", "MCC × 100", "macro-F1"]
+
+
 def test_names_are_never_markup() -> None:
     text = markdown(make_report(OWN, "a|b", own_scores({"<b>x|y": "", "z": ""})))
     assert "\\<b\\>x\\|y" in text
