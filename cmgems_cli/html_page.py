@@ -8,7 +8,7 @@ from html import escape
 
 from cmgems_cli import __version__
 
-# The browser itself is told to fetch nothing, whatever the page says.
+# The browser fetches nothing, whatever the page contains.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 _STYLE = """
