@@ -80,7 +80,7 @@ def embed(
         partial_files([io.out, names_out], task, resume=io.resume) as partial,
         rows_bar(console, "embedding", data, to_screen=False) as advance,
     ):
-        array = array_writer(partial.streams[0], io.out.suffix, shape, metadata, rows=partial.kept or 0)
+        array = array_writer(partial.streams[0], io.out.suffix, shape, metadata, rows=partial.saved or 0)
         name_columns = columns(pooling, windows=options.window is not None)
         names = TableWriter(partial.streams[1], "tsv", name_columns, header=not partial.blocks)
         write_embeddings(

@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 
 def announce(console: Console, model: Model, data: Input) -> None:
-    """Say what is run over what, and warn where a classifier is asked of lengths it has not seen."""
-    found, cut = data.survey, data.cutting
-    where = f"{model.parameters:,} parameters on {model.device} in {model.precision}"
-    windows = f"windows of {cut.window:,} bases, one every {cut.stride:,}" if cut.window else ""
-    if found is None:
-        console.say(f"{where}; {data.name}{f' in {windows}' if windows else ''}")
+    """Report the model and its input; warn if rows are longer than those the classifier was fine-tuned on."""
+    counted, tiling = data.survey, data.tiling
+    setup = f"{model.parameters:,} parameters on {model.device} in {model.precision}"
+    windows = f"windows of {tiling.window:,} bases, one every {tiling.stride:,}" if tiling.window else ""
+    if counted is None:
+        console.say(f"{setup}; {data.name}{f' in {windows}' if windows else ''}")
     elif windows:
-        console.say(f"{where}; {data.name}: {found.rows:,} {windows}, in {found.sequences:,} sequence(s)")
+        console.say(f"{setup}; {data.name}: {counted.rows:,} {windows}, in {counted.sequences:,} sequence(s)")
     else:
-        console.say(f"{where}; {data.name}: {found.sequences:,} sequence(s)")
-    longest = cut.window or (min(found.longest_bases, cut.max_bases) if found else 0)
-    if model.trained_tokens and longest - cut.k + 1 > model.trained_tokens:
+        console.say(f"{setup}; {data.name}: {counted.sequences:,} sequence(s)")
+    longest = tiling.window or (min(counted.longest_bases, tiling.max_bases) if counted else 0)
+    if model.trained_tokens and longest - tiling.k + 1 > model.trained_tokens:
         console.warn(
             f"rows of up to {longest:,} bases, but the classifier was fine-tuned on"
-            f" {model.trained_tokens + cut.k - 1:,} at most: what it says of longer ones is a guess"
+            f" {model.trained_tokens + tiling.k - 1:,} at most: its predictions for longer ones are unreliable"
         )
 
 
@@ -40,7 +40,7 @@ def announce(console: Console, model: Model, data: Input) -> None:
 def rows_bar(
     console: Console, title: str, data: Input, *, to_screen: bool
 ) -> Iterator[Callable[[float], None]]:
-    """Show progress with its rate, unless the results themselves go to the screen."""
+    """Show progress and speed, unless the results go to the screen."""
     if to_screen and sys.stdout.isatty():
         yield lambda rows: None
         return
@@ -51,52 +51,54 @@ def rows_bar(
             if not rows:
                 return
             if data.tally_before.rows and not bar.skipped:
-                # The first of its own rows began before the clock is set, and do not count towards the speed.
+                # The first new rows were begun before the clock starts, so they do not count towards the speed.
                 bar.start_at(data.tally_before.rows + rows)
                 return
             seconds = time.perf_counter() - bar.started
-            fresh = bar.done - bar.skipped + rows
-            bar.advance(rows, note=f"{fresh / max(seconds, 1e-9):,.0f} {data.unit}/s")
+            new_rows = bar.done - bar.skipped + rows
+            bar.advance(rows, note=f"{new_rows / max(seconds, 1e-9):,.0f} {data.unit}/s")
 
         yield advance
 
 
 def close(console: Console, data: Input, seconds: float, out: Path | None) -> None:
-    """Say what came of it, and what was odd about the input."""
+    """Report the number of rows and the speed, and warn about truncated or unknown sequences."""
     tally = data.tally
     if tally.truncated:
-        console.warn(f"{tally.truncated:,} sequences were cut to {data.cutting.max_bases:,} bases")
+        console.warn(f"{tally.truncated:,} sequences were truncated to {data.tiling.max_bases:,} bases")
     if data.left_out:
-        console.say(f"{data.left_out:,} windows without a known k-mer (all N) were left out")
+        console.say(f"{data.left_out:,} windows without a known k-mer (all N) were omitted")
     elif tally.unknown:
         console.warn(f"{tally.unknown:,} sequences without a known k-mer (too short, or all N) got no values")
-    fresh = data.done - data.done_before
-    words = f"{fresh:,} {data.unit} in {duration(seconds)} ({fresh / max(seconds, 1e-9):,.0f} a second)"
+    new_rows = data.done - data.done_before
+    words = (
+        f"{new_rows:,} {data.unit} in {duration(seconds)} ({new_rows / max(seconds, 1e-9):,.0f} per second)"
+    )
     if data.done_before:
-        words += f", with the {data.done_before:,} from before {data.done:,}"
+        words += f"; {data.done:,} with the {data.done_before:,} of the earlier run"
     console.say(words if out is None else f"{words}, written to {out}")
 
 
-def task_of(model: Model, data: Input, source: Source, **more: Any) -> dict[str, Any] | None:
-    """Return what decides the rows of a run; None for input that cannot be read from its start again."""
+def task_of(model: Model, data: Input, source: Source, **options: Any) -> dict[str, Any] | None:
+    """Return the values that determine the rows of a run; None for input that cannot be read twice."""
     if not source.rereadable:
         return None
-    cut = data.cutting
+    tiling = data.tiling
     return {
         "model": model.digest,
         "input_sha256": source.sha256,
-        "window": cut.window,
-        "stride": cut.stride,
-        "truncate": cut.truncate,
+        "window": tiling.window,
+        "stride": tiling.stride,
+        "truncate": tiling.truncate,
         "device": model.device.type,
         "precision": model.precision,
         "max_batch_tokens": model.max_batch_tokens,
-        **more,
+        **options,
     }
 
 
 def described(model: Model, data: Input, source: Source, seconds: float) -> dict[str, Any]:
-    """Return what the JSON object of either command holds."""
+    """Return the values of the JSON object that both commands print."""
     tally = data.tally
     return {
         "model": model.digest,
@@ -106,8 +108,8 @@ def described(model: Model, data: Input, source: Source, seconds: float) -> dict
         "left_out": data.left_out,
         "without_values": tally.unknown - data.left_out,
         "truncated": tally.truncated,
-        "window": data.cutting.window,
-        "stride": data.cutting.stride,
+        "window": data.tiling.window,
+        "stride": data.tiling.stride,
         "device": str(model.device),
         "precision": model.precision,
         "rows_per_s": round((data.done - data.done_before) / max(seconds, 1e-9), 1),

@@ -84,7 +84,7 @@ def predict(
             task = task_of(opened, data, source, format=kind, header=header)
             with partial_files([io.out], task, resume=io.resume) as partial:
                 writer = TableWriter(partial.streams[0], kind, names, header=header and not partial.blocks)
-                before = (partial.blocks, partial.kept) if partial.blocks else None
+                before = (partial.blocks, partial.saved) if partial.blocks else None
                 counts = write_predictions(
                     opened, data, writer, before=before, block_done=partial.block_done, advance=advance
                 )

@@ -1,6 +1,7 @@
-"""Using a model: class probabilities and embeddings of any amount of sequence, in bounded memory.
+"""Inference: class probabilities and embeddings of any amount of sequence, in bounded memory.
 
-`sources` reads sequences piece by piece, `blocks` encodes them, whole or as sliding windows, some thousands
-at a time, `models` runs a model over a block in micro-batches by length, `prediction` and `embedding` say
-what is computed, `outputs` writes files that appear when they are complete. `notebook` is the Python API.
+`record_readers` reads sequences in chunks; `row_blocks` encodes them, whole or as sliding windows, some
+thousands at a time; `loading` runs a model over a block in micro-batches by length; `prediction` and
+`embedding` compute the results; `output_formats` and `resumable_output` write files that appear when they are
+complete. `python_api` is the Python API.
 """

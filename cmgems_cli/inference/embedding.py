@@ -1,4 +1,4 @@
-"""Hidden states of rows, one vector a row or one a token, in their order."""
+"""Hidden states of rows: one vector per row or per token, in input order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cmgems_cli.inference.row_blocks import Block
 from cmgems_cli.inference.survey import Input
 from cmgems_cli.modeling.encoder import hidden_states, states_at
 
-# ours: what the embeddings of one block may take. Two blocks are held at a time.
+# ours: maximum size of the embeddings of a block. Two blocks are in memory at a time.
 BLOCK_BYTES = 64 << 20
 
 
@@ -32,8 +32,8 @@ class Embedded:
     ----------
     block : Block
     states : float32, shape (n, n_layers, hidden)
-        One vector a row and layer, NaN for a row without a known k-mer. With pooling "tokens" one for each
-        token of each row instead: the rows follow one another, `block.n_tokens` says how long each is.
+        One vector per row and layer; NaN for rows without a known k-mer. With pooling "tokens", one vector per
+        token instead: rows are concatenated, and `block.n_tokens` gives their lengths.
     """
 
     block: Block
@@ -41,34 +41,34 @@ class Embedded:
 
 
 def check_layers(layers: Sequence[int], n_layers: int) -> tuple[int, ...]:
-    """Return the numbers of layers, counted from the embeddings (0) up.
+    """Return layer numbers without negative ones: 0 for the embeddings, 1 for the first layer, and so on.
 
     Parameters
     ----------
     layers : sequence of int
         0 is the output of the embeddings, `n_layers` or -1 the last layer's.
     n_layers : int
-        Of the model.
+        Number of layers of the model.
 
     Raises
     ------
     UsageError
-        If there is none, one twice, or one that the model has not.
+        If `layers` is empty or repeats a layer, or the model lacks one of them.
     """
-    found = tuple(layer + n_layers + 1 if layer < 0 else layer for layer in layers)
-    for layer, number in zip(layers, found, strict=True):
+    numbers = tuple(layer + n_layers + 1 if layer < 0 else layer for layer in layers)
+    for layer, number in zip(layers, numbers, strict=True):
         if not 0 <= number <= n_layers:
             raise UsageError(
                 f"layer {layer} is not in the model: it has 0 (the embeddings) to {n_layers}, or -1 (the last)"
                 f" to {-n_layers - 1}"
             )
-    if not found or len(set(found)) < len(found):
-        raise UsageError(f"--layers {','.join(map(str, layers))}: give each layer once, at least one")
-    return found
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise UsageError(f"`layers={','.join(map(str, layers))}`: give at least one layer, and each once")
+    return numbers
 
 
 def look_ahead_tokens(model: Model, pooling: Pooling, n_layers: int) -> int:
-    """Return how many tokens of rows to hold at a time: fewer where every token has its vectors kept."""
+    """Return how many tokens of rows to hold in memory: fewer if the vectors of every token are kept."""
     most = BATCHES_AHEAD * model.max_batch_tokens
     if pooling != "tokens":
         return most
@@ -89,36 +89,36 @@ def write_embeddings(
     block_done: Callable[[int], None] = lambda vectors: None,
     advance: Callable[[float], None] = lambda rows: None,
 ) -> int:
-    """Embed all rows of an input and write them down in their order.
+    """Embed all rows of an input and write the vectors in input order.
 
     Parameters
     ----------
     model : Model
     data : Input
     array : GrowingArray
-        Gets the vectors: rows of `shape_of_row`.
+        Output of the vectors, of shape `shape_of_row`.
     names : TableWriter
-        Gets a line a row, with the columns of `columns`.
+        Output of one line per row, with the columns of `columns`.
     pooling, layers
         As in `embed_blocks`.
     skip : int, default 0
-        How many blocks an earlier run has written.
+        Number of blocks that an earlier run wrote.
     block_done : callable, optional
-        Told the vectors in `array`, after each block.
+        Called after each block with the number of vectors in `array`.
     advance : callable, optional
-        Told the number of rows newly written or left out.
+        Called with the number of rows newly written or omitted.
 
     Returns
     -------
     int
-        Rows written.
+        Number of rows written.
 
     Raises
     ------
     InputError, UsageError
-        As `Input.blocks` and `check_layers`.
+        As for `Input.blocks` and `check_layers`.
     """
-    windows = data.cutting.window is not None
+    windows = data.tiling.window is not None
     several = len(layers) > 1
     ahead = look_ahead_tokens(model, pooling, len(layers))
     done = 0
@@ -138,13 +138,13 @@ def write_embeddings(
 
 
 def shape_of_row(model: Model, layers: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape of one vector: hidden, or with several layers n_layers x hidden."""
+    """Return the shape of one vector: (hidden,), or (n_layers, hidden) with several layers."""
     hidden = int(model.bert.config.hidden_size)
     return (hidden,) if len(layers) == 1 else (len(layers), hidden)
 
 
 def columns(pooling: Pooling, *, windows: bool) -> list[str]:
-    """Return the columns of the table of names; with pooling "tokens" it says where each row's vectors are."""
+    """Return the columns of the table of rows; with pooling "tokens" they locate the vectors of each row."""
     where = ["start", "end"] if windows else []
     return ["name", *where, *(["first", "tokens"] if pooling == "tokens" else [])]
 
@@ -157,30 +157,30 @@ def embed_blocks(
     Parameters
     ----------
     model : Model
-        Any.
+        Any model.
     blocks : iterable of Block
     pooling : mean, cls or tokens
-        Mean over the known k-mers ([CLS], [SEP], padding and [UNK] do not count); the state of [CLS]; or
-        every token's, [UNK] included, [CLS] and [SEP] not.
+        Mean over the known k-mers (without [CLS], [SEP], padding and [UNK]); the state of [CLS]; or the state
+        of every token, including [UNK], without [CLS] and [SEP].
     layers : sequence of int
         As in `check_layers`.
 
     Yields
     ------
     Embedded
-        One a block, in order. The next block is already being computed when one is handed out.
+        One per block, in order. When it is yielded, the computation of the next block has already started.
 
     Raises
     ------
     UsageError
-        As `check_layers`, and if there is no such pooling.
+        As for `check_layers`, or if `pooling` is unknown.
     """
     if pooling not in POOLINGS:
-        raise UsageError(f"pooling {pooling!r} is unknown; choose {', '.join(POOLINGS)}")
-    wanted = check_layers(layers, len(model.bert.encoder.layer))
+        raise UsageError(f"`pooling` {pooling!r} is unknown; choose {', '.join(POOLINGS)}")
+    numbers = check_layers(layers, len(model.bert.encoder.layer))
     before: tuple[Block, Tensor] | None = None
     for block in blocks:
-        states = _states(model, block, pooling, wanted)
+        states = _states(model, block, pooling, numbers)
         if before is not None:
             yield Embedded(before[0], before[1].cpu().numpy())
         before = (block, states)
@@ -197,9 +197,9 @@ def _states(model: Model, block: Block, pooling: Pooling, layers: tuple[int, ...
 
     def compute(batch: TokenBatch) -> None:
         if pooling == "tokens":
-            row, place = _inside(batch)
-            to = row_starts[batch.rows][row] + place - 1
-            states[to] = _layers(model, batch, layers)[row, place].float()
+            row, index = _inner_tokens(batch)
+            target = row_starts[batch.rows][row] + index - 1
+            states[target] = _layers(model, batch, layers)[row, index].float()
         elif pooling == "mean":
             known = (batch.input_ids >= FIRST_KMER).float()
             total = torch.einsum("bt,btlh->blh", known, _layers(model, batch, layers).float())
@@ -213,8 +213,8 @@ def _states(model: Model, block: Block, pooling: Pooling, layers: tuple[int, ...
 
 def _layers(model: Model, batch: TokenBatch, layers: tuple[int, ...]) -> Tensor:
     """Return the states at every token: shape (b, t, n_layers, hidden)."""
-    found = hidden_states(model.bert, batch.input_ids, batch.attention_mask, layers)
-    return torch.stack(found, dim=2)
+    states = hidden_states(model.bert, batch.input_ids, batch.attention_mask, layers)
+    return torch.stack(states, dim=2)
 
 
 def _at_cls(model: Model, batch: TokenBatch, layers: tuple[int, ...]) -> Tensor:
@@ -222,12 +222,12 @@ def _at_cls(model: Model, batch: TokenBatch, layers: tuple[int, ...]) -> Tensor:
     b, t = batch.input_ids.shape
     if layers != (len(model.bert.encoder.layer),):
         return _layers(model, batch, layers)[:, 0]
-    # The last layer alone: computed for that token alone.
+    # For the last layer alone, only this token has to be computed.
     index = torch.arange(b, device=model.device) * t
     return states_at(model.bert, batch.input_ids, batch.attention_mask, index)[:, None]
 
 
-def _inside(batch: TokenBatch) -> tuple[Tensor, Tensor]:
-    """Return row and place of the tokens between [CLS] and [SEP], row by row: int64, shape (total,)."""
-    row, place = torch.nonzero((batch.input_ids >= FIRST_KMER) | (batch.input_ids == UNK), as_tuple=True)
-    return row, place
+def _inner_tokens(batch: TokenBatch) -> tuple[Tensor, Tensor]:
+    """Return row and column of the tokens between [CLS] and [SEP], row by row: int64, shape (total,)."""
+    row, index = torch.nonzero((batch.input_ids >= FIRST_KMER) | (batch.input_ids == UNK), as_tuple=True)
+    return row, index

@@ -1,4 +1,4 @@
-"""A model ready for use: opened, on its device, run over blocks in micro-batches by length."""
+"""Load a model onto its device and run it over blocks, in micro-batches by length."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from cmgems_cli.training.heap import HeapTrimmer
 from cmgems_cli.training.processes import resolve_device, resolve_precision
 
 # ours: on a CPU the fastest measured for `logo`, whose states then stay in the cache (docs/log.md); on CUDA
-# enough to fill a card, not measured.
+# enough to fill a GPU, not measured.
 BATCH_TOKENS = {"cpu": 4_096, "cuda": 65_536}
 
-# ours: on a CPU torch keeps a kernel, with its memory, for each of the last thousand shapes it has met. Few
-# widths keep it small: a third of the growth, and faster by more than the padding costs.
+# ours: on a CPU torch caches a kernel, with its memory, for each of the last thousand shapes. Few widths limit
+# that to a third of the growth, and save more time than the padding costs.
 WIDTH_STEP = 16
 
-# ours: micro-batches to sort by length at a time. More would hardly pad less.
+# ours: micro-batches to sort by length at a time. More would hardly reduce padding.
 BATCHES_AHEAD = 32
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A model and how it is run.
+    """A model and how to run it.
 
     Attributes
     ----------
@@ -48,18 +48,18 @@ class Model:
     bert : BertModel
         The encoder, in evaluation mode, on `device`.
     classifier : SequenceClassifier or None
-        With the head; None for a model without classes.
+        Encoder and head; None for a model without classes.
     label_names : tuple of str
-        The classes by number; empty for a model without.
-    k : int, bases
-        Of a token.
+        Names of the classes, in order of their numbers; empty without classes.
+    k : int
+        Bases per token.
     trained_tokens : int or None, tokens
-        The longest sequence a classifier was fine-tuned on, where its folder says so.
+        Longest sequence of a classifier's fine-tuning; None if unknown.
     device : torch.device
     precision : str
         fp32 or bf16.
     max_batch_tokens : int, tokens
-        Bound on one micro-batch, padding included.
+        Maximum of tokens per micro-batch, including padding.
     """
 
     folder: Path
@@ -75,22 +75,22 @@ class Model:
 
     @property
     def max_tokens(self) -> int:
-        """The longest input, special tokens not counted."""
+        """Longest input in tokens, without special tokens."""
         return int(self.bert.config.max_position_embeddings) - SPECIAL_POSITIONS
 
     @property
     def parameters(self) -> int:
-        """Number of weights, the head's included."""
+        """Number of weights, including the head."""
         return sum(weights.numel() for weights in (self.classifier or self.bert).parameters())
 
     @cached_property
     def digest(self) -> str:
-        """What stands for the model in a record of what was done."""
+        """Digest that identifies the model in records."""
         return digest_of_model_folder(self.folder)
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Run without gradients, in the model's precision."""
+        """Run the block without gradients, in the precision of the model."""
         bf16 = self.precision == "bf16"
         with (
             torch.inference_mode(),
@@ -99,40 +99,40 @@ class Model:
             yield
 
     def _width(self, n_tokens: NDArray[np.int64]) -> int:
-        """Return how wide a micro-batch is: in steps, where it has to be padded anyway."""
+        """Return the width of a micro-batch, rounded up to `WIDTH_STEP` if it needs padding anyway."""
         longest = int(n_tokens.max()) + SPECIAL_POSITIONS
         if n_tokens.min() == n_tokens.max():
             return longest
         return min(-(-longest // WIDTH_STEP) * WIDTH_STEP, self.max_tokens + SPECIAL_POSITIONS)
 
     def over(self, block: Block, compute: Callable[[TokenBatch], None]) -> None:
-        """Hand the rows of a block that have a known k-mer to `compute`, in micro-batches by length."""
+        """Call `compute` with the rows of a block that have a known k-mer, in micro-batches by length."""
         rows = np.flatnonzero(block.known)
         if not len(rows):
             return
         with self.computing():
-            for part in length_bucketed_batches(
+            for batch in length_bucketed_batches(
                 block.n_tokens[rows] + SPECIAL_POSITIONS, self.max_batch_tokens
             ):
-                chosen = rows[part]
-                spans = (block.first[chosen], block.n_tokens[chosen])
+                selected = rows[batch]
+                spans = (block.first[selected], block.n_tokens[selected])
                 padded = pad_spans(block.token_ids, *spans, width=self._width(spans[1]))
-                compute(on_device(TokenBatch(*padded, torch.from_numpy(chosen)), self.device))
+                compute(on_device(TokenBatch(*padded, torch.from_numpy(selected)), self.device))
                 self._memory.trim()
 
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """What one forward pass takes.
+    """The input of one forward pass.
 
     Attributes
     ----------
     input_ids : int64 tensor, shape (b, t)
         [CLS] tokens [SEP], padded with [PAD].
     attention_mask : int64 tensor of the same shape, or None
-        1 on real tokens; None where nothing is padded.
+        1 on real tokens; None without padding.
     rows : int64 tensor, shape (b,)
-        Which rows of the block these are.
+        Their rows in the block.
     """
 
     input_ids: Tensor
@@ -148,48 +148,48 @@ def load_model(
     precision: str = "fp32",
     max_batch_tokens: int | None = None,
 ) -> Model:
-    """Open a model for use.
+    """Load a model for inference.
 
     Parameters
     ----------
     folder : Path
-        Any BERT of our vocabulary in Hugging Face format: a pretrained model, a classifier, one of DNABERT's.
+        Any BERT with our vocabulary in Hugging Face format: a pretrained model, a classifier, DNABERT.
     classes : bool, default False
-        Whether it has to be a classifier.
+        Whether the model must be a classifier.
     device : str, default "auto"
-        auto (CUDA where there is any), cpu, cuda or cuda:N.
+        auto (CUDA if available), cpu, cuda or cuda:N.
     precision : str, default "fp32"
         fp32; bf16; or auto, bf16 where the hardware multiplies it.
     max_batch_tokens : int, tokens, optional
-        `BATCH_TOKENS` when left out.
+        Default: `BATCH_TOKENS` of the device.
 
     Raises
     ------
     InputError
-        If the folder is missing, damaged, or not the model that is needed.
+        If the folder is missing, damaged, or of the wrong kind.
     UsageError
-        If the device is absent, or has not the precision.
+        If the device is not available, or does not support the precision.
     """
-    where = resolve_device(device)
-    resolved = resolve_precision(precision, where)
+    torch_device = resolve_device(device)
+    resolved = resolve_precision(precision, torch_device)
     if not folder.is_dir():
-        found = "is a file" if folder.exists() else "does not exist"
-        wanted = "a classifier's folder (cmgems finetune makes one)" if classes else "a model's folder"
-        raise InputError(f"{folder} {found}; needed {wanted}")
+        problem = "is a file" if folder.exists() else "does not exist"
+        needed = "the folder of a classifier (from `cmgems finetune`)" if classes else "the folder of a model"
+        raise InputError(f"{folder} {problem}; needed {needed}")
     manifest = read_manifest(folder, verify=True) if is_finished(folder) else None
     classifier, trained_tokens = None, None
     label_names: tuple[str, ...] = ()
     if classes or (manifest is not None and manifest.kind == "classifier"):
         loaded = load_classifier(folder)
         label_names, k = loaded.label_names, loaded.k
-        classifier = SequenceClassifier(loaded.model).to(where).eval()
+        classifier = SequenceClassifier(loaded.model).to(torch_device).eval()
         bert = classifier.bert_classifier.bert
         trained_tokens = manifest.params.get("max_tokens") if manifest else None
     else:
-        # Takes any folder's encoder and leaves the heads of other tasks behind; its own is dropped here.
+        # Reads the encoder of any folder and ignores heads of other tasks; the new head is dropped here.
         source = ModelSource.of_folder(folder)
-        whole, k = new_classifier(source, 2), source.k
-        bert = whole.bert.to(where).eval()
+        with_head, k = new_classifier(source, 2), source.k
+        bert = with_head.bert.to(torch_device).eval()
     return Model(
         folder,
         bert,
@@ -197,7 +197,7 @@ def load_model(
         label_names,
         k,
         trained_tokens,
-        where,
+        torch_device,
         resolved,
-        max_batch_tokens or BATCH_TOKENS[where.type],
+        max_batch_tokens or BATCH_TOKENS[torch_device.type],
     )

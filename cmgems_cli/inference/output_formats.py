@@ -1,4 +1,4 @@
-"""The formats that are written: tables row by row, arrays of a length known at the end."""
+"""Output formats: tables written row by row, and arrays whose length is known at the end."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ ARRAY_SUFFIXES = (".npy", ".safetensors")
 # The one tensor of a safetensors file.
 EMBEDDINGS = "embeddings"
 
-# Room for a safetensors header, whose numbers are only known at the end.
+# Bytes reserved for a safetensors header, whose numbers are only known at the end.
 _HEADER_BYTES = 512
 
 
-def table_format(out: Path | None, chosen: TableFormat | None) -> TableFormat:
-    """Return the format that was asked for, or else the one that the file's name says; TSV for stdout.
+def table_format(out: Path | None, format: TableFormat | None) -> TableFormat:
+    """Return the requested format, or else the one given by the file name; TSV for stdout.
 
     Raises
     ------
     UsageError
-        If neither says.
+        If neither gives a format.
     """
-    if chosen is not None:
-        return chosen
+    if format is not None:
+        return format
     if out is None:
         return "tsv"
     for known in TABLE_FORMATS:
         if out.suffix.lower() == f".{known}":
             return known
-    raise UsageError(f"--out {out} does not end in .tsv, .csv or .jsonl; rename it or give --format")
+    raise UsageError(f"`out={out}` does not end in .tsv, .csv or .jsonl; rename it or give `format`")
 
 
 class TableWriter:
@@ -51,7 +51,7 @@ class TableWriter:
     kind : tsv, csv or jsonl
     columns : sequence of str
     header : bool, default True
-        Whether the first line names the columns; JSON lines name them each.
+        Whether the first line names the columns; JSON lines always name them.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class TableWriter:
             self.write([columns])
 
     def write(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Write rows: None is an empty cell, or null."""
+        """Write rows; None becomes an empty cell, or null."""
         text = io.StringIO(newline="")
         if self._kind == "jsonl":
             for row in rows:
@@ -75,12 +75,12 @@ class TableWriter:
 
 
 class SafetensorsArray(GrowingArray):
-    """The same as a .safetensors file with one tensor, `EMBEDDINGS`.
+    """A growing array in a .safetensors file with one tensor, `EMBEDDINGS`.
 
     Parameters
     ----------
     metadata : dict of str
-        For the file's header.
+        Stored in the header of the file.
     others
         As in `GrowingArray`.
     """
@@ -100,14 +100,14 @@ class SafetensorsArray(GrowingArray):
 def array_writer(
     stream: IO[bytes], suffix: str, row_shape: tuple[int, ...], metadata: dict[str, str], rows: int = 0
 ) -> GrowingArray:
-    """Return what writes a float32 array row by row, as .npy or .safetensors.
+    """Return a writer of a float32 array that grows by rows, as .npy or .safetensors.
 
     Parameters
     ----------
     suffix : str
         One of `ARRAY_SUFFIXES`.
     metadata : dict of str
-        For the header of a .safetensors file.
+        Stored in the header of a .safetensors file.
     stream, row_shape, rows
         As in `GrowingArray`.
     """

@@ -1,4 +1,4 @@
-"""Class probabilities of rows, in their order."""
+"""Class probabilities of rows, in input order."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from cmgems_cli.inference.output_formats import TableWriter
 from cmgems_cli.inference.row_blocks import Block
 from cmgems_cli.inference.survey import Input
 
-# As in a classifier's predictions.csv.
+# Same as in a classifier's predictions.csv.
 DECIMALS = 6
 
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """What a classifier says of the rows of a block.
+    """The predictions of a classifier for the rows of a block.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Predicted:
     labels : int64, shape (n,)
         The most probable class; -1 for a row without a known k-mer.
     probabilities : float64, shape (n, n_labels)
-        NaN for such a row: there is nothing to judge by.
+        NaN for rows without a known k-mer.
     """
 
     block: Block
@@ -47,39 +47,39 @@ def write_predictions(
     block_done: Callable[[list[int]], None] = lambda counts: None,
     advance: Callable[[float], None] = lambda rows: None,
 ) -> dict[str, int]:
-    """Classify all rows of an input and write them down in their order.
+    """Classify all rows of an input and write the predictions in input order.
 
     Parameters
     ----------
     model : Model
-        With classes.
+        A classifier.
     data : Input
     writer : TableWriter
-        With the columns of `columns`.
+        Output with the columns of `columns`.
     before : (int, list of int), optional
-        How many blocks an earlier run has written, and its rows of each label.
+        Number of blocks that an earlier run wrote, and its number of rows per label.
     block_done : callable, optional
-        Told the rows of each label so far, after each block.
+        Called after each block with the number of rows per label so far.
     advance : callable, optional
-        Told the number of rows newly written or left out.
+        Called with the number of rows newly written or omitted.
 
     Returns
     -------
     dict, label -> int
-        Rows of each label.
+        Number of rows per label.
 
     Raises
     ------
     InputError
-        As `Input.blocks`.
+        As for `Input.blocks`.
     """
-    windows = data.cutting.window is not None
+    windows = data.tiling.window is not None
     skip, counted = before or (0, [0] * len(model.label_names))
     counts = np.array(counted, np.int64)
     for predicted in predict_blocks(model, data.blocks(look_ahead_tokens(model), skip=skip)):
         writer.write(rows_of(predicted, model.label_names, windows=windows))
-        answered = predicted.labels[predicted.labels >= 0]
-        counts += np.bincount(answered, minlength=len(counts))
+        labels = predicted.labels[predicted.labels >= 0]
+        counts += np.bincount(labels, minlength=len(counts))
         block_done(counts.tolist())
         advance(data.newly_done(len(predicted.block)))
     advance(data.newly_done(0))
@@ -87,7 +87,7 @@ def write_predictions(
 
 
 def look_ahead_tokens(model: Model) -> int:
-    """Return how many tokens of rows to hold at a time."""
+    """Return how many tokens of rows to hold in memory."""
     return BATCHES_AHEAD * model.max_batch_tokens
 
 
@@ -97,17 +97,17 @@ def predict_blocks(model: Model, blocks: Iterable[Block]) -> Iterator[Predicted]
     Parameters
     ----------
     model : Model
-        With classes.
+        A classifier.
     blocks : iterable of Block
 
     Yields
     ------
     Predicted
-        One a block, in order. The next block is already being computed when one is handed out.
+        One per block, in order. When it is yielded, the computation of the next block has already started.
     """
     before: tuple[Block, Tensor] | None = None
     for block in blocks:
-        # On CUDA this returns at once: the last block is read back and written while this one is computed.
+        # On CUDA this returns at once: the previous block is read and written while this one is computed.
         logits = _logits(model, block)
         if before is not None:
             yield _predicted(*before)
@@ -130,13 +130,13 @@ def _logits(model: Model, block: Block) -> Tensor:
 
 
 def _predicted(block: Block, logits: Tensor) -> Predicted:
-    read = logits.cpu()
-    labels = np.where(block.known > 0, read.argmax(1).numpy(), -1)
-    return Predicted(block, labels, read.double().softmax(1).numpy())
+    on_cpu = logits.cpu()
+    labels = np.where(block.known > 0, on_cpu.argmax(1).numpy(), -1)
+    return Predicted(block, labels, on_cpu.double().softmax(1).numpy())
 
 
 def columns(label_names: Iterable[str], *, windows: bool) -> list[str]:
-    """Return the names of the columns: name, (start, end,) label, and p_LABEL for each class."""
+    """Return the column names: name, (start, end,) label, and p_LABEL for each class."""
     where = ["start", "end"] if windows else []
     return ["name", *where, "label", *(f"p_{name}" for name in label_names)]
 
@@ -144,16 +144,16 @@ def columns(label_names: Iterable[str], *, windows: bool) -> list[str]:
 def rows_of(
     predicted: Predicted, label_names: tuple[str, ...], *, windows: bool
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of a table with these `columns`; None where there is no answer.
+    """Yield the rows of a table with these `columns`; None for rows without a known k-mer.
 
     Probabilities are rounded to `DECIMALS`.
     """
     block = predicted.block
-    names = [*label_names, None]  # -1 is the last: no answer
+    names = [*label_names, None]  # label -1 selects None
     labels = [names[label] for label in predicted.labels.tolist()]
-    shares = [
-        [None if share != share else round(share, DECIMALS) for share in column]
+    probabilities = [
+        [None if value != value else round(value, DECIMALS) for value in column]
         for column in predicted.probabilities.T.tolist()
     ]
     where = [block.starts.tolist(), block.ends.tolist()] if windows else []
-    yield from zip(block.names, *where, labels, *shares, strict=True)
+    yield from zip(block.names, *where, labels, *probabilities, strict=True)

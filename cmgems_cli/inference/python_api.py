@@ -1,6 +1,6 @@
-"""The Python API for notebooks: the same code as the commands, on sequences in memory.
+"""The Python API: the same functions as the commands, for sequences in memory.
 
-All of it can be imported from `cmgems_cli` itself, which loads nothing heavy before it is used.
+Everything can be imported from `cmgems_cli`, which loads heavy libraries at first use.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from cmgems_cli.masking.corruption import corrupt_batch
 from cmgems_cli.masking.strategies import mask_batch
 from cmgems_cli.pmi.ranking import UNRANKED, Ranking, read_ranking
 
-# One sequence; many; many by name; or a file of them.
+# One sequence, several, several by name, or a file.
 Sequences = str | Iterable[str] | Mapping[str, str] | Path
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a classifier says of sequences, or of windows along them.
+    """The predictions of a classifier for sequences, or for windows along them.
 
     Attributes
     ----------
     names : list of str, length n
-        Of the sequences: their own, or their number from 0.
+        Names of the sequences, or their numbers from 0.
     starts, ends : int64, shape (n,), bases
-        Where in the sequence a row is, 0-based, half-open.
+        Interval of the row in its sequence, 0-based, half-open.
     labels : list of str or None, length n
         The most probable class; None for a sequence without a known k-mer.
     label_names : tuple of str
         The classes.
     probabilities : float64, shape (n, n_labels)
-        NaN for such a sequence.
+        NaN for a sequence without a known k-mer.
     """
 
     names: list[str]
@@ -63,32 +63,40 @@ class Predictions:
         return len(self.names)
 
     def columns(self) -> dict[str, Any]:
-        """Return a table by columns, such as `pandas.DataFrame` takes."""
-        shares = dict(zip((f"p_{name}" for name in self.label_names), self.probabilities.T, strict=True))
-        return {"name": self.names, "start": self.starts, "end": self.ends, "label": self.labels, **shares}
+        """Return a table by columns, for example for `pandas.DataFrame`."""
+        probabilities = dict(
+            zip((f"p_{name}" for name in self.label_names), self.probabilities.T, strict=True)
+        )
+        return {
+            "name": self.names,
+            "start": self.starts,
+            "end": self.ends,
+            "label": self.labels,
+            **probabilities,
+        }
 
 
 def load_model(folder: str | Path, *, device: str = "auto", precision: str = "fp32") -> Model:
-    """Open a model folder: a pretrained model, a classifier, or another BERT of this vocabulary.
+    """Load a model folder: a pretrained model, a classifier, or another BERT with this vocabulary.
 
     Parameters
     ----------
     folder : str or Path
     device : str, default "auto"
-        auto (CUDA where there is any), cpu, cuda or cuda:N.
+        auto (CUDA if available), cpu, cuda or cuda:N.
     precision : str, default "fp32"
         fp32; bf16, faster and coarser; or auto, bf16 where the hardware multiplies it.
 
     Returns
     -------
     Model
-        For `predict` (a classifier) and `embed`. `k`, `max_tokens`, `label_names` and the torch modules
-        (`bert`, `classifier`) are its attributes.
+        For `embed`, and `predict` if it is a classifier. Attributes are `k`, `max_tokens`, `label_names` and the
+        torch modules `bert` and `classifier`.
 
     Raises
     ------
     InputError, UsageError
-        As `loading.load_model`.
+        As for `loading.load_model`.
     """
     return loading.load_model(Path(folder), device=device, precision=precision)
 
@@ -99,8 +107,8 @@ def encode(sequences: str | Iterable[str], k: int = 6) -> list[NDArray[np.int32]
     Parameters
     ----------
     sequences : str, or iterable of str
-        Letters in either case. A k-mer with any other letter than A, C, G, T is [UNK], 1.
-    k : int, default 6, bases
+        Letters in either case. A k-mer with any letter other than A, C, G, T is [UNK], 1.
+    k : int, default 6
         Bases per token.
 
     Returns
@@ -132,35 +140,37 @@ def predict(
     model : Model
         A classifier, from `load_model`.
     sequences : str, iterable of str, mapping of name to str, or Path
-        A Path is a file: FASTA, CSV or TSV, as `cmgems predict` takes it.
+        A Path is a file in FASTA, CSV or TSV, as for `cmgems predict`.
     window, stride : int, bases, optional
-        Length and distance of windows; `stride` is by default the window's length. Windows without a known
-        k-mer are left out.
+        Length and distance of windows; by default `stride` equals `window`. Windows without a known k-mer are
+        omitted.
     truncate : bool, default False
-        Cut sequences that are too long for the model instead of refusing.
+        Cut sequences that are too long for the model instead of refusing them.
 
     Returns
     -------
     Predictions
-        All in memory: for a genome use `cmgems predict`.
+        All in memory; for a genome use `cmgems predict`.
 
     Raises
     ------
     UsageError, InputError
-        If the model has no classes, options contradict, or a sequence is too long or no DNA.
+        If the model has no classes, parameters contradict, or a sequence is too long or not DNA.
     """
     if model.classifier is None:
-        raise UsageError(f"{model.folder} has no classes to predict; load a folder that finetune wrote")
+        raise UsageError(
+            f"{model.folder} has no classes to predict; load a folder written by `cmgems finetune`"
+        )
     data = _input(sequences, model, window=window, stride=stride, truncate=truncate)
-    found = list(predict_blocks(model, data.blocks(prediction.look_ahead_tokens(model))))
-    names = [*model.label_names, None]  # -1 is the last
+    predicted = list(predict_blocks(model, data.blocks(prediction.look_ahead_tokens(model))))
+    names = [*model.label_names, None]  # label -1 selects None
     return Predictions(
-        [name for one in found for name in one.block.names],
-        np.concatenate([one.block.starts for one in found]),
-        np.concatenate([one.block.ends for one in found]),
-        [names[label] for one in found for label in one.labels.tolist()],
+        [name for one in predicted for name in one.block.names],
+        np.concatenate([one.block.starts for one in predicted]),
+        np.concatenate([one.block.ends for one in predicted]),
+        [names[label] for one in predicted for label in one.labels.tolist()],
         model.label_names,
-        np.concatenate([one.probabilities for one in found]),
+        np.concatenate([one.probabilities for one in predicted]),
     )
 
 
@@ -181,37 +191,37 @@ def embed(
     sequences, truncate
         As in `predict`.
     pooling : mean, cls or tokens
-        Mean over the known k-mers ([CLS], [SEP] and [UNK] do not count); the state of [CLS]; or every k-mer's.
+        Mean over the known k-mers (without [CLS], [SEP] and [UNK]); the state of [CLS]; or that of every k-mer.
     layers : int, or sequence of int, default -1
         0 is the output of the embeddings, -1 that of the last layer.
 
     Returns
     -------
     float32 array, shape (n, hidden), or list of n such arrays, shape (n_tokens, hidden)
-        The list with pooling "tokens". With a sequence of layers there is an axis of them before the last.
-        NaN for a sequence without a known k-mer.
+        A list with pooling "tokens". With a sequence of layers, the axis of layers precedes the last one. NaN
+        for sequences without a known k-mer.
 
     Raises
     ------
     UsageError, InputError
-        If there is no such pooling or layer, or a sequence is too long or no DNA.
+        If the pooling or a layer is unknown, or a sequence is too long or not DNA.
     """
     data = _input(sequences, model, truncate=truncate)
     one_layer = isinstance(layers, (int, np.integer))
-    wanted = [int(layer) for layer in np.atleast_1d(layers)]
-    ahead = embedding.look_ahead_tokens(model, pooling, len(wanted))
-    found = list(embed_blocks(model, data.blocks(ahead), pooling=pooling, layers=wanted))
-    states = np.concatenate([one.states for one in found])
+    numbers = [int(layer) for layer in np.atleast_1d(layers)]
+    ahead = embedding.look_ahead_tokens(model, pooling, len(numbers))
+    embedded = list(embed_blocks(model, data.blocks(ahead), pooling=pooling, layers=numbers))
+    states = np.concatenate([one.states for one in embedded])
     if one_layer:
         states = states[:, 0]
     if pooling != "tokens":
         return states
-    ends = np.cumsum(np.concatenate([one.block.n_tokens for one in found]))
+    ends = np.cumsum(np.concatenate([one.block.n_tokens for one in embedded]))
     return np.split(states, ends[:-1])
 
 
 def load_ranking(folder: str | Path) -> Ranking:
-    """Open what `cmgems build-pmi` wrote: `rank_of_token` is what `mask` goes by."""
+    """Load a folder written by `cmgems build-pmi`, for `mask`."""
     return read_ranking(Path(folder))
 
 
@@ -232,15 +242,15 @@ def mask(
     ----------
     sequences : str, or iterable of str
     strategy : random, genemask, global or random-mask
-        cm-gems and cm-step are curricula of these. random-mask is taken at its first stage.
+        cm-gems and cm-step are curricula of these. random-mask has the spans of its first stage.
     ranking : Ranking, optional
-        From `load_ranking`; genemask and global need one.
-    k : int, default 6, bases
-        Of a token; a ranking's own k counts where there is one.
+        From `load_ranking`; required for genemask and global.
+    k : int, default 6
+        Bases per token; ignored with a ranking, which has its own.
     mask_rate, rank_by
         As in `masking.strategies.mask_batch`.
     seed, epoch : int
-        With the sequence's number they determine the draws.
+        Together with the number of the sequence they determine the draws.
 
     Returns
     -------
@@ -250,12 +260,12 @@ def mask(
     Raises
     ------
     UsageError
-        If there is no such strategy, or it needs a ranking.
+        If the strategy is unknown, or needs a ranking.
     """
     if strategy not in SINGLE:
         raise UsageError(f"strategy {strategy!r} is none of {', '.join(SINGLE)}")
     if ranking is None and strategy not in WITHOUT_RANKS:
-        raise UsageError(f"{strategy} masks by k-mer ranks; give a ranking, from load_ranking")
+        raise UsageError(f"{strategy} masks by k-mer ranks; give a `ranking` from `load_ranking`")
     k = ranking.k if ranking else k
     ranks = ranking.rank_of_token if ranking else np.full(vocabulary_size(k), UNRANKED, np.int32)
     token_ids, offsets, keys = _batch(encode(sequences, k), seed, epoch)
@@ -274,18 +284,19 @@ def corrupt(
     seed: int = 42,
     epoch: int = 0,
 ) -> list[NDArray[np.int32]]:
-    """Return what a model sees of masked sequences: 80 % [MASK] (4), 10 % a random k-mer, 10 % as it was.
+    """Corrupt masked positions: 80 % [MASK] (4), 10 % a random k-mer, 10 % unchanged.
 
     Parameters
     ----------
     sequences, k, seed, epoch
         As in `mask`.
-    masks : sequence of bool arrays
+    masks : sequence of bool arrays, shape (n_tokens,)
         From `mask`.
 
     Returns
     -------
     list of int32 arrays, shape (n_tokens,)
+        The input of a model.
     """
     token_ids, offsets, keys = _batch(encode(sequences, k), seed, epoch)
     masked = np.concatenate([np.zeros(0, np.bool_), *masks])
@@ -295,18 +306,18 @@ def corrupt(
 def _batch(
     encoded: list[NDArray[np.int32]], seed: int, epoch: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], dict[str, Any]]:
-    """Return sequences as one ragged batch, and the key of its draws."""
+    """Concatenate sequences to a ragged batch; also return the keys of its draws."""
     n = len(encoded)
     offsets = np.cumsum([0, *(len(token_ids) for token_ids in encoded)], dtype=np.int64)
     keys = {"seed": seed, "epochs": np.full(n, epoch), "sequence_indices": np.arange(n)}
     return np.concatenate([np.zeros(0, np.int32), *encoded]), offsets, keys
 
 
-def _input(sequences: Sequences, model: Model, **how: Any) -> Input:
-    """Return sequences ready to be run through the model once, looked through."""
-    cut = tiling_options(model.k, model.max_tokens, **how)
+def _input(sequences: Sequences, model: Model, **options: Any) -> Input:
+    """Return the surveyed input of a model."""
+    tiling = tiling_options(model.k, model.max_tokens, **options)
     if isinstance(sequences, Path):
-        return survey_input(Source(sequences), cut)
+        return survey_input(Source(sequences), tiling)
     if isinstance(sequences, str):
         named = {"0": sequences}
     elif isinstance(sequences, Mapping):
@@ -314,11 +325,11 @@ def _input(sequences: Sequences, model: Model, **how: Any) -> Input:
     else:
         named = {str(number): sequence for number, sequence in enumerate(sequences)}
 
-    def pieces() -> Iterator[SequenceChunk]:
+    def chunks() -> Iterator[SequenceChunk]:
         for name, sequence in named.items():
-            # A character beyond ASCII is one letter and not a base.
+            # A non-ASCII character counts as one letter that is not a base.
             yield SequenceChunk(name, sequence.encode("ascii", "replace"), True)
 
-    found = survey(pieces(), cut)
-    check_lengths(found, cut, "input")
-    return Input("input", cut, pieces, found)
+    counted = survey(chunks(), tiling)
+    check_lengths(counted, tiling, "input")
+    return Input("input", tiling, chunks, counted)

@@ -1,4 +1,4 @@
-"""Named sequences from FASTA, CSV or TSV, plain or gzip, a file or standard input, piece by piece."""
+"""Read named sequences in chunks from FASTA, CSV or TSV; plain or gzip; a file or standard input."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from cmgems_cli.genome.fasta_stream import SequenceChunk, sequence_chunks
 
 NEEDED = "needed FASTA, or a CSV or TSV file whose first line names a column 'sequence'"
 
-# Columns of a table that name its sequences, the first of them that is there.
+# Columns of a table with the names of sequences; the first one present is used.
 NAME_COLUMNS = ("name", "id")
 
 _BLANKS = b" \t\r\n"
 
 
 class Source:
-    """Where sequences come from.
+    """A file or standard input with sequences.
 
-    What a file holds is told from its first letters, never from its name. In a table the column `sequence`
-    holds bases or overlapping k-mers with spaces between, a column `name` or `id` the names; without one,
-    rows are numbered from 0. Other columns are passed over.
+    The format is recognised by the first letters, never by the file name. In a table the column `sequence` holds
+    bases or overlapping k-mers separated by spaces, and a column `name` or `id` the names; without one, rows are
+    numbered from 0. Other columns are ignored.
 
     Parameters
     ----------
     path : Path
-        `STANDARD_INPUT` for what is piped in.
+        `STANDARD_INPUT` for piped input.
 
     Attributes
     ----------
     path : Path
     name : str
-        For messages.
+        Used in error messages.
     rereadable : bool
-        Whether `pieces` may be asked for more than once.
+        Whether `chunks` may be called more than once.
     sha256 : str
-        Of the raw bytes; complete once `pieces` is exhausted.
+        Hash of the raw bytes; complete once `chunks` is exhausted.
 
     Raises
     ------
     InputError
-        If there is no such readable file.
+        If the file is missing or not readable.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,14 +59,14 @@ class Source:
         self.rereadable = not piped and path.is_file()
         self.sha256 = ""
 
-    def pieces(self) -> Iterator[SequenceChunk]:
-        """Yield all sequences in their order.
+    def chunks(self) -> Iterator[SequenceChunk]:
+        """Yield all sequences in file order.
 
         Raises
         ------
         InputError
             If the file is empty, neither FASTA nor a table, truncated or corrupt, a record has no name, or
-            a row is not what its header promises. The message names the line.
+            a row does not match the header of its table. The message names the line.
         """
         shown = Path(self.name)
         file = FastaFile(self.path)
@@ -83,7 +83,7 @@ class Source:
                 check_is_fasta(start, shown)
                 yield from sequence_chunks(_chained(start, texts), shown)
             else:
-                yield from _table_pieces(_Lines(_chained(head, texts)), shown)
+                yield from _table_chunks(_Lines(_chained(head, texts)), shown)
         self.sha256 = file.sha256
 
 
@@ -99,7 +99,7 @@ def _chained(head: bytes, texts: Iterator[bytes]) -> Iterator[bytes]:
 
 
 class _Lines(io.RawIOBase):
-    """The parts of a text as a file that can be read."""
+    """Chunks of text as a readable file."""
 
     def __init__(self, texts: Iterator[bytes]) -> None:
         self._texts = texts
@@ -120,7 +120,7 @@ class _Lines(io.RawIOBase):
         return n
 
 
-def _table_pieces(raw: _Lines, shown: Path) -> Iterator[SequenceChunk]:
+def _table_chunks(raw: _Lines, shown: Path) -> Iterator[SequenceChunk]:
     with io.TextIOWrapper(io.BufferedReader(raw), encoding="utf-8", newline="") as stream:
         table = SequenceTable(stream, shown, NEEDED)
         name_column = table.column(*NAME_COLUMNS)

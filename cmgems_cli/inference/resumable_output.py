@@ -1,8 +1,8 @@
-"""Output files that grow block by block in a staging folder, appear when they are complete, and outlive a stop.
+"""Output files written block by block in a staging folder, which can be resumed and appear when complete.
 
-The staging folder of `scan.tsv` (`staging`) holds the file, and `checkpoint.json`: how many blocks of rows are done,
-where in the file they end, and the sha256 of everything up to there. Rows of an unfinished block are cut off before the
-work resumes, so that a run in two parts leaves the bytes of a run in one.
+The staging folder of `scan.tsv` (`staging`) holds the file and `checkpoint.json`: the number of completed blocks of
+rows, where in the file they end, and the sha256 of everything up to there. When a run is resumed, rows of an incomplete
+block are removed first, so that an interrupted run writes the same bytes as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -36,30 +36,34 @@ class PartialFiles:
     Attributes
     ----------
     streams : list of binary files
-        To write to, each at its end.
+        Positioned at their ends.
     blocks : int
-        Blocks of rows they hold.
-    kept : Any
-        What was last given to `block_done`, a JSON value; None at the start.
+        Completed blocks of rows in them.
+    saved : Any
+        The JSON value last passed to `block_done`; None at the start.
     """
 
     streams: list[IO[bytes]]
     blocks: int
-    kept: Any
+    saved: Any
     _checkpoint: Path
     _resumable: bool
     _ends: list[int] = field(default_factory=list)
     _hashed: list[tuple[Any, int]] = field(default_factory=list)
     _saved_at: float = -SECONDS_BETWEEN_CHECKPOINTS
 
-    def block_done(self, kept: Any = None) -> None:
-        """Tell that all rows of one more block were written to the streams."""
-        self.blocks, self.kept, self._ends = self.blocks + 1, kept, [stream.tell() for stream in self.streams]
+    def block_done(self, saved: Any = None) -> None:
+        """Record that all rows of one more block were written to the streams."""
+        self.blocks, self.saved, self._ends = (
+            self.blocks + 1,
+            saved,
+            [stream.tell() for stream in self.streams],
+        )
         if time.monotonic() - self._saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
             self.save()
 
     def complete(self) -> None:
-        """Note that nothing is left to write: if there are several files, a kill may come between their renames."""
+        """Record that all rows are written: with several files, the process may be killed between their renames."""
         for stream in self.streams:
             stream.flush()
             os.fsync(stream.fileno())
@@ -71,7 +75,7 @@ class PartialFiles:
             self.save(whole=True)
 
     def save(self, *, whole: bool = False) -> None:
-        """Write the checkpoint of the blocks that are done, if there are any and the run can be resumed."""
+        """Write a checkpoint of the completed blocks, if there are any and the run can be resumed."""
         if not self._resumable or not self._ends:
             return
         # The data are on disk before the checkpoint vouches for them.
@@ -89,18 +93,18 @@ class PartialFiles:
             stream.seek(at)
             self._hashed[number] = (hasher, end)
         hashes = [hasher.copy().hexdigest() for hasher, _ in self._hashed]
-        state = {"blocks": self.blocks, "sizes": ends, "sha256": hashes, "kept": self.kept, "whole": whole}
+        state = {"blocks": self.blocks, "sizes": ends, "sha256": hashes, "kept": self.saved, "whole": whole}
         write_json(self._checkpoint, state)
         self._saved_at = time.monotonic()
 
 
 def check_files(outs: Sequence[Path], *, overwrite: bool) -> None:
-    """Refuse output files before any work is done on their behalf.
+    """Check before any work that output files may be written.
 
     Raises
     ------
     OverwriteError
-        If one is no plain file, or exists and `overwrite` is false, unless a killed command is to be finished.
+        If one is not a regular file, or exists and `overwrite` is false, unless a killed command is to be finished.
     """
     begun = any(staging.marker["kind"] == _KIND for staging in stagings(outs[0]))
     for out in outs:
@@ -111,40 +115,41 @@ def check_files(outs: Sequence[Path], *, overwrite: bool) -> None:
 def partial_files(
     outs: Sequence[Path], task: dict[str, Any] | None, *, resume: bool = True
 ) -> Iterator[PartialFiles]:
-    """Write files aside; on success they become `outs`.
+    """Write files in a staging folder; on success they are renamed to `outs`.
 
     Parameters
     ----------
     outs : sequence of Path
-        The last appears first, and the first, if it existed, is removed by then: where it is, all are.
+        Renamed from last to first, after an existing first file was removed: if it exists, all are complete.
     task : dict or None
-        JSON values that decide what will be in the files. After a stop the same task resumes. None if the run
-        cannot be resumed; partial files are then deleted on failure.
+        JSON values that determine the content of the files. An interrupted run resumes if its task is equal. None
+        if the run cannot be resumed; partial files are then deleted on failure.
     resume : bool, default True
-        Resume where there is something to resume.
+        Whether to resume an earlier run.
 
     Raises
     ------
     OverwriteError
-        If what is there was begun for another task, or another command is writing these files.
+        If the partial files belong to another task, or another command is writing these files.
     Interrupted
-        In place of KeyboardInterrupt and Interrupted, where the run can be resumed.
+        In place of KeyboardInterrupt and Interrupted if the run can be resumed.
     """
     outs[0].parent.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(lock_of(outs[0]), outs[0]):
         staging, state = _begin(outs, task, resume=resume)
         checkpoint = staging.path / _CHECKPOINT
-        asides = [staging.folder / out.name for out in outs]
+        partials = [staging.folder / out.name for out in outs]
         try:
             with ExitStack() as stack:
                 streams: list[IO[bytes]] = [
-                    stack.enter_context(aside.open("r+b") if state else open_new(aside)) for aside in asides
+                    stack.enter_context(partial.open("r+b") if state else open_new(partial))
+                    for partial in partials
                 ]
                 for stream, size in zip(streams, state["sizes"] if state else [], strict=bool(state)):
                     stream.truncate(size)
                     stream.seek(size)
-                blocks, kept = (state["blocks"], state["kept"]) if state else (0, None)
-                files = PartialFiles(streams, blocks, kept, checkpoint, task is not None)
+                blocks, saved = (state["blocks"], state["kept"]) if state else (0, None)
+                files = PartialFiles(streams, blocks, saved, checkpoint, task is not None)
                 try:
                     yield files
                 except (KeyboardInterrupt, Interrupted):
@@ -153,8 +158,8 @@ def partial_files(
                 files.complete()
             if len(outs) > 1:
                 outs[0].unlink(missing_ok=True)
-            for aside, out in reversed(list(zip(asides, outs, strict=True))):
-                aside.replace(out)
+            for partial, out in reversed(list(zip(partials, outs, strict=True))):
+                partial.replace(out)
                 force_to_disk(out.parent)
             staging.remove()
         except (KeyboardInterrupt, Interrupted) as stop:
@@ -190,14 +195,14 @@ def _read(staging: Staging, outs: Sequence[Path]) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = json.loads((staging.path / _CHECKPOINT).read_bytes())
         for out, size, sha256 in zip(outs, state["sizes"], state["sha256"], strict=True):
-            aside = staging.folder / out.name
-            # A kill came between two renames: what was renamed already goes back.
-            path = out if state["whole"] and not aside.exists() else aside
+            partial = staging.folder / out.name
+            # The process was killed between two renames: undo those already done.
+            path = out if state["whole"] and not partial.exists() else partial
             with path.open("rb") as stream:
                 if _hash(stream, hashlib.sha256(), size) != sha256:
                     return None
             if path is out:
-                out.replace(aside)
+                out.replace(partial)
         return state if isinstance(state["blocks"], int) and "kept" in state else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -1,7 +1,7 @@
-"""From pieces of sequences to blocks of encoded rows: whole sequences, or windows that slide along them.
+"""Encode chunks of sequences as blocks of rows: whole sequences, or windows that slide along them.
 
-A block holds some thousands of rows, in their order: enough to sort into batches of like length, and all
-that is ever held. Bases are encoded once, however often windows overlap.
+A block holds some thousands of consecutive rows: enough to sort into batches of similar length, and all that is
+in memory at a time. Bases are encoded once, even if windows overlap.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from cmgems_cli.genome.vocabulary import UNK
 
 @dataclass(frozen=True)
 class TilingOptions:
-    """How sequences become rows. Make one with `cutting`, which checks it.
+    """How sequences become rows. Create it with `tiling_options`, which checks the parameters.
 
     Attributes
     ----------
-    k : int, bases
-        Of a token.
+    k : int
+        Bases per token.
     max_tokens : int, tokens
-        The longest row the model takes, special tokens not counted.
+        Longest row that the model accepts, without special tokens.
     window, stride : int or None, bases
-        Length and distance of the windows; None: a row is a whole sequence. A sequence's last window is the
-        first that reaches its end, and is cut short there.
+        Length and distance of the windows; None if a row is a whole sequence. The last window of a sequence is
+        the first that reaches its end, where it is cut short.
     truncate : bool
-        Cut sequences that are too long for a row to their first tokens, instead of refusing.
+        Cut sequences that are too long for a row to their first tokens instead of refusing them.
     """
 
     k: int
@@ -47,62 +47,64 @@ class TilingOptions:
         return self.max_tokens + self.k - 1
 
     def rows_of(self, length_bases: int) -> int:
-        """Return the number of rows a sequence becomes.
+        """Return the number of rows of a sequence.
 
-        >>> cut = TilingOptions(6, 510, window=70, stride=35)
-        >>> [cut.rows_of(length) for length in (0, 1, 70, 71, 105, 106)]
+        >>> tiling = TilingOptions(6, 510, window=70, stride=35)
+        >>> [tiling.rows_of(length) for length in (0, 1, 70, 71, 105, 106)]
         [0, 1, 1, 2, 2, 3]
         """
         if self.window is None or self.stride is None:
             return 1
-        to_the_end = 1 + -(-max(0, length_bases - self.window) // self.stride)
-        return min(to_the_end, -(-length_bases // self.stride))
+        until_end = 1 + -(-max(0, length_bases - self.window) // self.stride)
+        return min(until_end, -(-length_bases // self.stride))
 
 
 def tiling_options(
     k: int, max_tokens: int, *, window: int | None = None, stride: int | None = None, truncate: bool = False
 ) -> TilingOptions:
-    """Check how sequences are to be cut; parameters as the attributes of `TilingOptions`.
+    """Check and return tiling options; parameters as the attributes of `TilingOptions`.
 
-    `stride` is by default the window's length: windows side by side.
+    By default `stride` is the length of the window, so that windows do not overlap.
 
     Raises
     ------
     UsageError
-        If the window is shorter than a token or longer than the model's input, or options contradict.
+        If the window is shorter than a token or longer than the model's input, or parameters contradict.
     """
     if window is None:
         if stride is not None:
-            raise UsageError(f"--stride {stride} without --window; give both, or neither")
+            raise UsageError(f"`stride={stride}` without `window`; give both, or neither")
         return TilingOptions(k, max_tokens, truncate=truncate)
     if truncate:
-        raise UsageError("both --window and --truncate were given; windows cut nothing off: give one of them")
+        raise UsageError(
+            "both `window` and `truncate` were given, but windows truncate nothing; give one of them"
+        )
     longest = max_tokens + k - 1
     if not k <= window <= longest:
         raise UsageError(
-            f"--window {window} does not fit the model, which reads {k}-mers, at most {max_tokens}: needed"
+            f"`window={window}` does not fit the model, which reads at most {max_tokens} {k}-mers; needed"
             f" {k} to {longest} bases"
         )
     stride = window if stride is None else stride
     if stride < 1:
-        raise UsageError(f"--stride {stride}: windows have to move; needed 1 or more")
+        raise UsageError(f"`stride` is {stride}; needed 1 or more")
     return TilingOptions(k, max_tokens, window, stride)
 
 
 @dataclass
 class Tally:
-    """What was counted on the way.
+    """Counts of the input read so far.
 
     Attributes
     ----------
     sequences : int
-        Read so far.
+        Sequences read.
     rows : int
-        Whole sequences or windows that came of them, the left-out ones included.
+        Whole sequences or windows, including omitted windows.
     unknown : int
-        Rows without any known k-mer: shorter than one, or N throughout. Windows of that kind are left out.
+        Rows without any known k-mer: shorter than one, or N throughout. Such windows are omitted.
     truncated : int
-        Sequences that were cut.
+        Truncated sequences.
     """
 
     sequences: int = 0
@@ -113,13 +115,13 @@ class Tally:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a source holds.
+    """The size of an input, counted without keeping it.
 
     Attributes
     ----------
     sequences, rows : int
     longest_bases : int
-        Length of the longest sequence, whose name is `longest`.
+        Length of the longest sequence, which is named `longest`.
     too_long : int
         Sequences longer than a row.
     """
@@ -133,20 +135,20 @@ class Survey:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Some rows, encoded, in their order.
+    """Consecutive encoded rows.
 
     Attributes
     ----------
     names : list of str, length n
-        The sequence each row is of.
+        Name of each row's sequence.
     starts, ends : int64, shape (n,), bases
-        Where in it, 0-based, half-open.
+        Interval of the row in its sequence, 0-based, half-open.
     token_ids : int32, shape (total,)
         Without special tokens.
     first, n_tokens : int64, shape (n,)
-        Each row's tokens are `token_ids[first:first + n_tokens]`; those of windows overlap.
+        The tokens of a row are `token_ids[first:first + n_tokens]`; those of windows may overlap.
     known : int64, shape (n,)
-        How many of them are k-mers of A, C, G and T alone.
+        Number of tokens that are k-mers of A, C, G and T only.
     """
 
     names: list[str]
@@ -171,8 +173,8 @@ class Block:
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
-    """A stretch of one sequence, and the rows in it: absolute coordinates, `letters` begin at `starts[0]`."""
+class _RowGroup:
+    """Rows from one sequence with its letters; coordinates are absolute, `letters` begin at `starts[0]`."""
 
     name: str
     letters: bytes
@@ -180,156 +182,168 @@ class _Part:
     ends: NDArray[np.int64]
 
 
-def survey(pieces: Iterable[SequenceChunk], cut: TilingOptions) -> Survey:
-    """Read all of a source, keeping nothing: its faults are found before any work is done."""
+def survey(chunks: Iterable[SequenceChunk], tiling: TilingOptions) -> Survey:
+    """Count the content of an input without keeping it, so that its errors are found before any work is done."""
     sequences = rows = length = too_long = longest_bases = 0
     longest = ""
-    for piece in pieces:
-        length += len(piece.letters)
-        if not piece.last:
+    for chunk in chunks:
+        length += len(chunk.letters)
+        if not chunk.last:
             continue
         sequences += 1
-        rows += cut.rows_of(length)
-        too_long += length > cut.max_bases
+        rows += tiling.rows_of(length)
+        too_long += length > tiling.max_bases
         if length > longest_bases:
-            longest, longest_bases = piece.name, length
+            longest, longest_bases = chunk.name, length
         length = 0
     return Survey(sequences, rows, longest, longest_bases, too_long)
 
 
-def check_lengths(found: Survey, cut: TilingOptions, name: str) -> None:
-    """Refuse sequences too long for a row where nothing was said of what to do with them.
+def check_lengths(counted: Survey, tiling: TilingOptions, name: str) -> None:
+    """Check that all sequences fit a row, unless `tiling` has windows or truncates.
 
     Raises
     ------
     InputError
+        If one does not.
     """
-    if found.too_long and cut.window is None and not cut.truncate:
+    if counted.too_long and tiling.window is None and not tiling.truncate:
         raise InputError(
-            f"{name}: {found.too_long:,} of {found.sequences:,} sequences are longer than the {cut.max_bases:,}"
-            f" bases the model takes, the longest ({found.longest}) {found.longest_bases:,}: add --window N to"
-            " slide along them, or --truncate to cut them"
+            f"{name}: {counted.too_long:,} of {counted.sequences:,} sequences are longer than the {tiling.max_bases:,}"
+            f" bases the model accepts, the longest ({counted.longest}) {counted.longest_bases:,}: add `window=N` to"
+            " slide along them, or `truncate=True` to cut them"
         )
 
 
 def blocks(
-    pieces: Iterable[SequenceChunk],
-    cut: TilingOptions,
+    chunks: Iterable[SequenceChunk],
+    tiling: TilingOptions,
     look_ahead_tokens: int,
     tally: Tally,
     name: str = "input",
 ) -> Iterator[Block]:
-    """Encode sequences a block at a time.
+    """Encode sequences in blocks.
 
     Parameters
     ----------
-    pieces : iterable of SequenceChunk
-    cut : TilingOptions
+    chunks : iterable of SequenceChunk
+    tiling : TilingOptions
     look_ahead_tokens : int, tokens
-        A block ends with the row that brings its rows, special tokens included, to this many.
+        A block ends with the row that brings its tokens, including special tokens, to this number.
     tally : Tally
-        Counted into.
+        Updated in place.
     name : str
-        Of the source, for messages.
+        Name of the source, for error messages.
 
     Yields
     ------
     Block
-        Never empty. Of windows only those with a known k-mer; whole sequences all.
+        Never empty. All whole sequences, or the windows with a known k-mer.
 
     Raises
     ------
     InputError
-        If a sequence is too long for a row and `cut` does not say what to do.
+        If a sequence is too long for a row, unless `tiling` has windows or truncates.
     """
-    waiting: list[_Part] = []
+    waiting: list[_RowGroup] = []
     tokens = 0
 
-    def room() -> int:
+    def missing_tokens() -> int:
         return look_ahead_tokens - tokens
 
-    parts = _windows(pieces, cut, room, tally) if cut.window else _whole(pieces, cut, tally, name)
-    for part in parts:
-        waiting.append(part)
-        tokens += int((np.maximum(part.ends - part.starts - cut.k + 1, 0) + 2).sum())
+    groups = (
+        _windows(chunks, tiling, missing_tokens, tally)
+        if tiling.window
+        else _whole(chunks, tiling, tally, name)
+    )
+    for group in groups:
+        waiting.append(group)
+        tokens += int((np.maximum(group.ends - group.starts - tiling.k + 1, 0) + 2).sum())
         if tokens >= look_ahead_tokens:
-            yield from _encoded(waiting, cut, tally)
+            yield from _encoded(waiting, tiling, tally)
             waiting, tokens = [], 0
-    yield from _encoded(waiting, cut, tally)
+    yield from _encoded(waiting, tiling, tally)
 
 
-def _encoded(parts: list[_Part], cut: TilingOptions, tally: Tally) -> Iterator[Block]:
-    """Yield the one block of these parts, or none."""
-    if not parts:
+def _encoded(groups: list[_RowGroup], tiling: TilingOptions, tally: Tally) -> Iterator[Block]:
+    """Yield the block of these groups, if it has rows."""
+    if not groups:
         return
-    text_offsets = offsets_of(np.array([len(part.letters) for part in parts]))
-    token_ids, offsets = encode_sequences(b"".join(part.letters for part in parts), text_offsets, cut.k)
-    starts = np.concatenate([part.starts for part in parts])
-    ends = np.concatenate([part.ends for part in parts])
-    # Where a part's tokens begin, less the base its letters begin at, once for each of its rows.
-    shift = offsets[:-1] - np.array([part.starts[0] for part in parts])
-    first = starts + np.repeat(shift, [len(part.starts) for part in parts])
-    n_tokens = np.maximum(ends - starts - cut.k + 1, 0)
+    text_offsets = offsets_of(np.array([len(group.letters) for group in groups]))
+    token_ids, offsets = encode_sequences(b"".join(group.letters for group in groups), text_offsets, tiling.k)
+    starts = np.concatenate([group.starts for group in groups])
+    ends = np.concatenate([group.ends for group in groups])
+    # Offset of a group's tokens minus the coordinate of its first letter, repeated for each of its rows.
+    shift = offsets[:-1] - np.array([group.starts[0] for group in groups])
+    first = starts + np.repeat(shift, [len(group.starts) for group in groups])
+    n_tokens = np.maximum(ends - starts - tiling.k + 1, 0)
     known_before = offsets_of(token_ids != UNK)
     known = known_before[first + n_tokens] - known_before[first]
-    names = [name for part in parts for name in [part.name] * len(part.starts)]
+    names = [name for group in groups for name in [group.name] * len(group.starts)]
     block = Block(names, starts, ends, token_ids, first, n_tokens, known)
     tally.rows += len(block)
     tally.unknown += int((known == 0).sum())
-    if cut.window:
+    if tiling.window:
         block = block.with_known_tokens()
     if len(block):
         yield block
 
 
-def _whole(pieces: Iterable[SequenceChunk], cut: TilingOptions, tally: Tally, source: str) -> Iterator[_Part]:
-    """Yield each sequence as one row; of a longer one, no more is held than a row takes."""
-    held: list[bytes] = []
+def _whole(
+    chunks: Iterable[SequenceChunk], tiling: TilingOptions, tally: Tally, source: str
+) -> Iterator[_RowGroup]:
+    """Yield each sequence as one row; keep no more of a longer one than a row holds."""
+    buffered: list[bytes] = []
     length = 0
-    for piece in pieces:
-        room = cut.max_bases - length
-        if len(piece.letters) > room and not cut.truncate:
+    for chunk in chunks:
+        remaining = tiling.max_bases - length
+        if len(chunk.letters) > remaining and not tiling.truncate:
             raise InputError(
-                f"{source}: the sequence {piece.name!r} is longer than the {cut.max_bases:,} bases the model"
-                " takes: add --window N to slide along it, or --truncate to cut it"
+                f"{source}: the sequence {chunk.name!r} is longer than the {tiling.max_bases:,} bases the model"
+                " accepts: add `window=N` to slide along it, or `truncate=True` to cut it"
             )
-        held.append(piece.letters[: max(0, room)])
-        length += len(piece.letters)
-        if piece.last:
+        buffered.append(chunk.letters[: max(0, remaining)])
+        length += len(chunk.letters)
+        if chunk.last:
             tally.sequences += 1
-            tally.truncated += length > cut.max_bases
-            end = np.array([min(length, cut.max_bases)])
-            yield _Part(piece.name, b"".join(held), np.zeros(1, np.int64), end)
-            held, length = [], 0
+            tally.truncated += length > tiling.max_bases
+            end = np.array([min(length, tiling.max_bases)])
+            yield _RowGroup(chunk.name, b"".join(buffered), np.zeros(1, np.int64), end)
+            buffered, length = [], 0
 
 
 def _windows(
-    pieces: Iterable[SequenceChunk], cut: TilingOptions, room: Callable[[], int], tally: Tally
-) -> Iterator[_Part]:
-    """Yield windows by the stretch, none longer than to fill the block, which lacks `room` tokens."""
-    assert cut.window is not None
-    assert cut.stride is not None
-    window, stride = cut.window, cut.stride
-    tokens_each = window - cut.k + 3
-    held = bytearray()
-    base = start = reached = 0  # of the first letter held, of the next window, of the last window's end
-    for piece in pieces:
-        held += piece.letters
+    chunks: Iterable[SequenceChunk], tiling: TilingOptions, missing_tokens: Callable[[], int], tally: Tally
+) -> Iterator[_RowGroup]:
+    """Yield groups of windows, each no larger than needed to fill the block, which lacks `missing_tokens()`."""
+    assert tiling.window is not None
+    assert tiling.stride is not None
+    window, stride = tiling.window, tiling.stride
+    tokens_each = window - tiling.k + 3
+    buffered = bytearray()
+    # Coordinates: of the first buffered letter, of the next window, and of the last window's end.
+    base = start = reached = 0
+    for chunk in chunks:
+        buffered += chunk.letters
         while (
-            count := min(-(-room() // tokens_each), (base + len(held) - window - start) // stride + 1)
+            count := min(
+                -(-missing_tokens() // tokens_each), (base + len(buffered) - window - start) // stride + 1
+            )
         ) > 0:
             starts = start + stride * np.arange(count, dtype=np.int64)
             reached = int(starts[-1]) + window
-            yield _Part(piece.name, bytes(held[start - base : reached - base]), starts, starts + window)
+            yield _RowGroup(
+                chunk.name, bytes(buffered[start - base : reached - base]), starts, starts + window
+            )
             start += count * stride
-        end = base + len(held)
-        if piece.last:
+        end = base + len(buffered)
+        if chunk.last:
             if start < end and reached < end:
-                letters = bytes(held[start - base :])
-                yield _Part(piece.name, letters, np.array([start]), np.array([end]))
+                letters = bytes(buffered[start - base :])
+                yield _RowGroup(chunk.name, letters, np.array([start]), np.array([end]))
             tally.sequences += 1
-            held, base, start, reached = bytearray(), 0, 0, 0
+            buffered, base, start, reached = bytearray(), 0, 0, 0
         else:
             done = min(start, end)
-            del held[: done - base]
+            del buffered[: done - base]
             base = done

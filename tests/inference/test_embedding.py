@@ -129,7 +129,7 @@ def test_many_rows_come_in_blocks_of_bounded_size(
 
 def test_layers_are_counted_from_the_embeddings_or_from_the_end() -> None:
     assert check_layers([-1, 0, 2], 3) == (3, 0, 2)
-    for wrong, words in (([4], "layer 4 is not"), ([-5], "layer -5 is not"), ([1, -3], "each layer once")):
+    for wrong, words in (([4], "layer 4 is not"), ([-5], "layer -5 is not"), ([1, -3], "and each once")):
         with pytest.raises(UsageError, match=words):
             check_layers(wrong, 3)
 

@@ -148,7 +148,7 @@ def test_long_sequences_are_refused_cut_or_slid_along(
     assert "1 of 2 sequences are longer than the 40 bases" in done.error
     done = cmgems("predict", classifier, path, "--truncate")
     check(rows_of(done.stdout)[0], stock_probabilities(sequence[:MAX_BASES]))
-    assert "1 sequences were cut to 40 bases" in done.stderr
+    assert "1 sequences were truncated to 40 bases" in done.stderr
     rows = rows_of(cmgems("predict", classifier, path, "--window", "40").stdout)
     assert [(row["name"], row["start"], row["end"]) for row in rows] == [("0", "0", "40"), ("1", "0", "8")]
 
@@ -212,7 +212,7 @@ def test_a_table_of_labels_and_the_rate_are_shown(
     for label in LABELS:
         assert label in done.stdout
     assert "2 sequences in" in done.stderr
-    assert "a second" in done.stderr
+    assert "per second" in done.stderr
 
 
 def test_what_exists_is_kept_unless_told_and_a_failure_leaves_nothing(
@@ -258,7 +258,7 @@ def test_a_model_without_classes_is_refused(cmgems: CommandLine, pretrained: Pat
     done = cmgems("predict", pretrained, path, code=3)
     assert "is a model artifact; needed a classifier artifact: make one with `cmgems finetune`" in done.stderr
     assert (
-        "does not exist; needed a classifier's folder"
+        "does not exist; needed the folder of a classifier"
         in cmgems("predict", tmp_path / "nowhere", path, code=3).stderr
     )
 

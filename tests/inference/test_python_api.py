@@ -106,7 +106,7 @@ def test_what_cannot_be_is_refused_as_on_the_command_line(
         cmgems_cli.predict(judge, "ACGT" * 20)
     with pytest.raises(InputError, match="so that every token would be"):
         cmgems_cli.embed(judge, ["NNNN", ""])
-    with pytest.raises(UsageError, match="global masks by k-mer ranks; give a ranking"):
+    with pytest.raises(UsageError, match="global masks by k-mer ranks; give a `ranking`"):
         cmgems_cli.mask("ACGT", "global")
     with pytest.raises(UsageError, match="'cm-gems' is none of random, genemask, global, random-mask"):
         cmgems_cli.mask("ACGT", "cm-gems", ranking=ranking)

@@ -78,14 +78,14 @@ def test_predictions_go_on_where_they_stopped(
         (left,) = hidden(tmp_path)
         assert re.fullmatch(rf"\.out\.{suffix}\.[0-9a-f]{{16}}\.staging", left)
     stop.after = None
-    goes_on = cmgems(*command).stderr
+    resumed = cmgems(*command).stderr
     assert stop.blocks == n_blocks - 3
     assert out.read_bytes() == whole.read_bytes()
     assert hidden(tmp_path) == []
     # The total and what was left out are those of the whole; the rate is of what was new.
     rows = next(line for line in told.splitlines() if "windows in" in line).split()[0]
-    assert f"from before {rows}" in goes_on
-    assert ("left out" in told) == ("left out" in goes_on)
+    assert f"{rows} with the" in resumed
+    assert ("omitted" in told) == ("omitted" in resumed)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "tokens"])

@@ -26,7 +26,7 @@ K = 3
 Row = tuple[str, int, int, list[int]]
 
 
-def pieces_of(sequences: list[str], sizes: list[int]) -> Iterator[SequenceChunk]:
+def chunks_of(sequences: list[str], sizes: list[int]) -> Iterator[SequenceChunk]:
     """Cut each sequence into pieces of these sizes; the last one may be empty."""
     for number, sequence in enumerate(sequences):
         letters = sequence.encode()
@@ -46,16 +46,16 @@ def rows_of(block: Block) -> list[Row]:
     ]
 
 
-def expected_rows(sequences: list[str], cut: TilingOptions) -> list[Row]:
+def expected_rows(sequences: list[str], tiling: TilingOptions) -> list[Row]:
     """Slice the strings, one window at a time, until one reaches the end."""
     rows = []
     for number, sequence in enumerate(sequences):
-        spans = [(0, min(len(sequence), cut.max_bases))]
-        if cut.window is not None and cut.stride is not None:
+        spans = [(0, min(len(sequence), tiling.max_bases))]
+        if tiling.window is not None and tiling.stride is not None:
             spans = []
-            for start in range(0, len(sequence), cut.stride):
-                spans.append((start, min(start + cut.window, len(sequence))))
-                if start + cut.window >= len(sequence):
+            for start in range(0, len(sequence), tiling.stride):
+                spans.append((start, min(start + tiling.window, len(sequence))))
+                if start + tiling.window >= len(sequence):
                     break
         for start, end in spans:
             rows.append((f"s{number}", start, end, encode_sequence(sequence[start:end], K).tolist()))
@@ -72,15 +72,15 @@ SIZES = st.lists(st.integers(0, 20), max_size=5)
 def test_windows_are_slices_of_the_sequences(
     sequences: list[str], sizes: list[int], window: int, stride: int, look_ahead: int
 ) -> None:
-    cut = tiling_options(K, 20, window=window, stride=stride)
+    tiling = tiling_options(K, 20, window=window, stride=stride)
     tally = Tally()
-    found = list(blocks(pieces_of(sequences, sizes), cut, look_ahead, tally))
-    expected = expected_rows(sequences, cut)
+    found = list(blocks(chunks_of(sequences, sizes), tiling, look_ahead, tally))
+    expected = expected_rows(sequences, tiling)
     known = [row for row in expected if any(token_id != UNK for token_id in row[3])]
     assert [row for block in found for row in rows_of(block)] == known
     assert (tally.sequences, tally.rows) == (len(sequences), len(expected))
     assert tally.unknown == len(expected) - len(known)
-    assert survey(pieces_of(sequences, sizes), cut).rows == len(expected)
+    assert survey(chunks_of(sequences, sizes), tiling).rows == len(expected)
     for block in found:
         assert len(block)
         # Up to the row that fills it.
@@ -92,23 +92,27 @@ def test_windows_are_slices_of_the_sequences(
 def test_whole_sequences_are_all_kept_and_cut_only_on_demand(
     sequences: list[str], sizes: list[int], look_ahead: int
 ) -> None:
-    cut = tiling_options(K, 20, truncate=True)
+    tiling = tiling_options(K, 20, truncate=True)
     tally = Tally()
     found = [
-        row for block in blocks(pieces_of(sequences, sizes), cut, look_ahead, tally) for row in rows_of(block)
+        row
+        for block in blocks(chunks_of(sequences, sizes), tiling, look_ahead, tally)
+        for row in rows_of(block)
     ]
-    assert found == expected_rows(sequences, cut)
+    assert found == expected_rows(sequences, tiling)
     assert tally.truncated == sum(len(sequence) > 22 for sequence in sequences)
 
 
 def test_a_sequence_beyond_the_model_is_refused_with_what_to_do() -> None:
-    cut = tiling_options(K, 20)
+    tiling = tiling_options(K, 20)
     sequences = ["ACGT" * 5, "ACGT" * 9, "ACGTA" * 7]
-    with pytest.raises(InputError, match=r"'s1' is longer than the 22 bases .* --window N .* --truncate"):
-        list(blocks(pieces_of(sequences, [7]), cut, 100, Tally()))
-    found = survey(pieces_of(sequences, [7]), cut)
-    with pytest.raises(InputError, match=r"x\.fa: 2 of 3 sequences .* longest \(s1\) 36: add --window"):
-        check_lengths(found, cut, "x.fa")
+    with pytest.raises(
+        InputError, match=r"'s1' is longer than the 22 bases .* `window=N` .* `truncate=True`"
+    ):
+        list(blocks(chunks_of(sequences, [7]), tiling, 100, Tally()))
+    found = survey(chunks_of(sequences, [7]), tiling)
+    with pytest.raises(InputError, match=r"x\.fa: 2 of 3 sequences .* longest \(s1\) 36: add `window=N`"):
+        check_lengths(found, tiling, "x.fa")
     check_lengths(found, tiling_options(K, 20, window=10), "x.fa")
     check_lengths(found, tiling_options(K, 20, truncate=True), "x.fa")
 
@@ -116,11 +120,11 @@ def test_a_sequence_beyond_the_model_is_refused_with_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ({"stride": 5}, "--stride 5 without --window"),
+        ({"stride": 5}, "`stride=5` without `window`"),
         ({"window": 10, "truncate": True}, "give one of them"),
         ({"window": 2}, "needed 3 to 22 bases"),
         ({"window": 23}, "needed 3 to 22 bases"),
-        ({"window": 10, "stride": 0}, "windows have to move"),
+        ({"window": 10, "stride": 0}, "`stride` is 0; needed 1 or more"),
     ],
 )
 def test_options_that_cannot_be_are_refused(how: dict[str, int], words: str) -> None:
@@ -148,17 +152,17 @@ def test_a_long_sequence_is_never_held_whole() -> None:
     """One sequence of 40 million bases: only the tail that the next window needs is kept."""
     import tracemalloc
 
-    piece = np.random.default_rng(0).choice(np.frombuffer(b"ACGT", np.uint8), 1 << 20).tobytes()
+    chunk = np.random.default_rng(0).choice(np.frombuffer(b"ACGT", np.uint8), 1 << 20).tobytes()
 
     def chromosome() -> Iterator[SequenceChunk]:
         for _ in range(40):
-            yield SequenceChunk("chr", piece, False)
+            yield SequenceChunk("chr", chunk, False)
         yield SequenceChunk("chr", b"", True)
 
-    cut, tally = tiling_options(6, 510, window=70, stride=70), Tally()
+    tiling, tally = tiling_options(6, 510, window=70, stride=70), Tally()
     tracemalloc.start()
-    rows = sum(len(block) for block in blocks(chromosome(), cut, 1 << 16, tally))
+    rows = sum(len(block) for block in blocks(chromosome(), tiling, 1 << 16, tally))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert rows == tally.rows == cut.rows_of(40 << 20)
+    assert rows == tally.rows == tiling.rows_of(40 << 20)
     assert peak < 8e6
