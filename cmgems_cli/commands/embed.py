@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cmgems_cli.commands.inference_progress import announce, close, described, rows_bar, task_of
+from cmgems_cli.commands.inference_progress import close, described, rows_bar, survey_and_announce, task_of
 from cmgems_cli.errors import UsageError
 from cmgems_cli.inference.inference_options import InferenceOptions, Pooling
 from cmgems_cli.option_fields import option
@@ -49,8 +49,6 @@ def embed(
     )
     from cmgems_cli.inference.record_readers import Source
     from cmgems_cli.inference.resumable_output import check_files, partial_files
-    from cmgems_cli.inference.row_blocks import tiling_options
-    from cmgems_cli.inference.survey import survey_input
 
     if io.out is None or io.out.suffix not in ARRAY_SUFFIXES:
         raise UsageError(f"embed writes an array to --out FILE, which ends in {' or '.join(ARRAY_SUFFIXES)}")
@@ -61,17 +59,7 @@ def embed(
         model, device=io.device, precision=options.precision, max_batch_tokens=options.max_batch_tokens
     )
     check_layers(wanted, len(opened.bert.encoder.layer))
-    data = survey_input(
-        source,
-        tiling_options(
-            opened.k,
-            opened.max_tokens,
-            window=options.window,
-            stride=options.stride,
-            truncate=options.truncate,
-        ),
-    )
-    announce(console, opened, data)
+    data = survey_and_announce(console, opened, source, options)
     shape = shape_of_row(opened, wanted)
     metadata = {"pooling": pooling, "layers": layers}
     began = time.perf_counter()

@@ -12,9 +12,27 @@ from typing import TYPE_CHECKING, Any
 from cmgems_cli.console import Console, duration
 
 if TYPE_CHECKING:
+    from cmgems_cli.inference.inference_options import InferenceOptions
     from cmgems_cli.inference.loading import Model
     from cmgems_cli.inference.record_readers import Source
     from cmgems_cli.inference.survey import Input
+
+
+def survey_and_announce(console: Console, model: Model, source: Source, options: InferenceOptions) -> Input:
+    """Return the input of a command, checked, after reporting on it (errors as `survey_input`)."""
+    from cmgems_cli.inference.row_blocks import tiling_options
+    from cmgems_cli.inference.survey import survey_input
+
+    tiling = tiling_options(
+        model.k,
+        model.max_tokens,
+        window=options.window,
+        stride=options.stride,
+        truncate=options.truncate,
+    )
+    data = survey_input(source, tiling)
+    announce(console, model, data)
+    return data
 
 
 def announce(console: Console, model: Model, data: Input) -> None:

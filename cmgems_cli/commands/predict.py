@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cmgems_cli.commands.inference_progress import announce, close, described, rows_bar, task_of
+from cmgems_cli.commands.inference_progress import close, described, rows_bar, survey_and_announce, task_of
 from cmgems_cli.console import Console
 from cmgems_cli.errors import UsageError
 from cmgems_cli.inference.inference_options import InferenceOptions, TableFormat
@@ -49,8 +49,6 @@ def predict(
     from cmgems_cli.inference.prediction import columns, write_predictions
     from cmgems_cli.inference.record_readers import Source
     from cmgems_cli.inference.resumable_output import check_files, partial_files
-    from cmgems_cli.inference.row_blocks import tiling_options
-    from cmgems_cli.inference.survey import survey_input
 
     kind = table_format(io.out, table)
     if io.out is not None:
@@ -63,17 +61,7 @@ def predict(
         precision=options.precision,
         max_batch_tokens=options.max_batch_tokens,
     )
-    data = survey_input(
-        source,
-        tiling_options(
-            opened.k,
-            opened.max_tokens,
-            window=options.window,
-            stride=options.stride,
-            truncate=options.truncate,
-        ),
-    )
-    announce(console, opened, data)
+    data = survey_and_announce(console, opened, source, options)
     names = columns(opened.label_names, windows=options.window is not None)
     began = time.perf_counter()
     with rows_bar(console, "predicting", data, to_screen=io.out is None) as advance:
