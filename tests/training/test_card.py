@@ -85,4 +85,4 @@ def test_a_models_card_says_what_its_manifest_holds_and_its_code_runs(trained: P
     assert len(lines) == 3
     names: dict[str, object] = {}
     exec("\n".join([*lines[:2], f"logits = {lines[2]}"]), names)
-    assert names["logits"].shape == (1, 5, 4101)  # type: ignore[attr-defined]
+    assert names["logits"].shape == (1, 9, 4101)  # type: ignore[attr-defined]
