@@ -1,7 +1,7 @@
-"""Sole reader and writer of `manifest.json`: what makes a folder a finished artifact.
+"""Sole reader and writer of `manifest.json`, which makes a folder a finished artifact.
 
 An artifact is a folder. `manifest.json` is written last, by atomic rename, so a folder without one is
-unfinished. docs/artifacts.md is the specification; `tests/test_artifacts.py` holds the two together.
+unfinished. docs/artifacts.md is the specification; `tests/test_artifacts.py` checks that it matches.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from cmgems_cli.files import force_to_disk, write_json
 
 MANIFEST = "manifest.json"
 
-# Raised whenever a reader of the older layout would misread the newer one. Compared for equality.
+# Increased whenever a reader of the older layout would misread the newer one. Compared for equality.
 SCHEMA = {"corpus": 1, "pmi": 1, "model": 1, "classifier": 1, "scores": 1, "fewshot": 1, "report": 1}
 
-# What makes each kind, for the sentence that tells a user what to do.
+# The command that makes each kind, for error messages.
 MADE_BY = {
     "corpus": "cmgems prepare-genome",
     "pmi": "cmgems build-pmi",
@@ -33,13 +33,13 @@ MADE_BY = {
     "report": "cmgems report",
 }
 
-# The fields whose canonical JSON the digest is taken of. Paths, times and versions are not among them.
+# The digest is the sha256 of the canonical JSON of these fields, which hold no paths, times or versions.
 DIGESTED = ("kind", "schema", "params", "inputs", "files", "stats")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `manifest.json` holds.
+    """The content of `manifest.json`.
 
     Attributes
     ----------
@@ -48,15 +48,15 @@ class Manifest:
     schema : int
         Layout of this kind; readers accept exactly the one they know.
     params : dict
-        Everything that was chosen and shapes the result, the seed included.
+        All choices that affect the result, including the seed.
     inputs : dict, name -> digest
         The artifacts (their `digest`) and plain files (their sha256) that were read.
     files : dict, name -> {"bytes": int, "sha256": str}
-        Every file of the artifact but the manifest.
+        Every file of the artifact except the manifest.
     stats : dict
-        What was counted on the way.
+        Counts and results.
     digest : str
-        sha256 of the canonical JSON of all of the above.
+        sha256 of the canonical JSON of the fields above.
     environment : dict
         Versions, device, command, seconds: never part of the digest.
     fresh : bool
@@ -75,7 +75,7 @@ class Manifest:
 
 
 def canonical_json(value: Any) -> str:
-    """Return the one JSON text of `value`: sorted keys, no spaces, ASCII, no NaN."""
+    """Return the canonical JSON text of `value`: sorted keys, no spaces, ASCII, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
@@ -95,14 +95,14 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-# sha256 by what identifies the content of a file while nobody changes it behind our back.
+# sha256 of files by device, inode, size and times, which change with the content.
 _hashed: dict[tuple[int, ...], str] = {}
 
 
 def _sha256_once(path: Path) -> str:
     """Return the sha256 of a file, from memory if this process has hashed it and it has not changed since."""
-    found = path.stat()
-    identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    status = path.stat()
+    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     if identity not in _hashed:
         _hashed[identity] = sha256_of_file(path)
     return _hashed[identity]
@@ -128,16 +128,16 @@ def finish_artifact(
     kind : str
         One of `SCHEMA`.
     params, inputs, stats, environment : mappings
-        As in `Manifest`. No NaN: JSON has none.
+        As in `Manifest`, without NaN.
     files : iterable of str
-        Names relative to `folder`, forward slashes.
+        Names relative to `folder`, with forward slashes.
     aside : Path, optional
-        Where the manifest is written before it gets its name, as for `write_whole`.
+        Folder for the unfinished manifest, as for `write_whole`.
 
     Returns
     -------
     Manifest
-        What was written.
+        The manifest written.
     """
     names = sorted(files)
     hashed = {
@@ -154,7 +154,7 @@ def finish_artifact(
         "files": hashed,
         "stats": dict(stats),
     }
-    # Through JSON once, so that what is in memory equals what a reader will see.
+    # Convert through JSON, so that the value in memory equals the one a reader gets.
     fields = {name: json.loads(canonical_json(value)) for name, value in fields.items()}
     manifest = Manifest(**fields, digest=digest_of(fields), environment=dict(environment), fresh=True)
     content = {**fields, "digest": manifest.digest, "environment": manifest.environment}
@@ -170,7 +170,7 @@ def read_manifest(folder: Path, kind: str | None = None, *, verify: bool = False
     folder : Path
         The artifact.
     kind : str, optional
-        The kind the caller needs; any kind when left out.
+        Required kind. Default: any.
     verify : bool, default False
         Also hash every file, once per process and version of the file. Their sizes, and the manifest's own
         digest, are always checked.
@@ -178,11 +178,11 @@ def read_manifest(folder: Path, kind: str | None = None, *, verify: bool = False
     Raises
     ------
     InputError
-        With a sentence of its own for each: no such folder, unfinished, unreadable manifest, another
-        kind, a schema too new or too old, a file missing, of another size, or (verify) of other content.
+        With a separate message for each case: missing folder, unfinished, unreadable manifest, another
+        kind, schema too new or too old, file missing, of another size, or (`verify`) with other content.
     """
     needed = f"a {kind} artifact" if kind else "an artifact"
-    make = f"make one with `{MADE_BY[kind]}`" if kind else "give the folder a cmgems command wrote"
+    make = f"make one with `{MADE_BY[kind]}`" if kind else "give a folder that a cmgems command wrote"
     if not folder.exists():
         raise InputError(f"{folder} does not exist; needed {needed}: {make}")
     if not folder.is_dir():
@@ -231,8 +231,8 @@ def parse_manifest(path: Path) -> Manifest:
             if not isinstance(value, form):
                 raise TypeError(f"{str(value)[:60]!r} where it needs a {form.__name__}")
         canonical_json(raw)  # no NaN
-        for name, found in manifest.files.items():
-            if not isinstance(found["bytes"], int) or not isinstance(found["sha256"], str):
+        for name, entry in manifest.files.items():
+            if not isinstance(entry["bytes"], int) or not isinstance(entry["sha256"], str):
                 raise TypeError(f"no size or sha256 of {name}")
             if Path(name).is_absolute() or ".." in Path(name).parts:
                 raise ValueError(f"{name} is outside the folder")
@@ -257,15 +257,15 @@ def _check_content(folder: Path, manifest: Manifest, *, verify: bool) -> None:
 
 
 def is_finished(folder: Path) -> bool:
-    """Tell whether `folder` holds a manifest."""
+    """Return whether `folder` holds a manifest."""
     return (folder / MANIFEST).is_file()
 
 
 def environment(started: float, **more: Any) -> dict[str, Any]:
     """Describe the run for the manifest: versions, platform, command line, seconds since `started`.
 
-    `started` is a `time.perf_counter()` reading. Only distributions already installed are asked for their
-    version, by metadata, so that nothing heavy is imported.
+    `started` is a value of `time.perf_counter()`. Versions come from the metadata of installed distributions, so that
+    nothing heavy is imported.
     """
     import platform
     import sys

@@ -1,4 +1,4 @@
-"""Files and folders on disk: whole or absent, forced to disk, swapped in one step, written by one command at a time."""
+"""Files and folders on disk: written completely or not at all, forced to disk, swapped atomically, locked."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import Any, BinaryIO
 
 from cmgems_cli.errors import OverwriteError
 
-# A hidden file is created exclusively and never through a link: nobody can prepare its place.
+# A hidden file is created exclusively and never through a link, so that no one can prepare its path.
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-# A lock file may exist already; a pipe of its name must not block.
+# A lock file may exist already; a pipe with its name must not block.
 _LOCK = os.O_CREAT | os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 # Longest name of a file on the usual file systems.
@@ -30,7 +30,7 @@ _CANNOT_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP,
 
 
 def hidden_name(name: str, ending: str) -> str:
-    """Return `.NAME.ENDING`, with a hash of the name where that is too long for a file system.
+    """Return `.NAME.ENDING`, with a hash of the name if that is too long for a file system.
 
     >>> hidden_name("corpus", "lock")
     '.corpus.lock'
@@ -44,12 +44,12 @@ def hidden_name(name: str, ending: str) -> str:
 
 
 def random_token() -> str:
-    """Return 16 hexadecimal digits that nobody can predict."""
+    """Return 16 unpredictable hexadecimal digits."""
     return secrets.token_hex(8)
 
 
 def open_new(path: Path) -> BinaryIO:
-    """Open a new file for writing and reading; FileExistsError if anything, a link too, has its name."""
+    """Open a new file for writing and reading; FileExistsError if anything, even a link, has its name."""
     return os.fdopen(os.open(path, _CREATE, 0o666), "w+b")
 
 
@@ -61,13 +61,13 @@ def create_file(path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        # A full disk does not say which file it had no room for.
+        # The error of a full disk does not name the file.
         error.filename = error.filename or str(path)
         raise
 
 
 def as_bytes(text: str) -> bytes:
-    """Encode as UTF-8; a byte of a file's name that is no UTF-8 becomes an escape, which JSON reads as Python does."""
+    """Encode as UTF-8; bytes of file names that are not UTF-8 become escapes, which JSON and Python read alike."""
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -77,14 +77,14 @@ def as_json(value: Any) -> str:
 
 
 def write_whole(path: Path, text: str, *, aside: Path | None = None) -> None:
-    """Write text so that `path` holds the old or the whole new text, never a part, whatever stops the process.
+    """Write text so that `path` holds the old or the complete new text, whatever stops the process.
 
     Parameters
     ----------
     path : Path
     text : str
     aside : Path, optional
-        Folder on the same file system for the unfinished text; the folder of `path` when left out.
+        Folder on the same file system for the unfinished text. Default: the folder of `path`.
     """
     partial = (aside or path.parent) / hidden_name(path.name, f"{random_token()}.tmp")
     try:
@@ -97,7 +97,7 @@ def write_whole(path: Path, text: str, *, aside: Path | None = None) -> None:
 
 
 def write_json(path: Path, value: Any, *, aside: Path | None = None) -> None:
-    """Write JSON as `write_whole` writes text."""
+    """Write JSON in the same way as `write_whole`."""
     write_whole(path, as_json(value), aside=aside)
 
 
@@ -107,7 +107,7 @@ def force_to_disk(*paths: Path) -> None:
         opened = os.open(path, os.O_RDONLY)
         try:
             os.fsync(opened)
-        except OSError as error:  # some file systems cannot do that to a folder
+        except OSError as error:  # some file systems do not support this for folders
             if error.errno != errno.EINVAL:
                 raise
         finally:
@@ -138,34 +138,34 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def is_own_folder(path: Path) -> bool:
-    """Tell whether `path` is a real folder, not a link, that belongs to this user."""
+    """Return whether `path` is a real folder, not a link, that belongs to this user."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == _user(found)
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == _user(status)
 
 
 def is_inside(path: Path, folder: Path) -> bool:
-    """Tell whether the folder that holds `path` is `folder` or below it, once links are followed."""
+    """Return whether the parent of `path` is `folder` or below it, after following links."""
     return Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(folder))
 
 
-def _user(found: os.stat_result) -> int:
-    return os.geteuid() if hasattr(os, "geteuid") else found.st_uid
+def _user(status: os.stat_result) -> int:
+    return os.geteuid() if hasattr(os, "geteuid") else status.st_uid
 
 
 @contextmanager
 def exclusive_lock(path: Path, out: Path, *, wait: bool = False) -> Iterator[None]:
     """Let one command at a time write `out`, by a lock on the file or folder `path`.
 
-    A file is created where nothing exists, never written, and removed at the end. The lock ends with the process,
-    however that ends. Where the system or its file system has no locks, nothing is excluded.
+    If nothing exists at `path`, an empty file is created and removed at the end. The lock ends with the process,
+    however that ends. Without locks in the system or file system, nothing is excluded.
 
     Raises
     ------
     OverwriteError
-        If another command holds the lock and `wait` is false, or something that is no file or folder has its name.
+        If another command holds the lock and `wait` is false, or `path` is neither a file nor a folder.
     """
     try:
         import fcntl
@@ -177,17 +177,17 @@ def exclusive_lock(path: Path, out: Path, *, wait: bool = False) -> Iterator[Non
         yield
     finally:
         try:
-            found = os.fstat(opened)
-            # What we did not create stays.
-            if stat.S_ISREG(found.st_mode) and found.st_size == 0 and found.st_uid == _user(found):
+            status = os.fstat(opened)
+            # Keep a file that this package did not create.
+            if stat.S_ISREG(status.st_mode) and status.st_size == 0 and status.st_uid == _user(status):
                 with suppress(OSError):
-                    if os.path.samestat(found, path.lstat()):
+                    if os.path.samestat(status, path.lstat()):
                         path.unlink()
         finally:
             os.close(opened)
 
 
-def _locked(path: Path, out: Path, how: int) -> int:
+def _locked(path: Path, out: Path, flags: int) -> int:
     """Return an open descriptor that holds the lock."""
     import fcntl
 
@@ -198,11 +198,11 @@ def _locked(path: Path, out: Path, how: int) -> int:
             if error.errno not in (errno.ELOOP, errno.ENXIO):
                 raise
             raise OverwriteError(
-                f"{path} is not a file of ours, so nothing can be locked; remove it or choose another `out`"
+                f"{path} is not a file of cmgems, so it cannot be locked; remove it or choose another `out`"
             ) from None
         try:
-            fcntl.flock(opened, how)
-            # The command before removed the file, or moved the folder, after it was opened here.
+            fcntl.flock(opened, flags)
+            # An earlier command may have removed the file, or moved the folder, after it was opened here.
             if os.path.samestat(os.fstat(opened), path.lstat()):
                 return opened
         except FileNotFoundError:

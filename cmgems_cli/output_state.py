@@ -1,4 +1,4 @@
-"""What a path holds, as a command that wants to write there has to know it."""
+"""The state of an output path, for commands that want to write there."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Holds(Enum):
 
 @dataclass(frozen=True)
 class State:
-    """The answer to "what is at this path?".
+    """What an output path holds.
 
     Attributes
     ----------
     holds : Holds
     sentence : str
-        What is in the way: empty for NOTHING, SAME and UNFINISHED.
+        Describes what is in the way; empty for NOTHING, SAME and UNFINISHED.
     manifest : Manifest or None
-        Of a finished artifact.
+        Manifest of a finished artifact.
     """
 
     holds: Holds
@@ -42,7 +42,7 @@ class State:
 
 
 def place_state(out: Path, kind: str, parts: str | None = None) -> State | None:
-    """Return what a path holds as far as its files show without parameters; None for an artifact or run of this kind.
+    """Return what a path holds, as far as its files show; None for an artifact or run of this kind.
 
     `parts` is that of `Output`.
     """
@@ -78,25 +78,26 @@ def place_state(out: Path, kind: str, parts: str | None = None) -> State | None:
 
 
 def check_place(out: Path, kind: str, parts: str | None = None) -> None:
-    """Refuse a path that this kind of command may never write, before any work is done.
+    """Check before any work that a command of this kind may write to a path.
 
     Raises
     ------
     OverwriteError
+        If it may not.
     """
     refuse(place_state(out, kind, parts) or State(Holds.NOTHING), overwrite=True, resume=True)
 
 
 def check_file(out: Path, *, overwrite: bool) -> None:
-    """Refuse an output file before any work is done on its behalf.
+    """Check before any work that an output file may be written.
 
     Raises
     ------
     OverwriteError
-        If it is not a plain file, or exists and `overwrite` is false.
+        If it is not a regular file, or exists and `overwrite` is false.
     """
     if out.exists() and not out.is_file():
-        kind = "a folder" if out.is_dir() else "no plain file"
+        kind = "a folder" if out.is_dir() else "not a regular file"
         raise OverwriteError(f"{out} is {kind}; needed the name of a file")
     if out.exists() and not overwrite:
         raise OverwriteError(f"{out} exists; add `overwrite=True` to replace it or choose another name")

@@ -1,4 +1,4 @@
-"""One owner of an output: what is at a path, who may write there, and how an artifact comes to be there.
+"""Outputs: the state of an output path, the right to write there, and the publication of an artifact.
 
 output = Output(out, "pmi", params=params, inputs=inputs)
 with output.claim(overwrite=overwrite) as claim:
@@ -45,14 +45,14 @@ _SHOWN = 60
 
 
 class Claim:
-    """An output that this process is the only one to write.
+    """The exclusive right of this process to write an output.
 
     Attributes
     ----------
     done : Manifest or None
-        Of the artifact that is there already: nothing is to be done.
+        Manifest of an existing equal artifact: there is nothing to do.
     folder : Path
-        Where to write.
+        Folder to write to.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class Claim:
     ) -> Manifest:
         """Force the files to disk, write the manifest and publish the artifact.
 
-        `stats`, `files` and `environment` are those of `finish_artifact`; `inputs` those of the work just done, where
-        they were not known before.
+        `stats`, `files` and `environment` are as for `finish_artifact`; give `inputs` if they were unknown
+        before.
         """
         output = self._output
         work = next((self.folder / name for name in output.work), None)
@@ -97,26 +97,26 @@ class Claim:
 
 
 class Output:
-    """The one place that a command writes, and what it is going to write there.
+    """The output path of a command, and the artifact it is going to write there.
 
     Parameters
     ----------
     path : Path
         A folder, or a link to one.
     kind : str
-        Of the artifact.
+        Kind of the artifact.
     params : mapping
-        Everything that was chosen.
+        All choices that affect the result.
     inputs : mapping, name -> digest, or callable that returns it
-        A callable is called only if the parameters are those of what is there.
+        A callable is called only if the parameters equal those of an existing artifact.
     machine : collection of str
-        Parameters that describe the machine: they never make a difference.
+        Parameters that describe the machine, which are not compared.
     parts : str
-        Subfolder in which other commands make the artifacts that this one is made from, each an input `PARTS/NAME`.
-        Those inputs are not compared, and `path` has to stay: its files are replaced one by one.
+        Subfolder in which other commands write the artifacts that are inputs `PARTS/NAME` of this one. These inputs
+        are not compared. `path` keeps its identity: its files are replaced one by one.
     work : sequence of str
-        Folders that an unfinished run keeps beside its files. An output with any is resumable: its first run works in
-        `path` itself, and only a run that replaces an artifact works in a staging folder.
+        Folders that an unfinished run needs in addition to its files. Such an output is resumable: its first run works
+        in `path` itself, and only a run that replaces an artifact works in a staging folder.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Output:
         work: tuple[str, ...] = (),
     ) -> None:
         self.given, self.path, self.kind = path, Path(os.path.realpath(path)), kind
-        # Through JSON once, as a manifest is.
+        # Converted through JSON, as in a manifest.
         self.params: dict[str, Any] = json.loads(canonical_json(dict(params)))
         self._inputs, self.machine, self.parts, self.work = inputs, machine, parts, work
 
@@ -141,10 +141,10 @@ class Output:
             self._inputs = self._inputs()
         return dict(self._inputs)
 
-    # ------------------------------------------------------------------ what is there
+    # ------------------------------------------------------------------ state of the path
 
     def state(self) -> State:
-        """Say what the path holds; nothing is changed."""
+        """Return what the path holds; change nothing."""
         early = place_state(self.given, self.kind, self.parts)
         if early is not None:
             return early
@@ -168,7 +168,7 @@ class Output:
             return State(Holds.OTHER, f"{self.given} is damaged or of another version: {error}")
 
     def difference(self, params: Mapping[str, Any], inputs: Mapping[str, str]) -> str | None:
-        """Say what was different when something was made, None if nothing was."""
+        """Describe the first difference to the parameters and inputs of an artifact or run; None without one."""
         for name in sorted({*params, *self.params} - set(self.machine)):
             old, new = params.get(name), self.params.get(name)
             if old != new:
@@ -180,35 +180,35 @@ class Output:
         return None
 
     def finished(self, *, overwrite: bool = False, repair: bool = True) -> Manifest | None:
-        """Return the manifest if there is nothing to do; refuse what may not be replaced.
+        """Return the manifest if there is nothing to do.
 
-        With `repair`, what a killed command left is finished or removed.
+        With `repair`, finish or remove what a killed command left.
 
         Raises
         ------
         OverwriteError
-            If something different is there: always for what is not ours, without `overwrite` for an artifact.
+            If the path holds an artifact that differs and `overwrite` is false, or something else.
         """
         recovered = False
         if repair and (stagings(self.path) or (is_finished(self.path) and read_marker(self.path))):
-            with suppress(OverwriteError), self._locked():  # another command may be at work there
+            with suppress(OverwriteError), self._locked():  # another command may be writing there
                 recovered = self._recover()
         state = self.state()
         refuse(state, overwrite=overwrite, resume=False)
         return state.manifest if state.holds is Holds.SAME and (recovered or not overwrite) else None
 
-    # ------------------------------------------------------------------ writing there
+    # ------------------------------------------------------------------ writing
 
     @contextmanager
     def claim(self, *, overwrite: bool = False, resume: bool = True, wait: bool = False) -> Iterator[Claim]:
-        """Lock the output and give a folder to write in; the caller ends with `Claim.finish`.
+        """Lock the output and yield a folder to write to; the caller ends with `Claim.finish`.
 
-        A failure leaves the path as it was. Of a resumable output the unfinished work stays for the same command.
+        A failure leaves the path unchanged, except that a resumable output keeps the unfinished work.
 
         Parameters
         ----------
         overwrite : bool
-            Replace a finished artifact of this kind, once its successor is complete.
+            Replace a finished artifact of this kind once the new one is complete.
         resume : bool
             Resume an unfinished run; otherwise it is removed.
         wait : bool
@@ -217,7 +217,7 @@ class Output:
         Raises
         ------
         OverwriteError
-            If another command is writing there, or something different is there that may not be replaced.
+            If another command is writing there, or the path holds something that may not be replaced.
         """
         refuse(self.state(), overwrite=overwrite, resume=resume)
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -237,7 +237,7 @@ class Output:
         return exclusive_lock(lock_of(self.path), self.given, wait=wait)
 
     def retract(self) -> None:
-        """Make the folder an unfinished one, with or without an artifact in it: what that is made from will change."""
+        """Mark the output as unfinished and remove its artifact, because the inputs of the artifact will change."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked(wait=True):
             self._recover()
@@ -253,7 +253,7 @@ class Output:
         if not resume:
             clear_work(self.path, self.work)
         self.path.mkdir(exist_ok=True)
-        # What was to replace an artifact that is gone now, or an earlier command's beginning.
+        # A run that was to replace an artifact that no longer exists, or that an earlier command began.
         staging = self._unfinished_staging(resume=resume)
         if staging is None and (self.path / MARKER).exists():
             return
@@ -281,7 +281,7 @@ class Output:
         return Staging.create(self.path, self.kind, self.params, self.inputs() if self.work else {})
 
     def _unfinished_staging(self, *, resume: bool) -> Staging | None:
-        """Return the run that was to replace the artifact and was stopped; remove what cannot be resumed."""
+        """Return the stopped run that was to replace the artifact; remove those that cannot be resumed."""
         kept = None
         for staging in stagings(self.path):
             resumable = (
@@ -292,7 +292,7 @@ class Output:
             )
             if difference and any((staging.folder / name).exists() for name in self.work):
                 raise OverwriteError(
-                    f"{self.given} was about to be replaced by a run, now at {staging.folder}, that {difference}:"
+                    f"{self.given} was to be replaced by a run, now at {staging.folder}, that {difference}:"
                     " repeat the old parameters to resume it, or add `resume=False` to start again"
                 )
             if resumable and not difference and kept is None:
@@ -307,7 +307,7 @@ class Output:
         return aside[0] if is_finished(self.path) and aside else self.path
 
     def _recover(self) -> bool:
-        """Finish what killed commands began to publish; tell whether there was anything."""
+        """Finish publications that killed commands began; return whether there were any."""
         recovered = False
         for staging in stagings(self.path, clean=True):
             ready = "successor" in staging.marker
@@ -325,7 +325,7 @@ class Output:
 
 
 def clear_work(folder: Path, work: Iterable[str]) -> None:
-    """Remove what only an unfinished run needs; the marker last."""
+    """Remove the files that only an unfinished run needs; the marker last."""
     for name in (*work, MARKER):
         remove_inside(folder, name)
 

@@ -1,9 +1,9 @@
-"""Where an artifact is built before it takes its place, and how it takes it: the old or the new one is always readable.
+"""Staging folders, in which artifacts are built, and their publication: the old or the new artifact is always readable.
 
-A staging folder is a hidden sibling of the output, `.NAME.RANDOM.staging`, created exclusively. It holds `new/`, the
-artifact, and `unfinished.json`, which names the output, the kind, the parameters and the inputs. A command that is
-killed leaves it, and the next command for the same output resumes it, finishes its publication or removes it. All
-functions that change anything need the output's lock.
+A staging folder is a hidden sibling of the output, `.NAME.RANDOM.staging`, created exclusively. It holds the artifact
+in `new/`, and `unfinished.json`, which names the output, the kind, the parameters and the inputs. If a command is
+killed, the next command for the same output resumes it, finishes its publication or removes it. All functions that
+change anything need the lock of the output.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ from cmgems_cli.files import (
 MARKER = "unfinished.json"
 _ENDING = ".staging"
 _TOKEN = re.compile(r"\.([0-9a-f]{16})\.staging")
-# Written into every marker, so that no other program's JSON is taken for one.
+# Stored in every marker, to distinguish it from the JSON of other programs.
 _MADE_BY = "cmgems"
 
 
 def read_marker(folder: Path) -> dict[str, Any] | None:
-    """Return what `unfinished.json` of a folder says, None if it has none that a command of ours wrote."""
+    """Return the content of a folder's `unfinished.json`; None without one that this package wrote."""
     try:
         marker = json.loads((folder / MARKER).read_bytes())
-        whole = marker["made_by"] == _MADE_BY and all(
+        valid = marker["made_by"] == _MADE_BY and all(
             isinstance(marker[name], dict) for name in ("params", "inputs")
         )
-        return marker if whole and isinstance(marker["kind"], str) else None
+        return marker if valid and isinstance(marker["kind"], str) else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def write_marker(folder: Path, kind: str, params: dict[str, Any], inputs: dict[str, str]) -> None:
-    """Mark a folder as unfinished work of ours."""
+    """Mark a folder as unfinished work of this package."""
     write_json(folder / MARKER, _marker("", kind, params, inputs))
 
 
@@ -65,7 +65,7 @@ def _marker(output: str, kind: str, params: dict[str, Any], inputs: dict[str, st
 def base_of(out: Path) -> Path:
     """Return the folder that holds the lock and the staging folders of `out`.
 
-    It is the parent, or `out` itself where the parent is another file system or cannot be written.
+    It is the parent, or `out` itself if the parent is on another file system or not writable.
     """
     inside = out.is_dir() and (os.path.ismount(out) or not os.access(out.parent, os.W_OK))
     return out if inside else out.parent
@@ -77,7 +77,7 @@ def lock_of(out: Path) -> Path:
 
 
 def is_hidden_work(path: Path, out: Path) -> bool:
-    """Tell whether a path has the name of a lock or a staging folder of `out`."""
+    """Return whether a path has the name of a lock or a staging folder of `out`."""
     token = _TOKEN.search(path.name)
     return path.name == hidden_name(out.name, "lock") or (
         token is not None and path.name == hidden_name(out.name, token[1] + _ENDING)
@@ -105,7 +105,7 @@ class Staging:
 
     @classmethod
     def create(cls, out: Path, kind: str, params: dict[str, Any], inputs: dict[str, str]) -> Staging:
-        """Create one for `out` under a name that nobody can predict."""
+        """Create one for `out` under an unpredictable name."""
         staging = cls(
             base_of(out) / hidden_name(out.name, random_token() + _ENDING),
             _marker(out.name, kind, params, inputs),
@@ -115,9 +115,9 @@ class Staging:
         staging.folder.mkdir()
         return staging
 
-    def note(self, **more: Any) -> None:
-        """Add to the marker, on disk before anything relies on it."""
-        self.marker |= more
+    def note(self, **entries: Any) -> None:
+        """Add entries to the marker and force it to disk."""
+        self.marker |= entries
         write_json(self.path / MARKER, self.marker)
 
     def remove(self) -> None:
@@ -131,11 +131,11 @@ class Staging:
 
 
 def stagings(out: Path, *, clean: bool = False) -> list[Staging]:
-    """Return what earlier commands for `out` left: real folders of this user with our marker, and no others.
+    """Return the staging folders of earlier commands for `out`: real folders of this user with a valid marker.
 
-    With `clean`, which needs the lock, those in which nothing was begun are removed.
+    With `clean`, which needs the lock, remove those in which nothing was begun.
     """
-    found = []
+    existing = []
     entries: list[Path] = []
     for base in {base_of(out), out.parent}:
         with suppress(OSError):
@@ -143,30 +143,30 @@ def stagings(out: Path, *, clean: bool = False) -> list[Staging]:
     for path in sorted(path for path in entries if is_hidden_work(path, out) and is_own_folder(path)):
         marker = read_marker(path)
         if marker is not None and marker.get("output") == out.name:
-            found.append(Staging(path, marker))
+            existing.append(Staging(path, marker))
         elif clean and {entry.name for entry in path.iterdir()} <= {MARKER}:
             Staging(path, {}).remove()
-    return found
+    return existing
 
 
 def publish(staging: Staging, out: Path, work: Iterable[str] = (), *, in_place: bool = False) -> None:
-    """Put the finished artifact of a staging folder at `out`, and remove what it replaces and the staging folder.
+    """Move the finished artifact of a staging folder to `out`; remove the old artifact and the staging folder.
 
-    Whatever else `out` holds stays; a name that the new artifact needs too is kept as `NAME.RANDOM.kept`. Each step
-    can be repeated: after a kill the next command calls this again.
+    Other files in `out` stay; if the new artifact needs their name, they become `NAME.RANDOM.kept`. Each step can be
+    repeated: after a kill the next command calls this function again.
 
     Parameters
     ----------
     staging : Staging
     out : Path
-        Absent, empty or an artifact, with its links resolved.
+        Missing, empty or an artifact, with its links resolved.
     work : iterable of str
         Names in `out` that belong to an unfinished run and are removed with the artifact.
     in_place : bool
         Replace the files one by one, the manifest last, so that the folder stays the same.
     """
     if "successor" not in staging.marker:
-        # A folder that is a mount, or the current folder of this process, keeps its identity.
+        # A mount point, or the current folder of this process, keeps its identity.
         fixed = in_place or base_of(out) == out or Path(os.path.realpath(".")).is_relative_to(out)
         staging.note(successor=staging.folder.stat().st_ino, in_place=fixed and out.is_dir())
     if staging.marker["in_place"]:
@@ -177,7 +177,7 @@ def publish(staging: Staging, out: Path, work: Iterable[str] = (), *, in_place: 
 
 
 def _swap_in(staging: Staging, out: Path, work: set[str]) -> None:
-    """Swap the new folder for the old one in one step, then carry over what is not the old artifact's."""
+    """Swap the new folder with the old one atomically, then move over files that the old artifact does not own."""
     new, old = staging.folder, staging.path / "old"
     if staging.marker.get("retired"):
         return
@@ -193,7 +193,7 @@ def _swap_in(staging: Staging, out: Path, work: set[str]) -> None:
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
-                # The folder cannot be renamed, as on the lower layer of an overlay.
+                # The folder cannot be renamed, for example on the lower layer of an overlay file system.
                 staging.note(in_place=True)
                 _move_in(staging, out)
                 return
@@ -208,12 +208,12 @@ def _swap_in(staging: Staging, out: Path, work: set[str]) -> None:
                     _another_name(out / name) if os.path.lexists(out / name) else out / name
                 )
             force_to_disk(out)
-    # From here on nothing in the staging folder is anybody else's.
+    # From here on the staging folder holds only files of artifacts.
     staging.note(retired=True)
 
 
 def _move_in(staging: Staging, out: Path) -> None:
-    """Move the new files into a folder that has to stay; the manifest last."""
+    """Move the new files into a folder that keeps its identity; the manifest last."""
     new, old = staging.folder, staging.path / "old.json"
     if not is_finished(new):
         return
@@ -239,12 +239,12 @@ def _move_in(staging: Staging, out: Path) -> None:
 
 
 def _another_name(path: Path) -> Path:
-    """Return where something stays that is not ours and whose name the artifact needs."""
+    """Return a new name for a foreign file whose name the artifact needs."""
     return path.with_name(f"{path.name}.{random_token()}.kept")
 
 
 def foreign_names(folder: Path, own: set[str], below: str = "") -> Iterator[str]:
-    """Yield the topmost paths in a folder that hold none of the names in `own`, relative to it."""
+    """Yield the topmost paths in a folder, relative to it, that contain no name in `own`."""
     for entry in sorted(folder.iterdir()):
         name = below + entry.name
         if name in own:
@@ -256,7 +256,7 @@ def foreign_names(folder: Path, own: set[str], below: str = "") -> Iterator[str]
 
 
 def remove_inside(folder: Path, name: str) -> None:
-    """Remove a file, or a folder with all it holds, below `folder`; never through a link, nor the folder itself."""
+    """Remove a file, or a folder with its content, below `folder`; never through a link, nor `folder` itself."""
     path = folder / name
     if not is_inside(path, folder):
         return
@@ -266,5 +266,5 @@ def remove_inside(folder: Path, name: str) -> None:
         path.unlink(missing_ok=True)
     for parent in path.relative_to(folder).parents:
         if parent != Path():
-            with suppress(OSError):  # it holds something else
+            with suppress(OSError):  # it is not empty
                 (folder / parent).rmdir()

@@ -378,7 +378,7 @@ def test_prepared_names_are_neither_followed_nor_emptied(tmp_path: Path, name: s
     else:
         (tmp_path / name).write_text("keep")
     if (name, trap) == (".pmi.lock", "link"):
-        with pytest.raises(OverwriteError, match="is not a file of ours"):
+        with pytest.raises(OverwriteError, match="is not a file of cmgems"):
             build(tmp_path / "pmi")
     else:
         for k in (6, 5):

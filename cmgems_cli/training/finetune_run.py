@@ -206,9 +206,9 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         """Return the rows of a step as micro-batches."""
         return self.maker.make(step)
 
-    def describe(self, step: int, made: LabelledStep) -> dict[str, Any]:
+    def describe(self, step: int, data: LabelledStep) -> dict[str, Any]:
         """Return the epoch the step belongs to."""
-        return {"epoch": made.epoch}
+        return {"epoch": data.epoch}
 
     def evaluates_after(self, step: int) -> bool:
         """Tell whether the dev split is due: at the end too, whatever the interval."""

@@ -191,9 +191,9 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
         """Return what step `step` trains on, masked as the curriculum now has it."""
         return self.maker.training_step(step, self.curriculum)
 
-    def describe(self, step: int, made: Step) -> dict[str, Any]:
+    def describe(self, step: int, data: Step) -> dict[str, Any]:
         """Return the realised masking rate and the strategy."""
-        return {"masked_fraction": made.masked_fraction, "strategy": self.curriculum.name(step)}
+        return {"masked_fraction": data.masked_fraction, "strategy": self.curriculum.name(step)}
 
     def evaluates_after(self, step: int) -> bool:
         """Tell whether perplexity is due: at the end too."""

@@ -1,4 +1,4 @@
-"""What every training run shares, whatever it trains: its folder, its loop, and resuming."""
+"""The common part of all training runs: folder, loop and resuming."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ from cmgems_cli.training.processes import Processes
 # A resumed run may divide its micro-batches differently: another machine, another number of processes.
 MACHINE = machine_fields(PretrainingOptions)
 
-# The parts of a run's identity that its marker has too.
+# The parts of a run's identity that its marker also has.
 IDENTITY = ("kind", "params", "inputs")
 
 
 class StepData(Protocol):
-    """What one step trains on.
+    """The data of one step.
 
     Attributes
     ----------
     batches : list of micro-batches
-        This process's share.
+        Those of this process.
     n_targets : int
-        What the loss is a mean over: targets of the whole step, over all processes.
+        Number of targets of the whole step, over all processes; the loss is a mean over them.
     n_tokens : int
         Real tokens of the whole step.
     """
@@ -69,28 +69,28 @@ AnyOutcome = TypeVar("AnyOutcome")
 
 
 class Run(ABC, Generic[AnyStep, AnyOutcome]):
-    """One run of the engine in a folder: resumable at any step, byte for byte.
+    """A run of the engine in a folder; it can be resumed at any step, byte for byte.
 
-    A kind of run defines its engine, its steps, its evaluations and its outcome by the methods under "of each kind".
+    Each kind of run defines its engine, steps, evaluations and outcome by the methods under "of each kind".
     A run returns its outcome; the caller of `training` writes the files of the artifact and calls `finish`.
 
     Parameters
     ----------
     kind : str
-        Of the artifact: model, classifier or scores.
+        Kind of the artifact: model, classifier or scores.
     params : dict
-        Everything that was chosen; with `inputs` what makes this run this run.
+        All choices that affect the result; with `inputs` they identify the run.
     inputs : dict, name -> digest
     out : Path
     processes : Processes
-        The processes that share this run.
+        The processes of this run.
     precision : str
         fp32 or bf16, resolved.
 
     Attributes
     ----------
     folder : Path
-        Where the run works: `out`, or while it replaces an artifact a staging folder.
+        Where the run writes: `out`, or a staging folder while it replaces an artifact.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
 
     @cached_property
     def engine(self) -> Engine:
-        """The engine, made when it is first needed: a run that is finished already needs none."""
+        """The engine, created when first needed, since a finished run needs none."""
         return self.make_engine()
 
     @property
@@ -128,15 +128,15 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
 
     @abstractmethod
     def make_step(self, step: int) -> AnyStep:
-        """Return what step `step` (from 1) trains on."""
+        """Return the data of step `step` (from 1)."""
 
-    def describe(self, step: int, made: AnyStep) -> dict[str, Any]:
-        """Return what the step's record holds beside step, loss and learning rate."""
+    def describe(self, step: int, data: AnyStep) -> dict[str, Any]:
+        """Return the entries of a step's record in addition to step, loss and learning rate."""
         return {}
 
     @abstractmethod
     def evaluates_after(self, step: int) -> bool:
-        """Tell whether `evaluate` is due after this step."""
+        """Return whether `evaluate` is due after this step."""
 
     @abstractmethod
     def evaluate(self, step: int, observer: Observer) -> dict[str, float]:
@@ -144,10 +144,10 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
 
     @abstractmethod
     def saves_after(self, step: int) -> bool:
-        """Tell, the same on all processes, whether a checkpoint is due after this step."""
+        """Return whether a checkpoint is due after this step; the same on all processes."""
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint needs beside weights and optimizer, as JSON."""
+        """Return the JSON values of a checkpoint in addition to weights and optimizer."""
         return {}
 
     def extra_tensors(self) -> dict[str, dict[str, torch.Tensor]]:
@@ -161,13 +161,13 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
     def outcome(self) -> AnyOutcome:
         """Return the result of the run after its last step; called on all processes."""
 
-    # ------------------------------------------------------------------ of all
+    # ------------------------------------------------------------------ of all kinds
 
     def finished(self, *, overwrite: bool = False) -> Manifest | None:
-        """Return the manifest if the run is finished already, on all processes (errors as `training`)."""
+        """Return the manifest if the run is finished already, on all processes (raises the errors of `training`)."""
         check_run_place(self.out, self.kind)
         done = self.output.finished(overwrite=overwrite, repair=self.processes.is_main)
-        # The main process decides: it may have finished what a killed command began.
+        # The main process decides, since it may have finished the publication of a killed command.
         if not self.processes.broadcast_from_main(float(done is not None)):
             return None
         return done or read_manifest(self.out, self.kind)
@@ -178,22 +178,20 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
     ) -> Iterator[AnyOutcome]:
         """Train to the last step and yield the outcome while the output is still locked.
 
-        The main process writes the files of the artifact to `folder` within the block and ends with `finish`. The
-        processes then wait for each other: all may read the artifact.
+        The main process writes the files of the artifact to `folder` within the block and ends with `finish`. All
+        processes then wait for each other, so that each can read the artifact.
 
         Raises
         ------
         Interrupted
             On SIGINT (130) or SIGTERM (143), after a checkpoint was saved.
         OverwriteError
-            If something different is at `out` that may not be replaced, or another command is writing to it.
+            If `out` holds something that may not be replaced, or another command is writing to it.
         """
         is_main = self.processes.is_main
         with self.output.claim(overwrite=overwrite, resume=resume) if is_main else nullcontext() as claim:
             if claim is not None and claim.done is not None:
-                raise OverwriteError(
-                    f"another command has just finished {self.out}; run the same command again"
-                )
+                raise OverwriteError(f"another command has just finished {self.out}; run the command again")
             self.processes.barrier()
             self._claim = claim
             self.folder = self.output.work_folder() if claim is None else claim.folder
@@ -205,7 +203,7 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
     def finish(self, *, stats: Mapping[str, Any], files: Iterable[str], **more: Any) -> Manifest:
         """Publish the artifact of `files` and remove the checkpoints; within `training`, on the main process.
 
-        `more` goes to the manifest's `environment`.
+        `more` is added to the `environment` of the manifest.
         """
         assert self._claim is not None
         return self._claim.finish(stats=stats, files=[*files, METRICS], environment=self.environment(**more))
@@ -246,7 +244,7 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
         if before["precision"] != now["precision"]:
             observer.warned(
                 f"the run so far was computed in {before['precision']}, it resumes in {now['precision']}:"
-                " the result will not equal an uninterrupted one"
+                " the result will differ from an uninterrupted run"
             )
         self.engine.load_state(checkpoint.step, checkpoint.tensors(WEIGHTS), checkpoint.tensors(OPTIMIZER))
         self.restore(checkpoint)
@@ -263,25 +261,25 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
 
     def _loop(self, done: int, metrics: MetricsFile | None, observer: Observer, request: StopRequest) -> None:
         steps = self.engine.recipe.steps
-        made: AnyStep | None = None
+        data: AnyStep | None = None
         for step in range(done + 1, steps + 1):
-            made = made or self.make_step(step)
-            # Before an evaluation may change what the next steps are like.
-            described = self.describe(step, made)
-            loss_sum = self.engine.step(step, made.batches, made.n_targets)
+            data = data or self.make_step(step)
+            # Before an evaluation, which may change the strategy of later steps.
+            described = self.describe(step, data)
+            loss_sum = self.engine.step(step, data.batches, data.n_targets)
             evaluates = self.evaluates_after(step)
-            # On CUDA the step above is still running: make the next one meanwhile, unless an evaluation
-            # may change its strategy.
+            # On CUDA the step above is still running: make the data of the next one meanwhile, unless an
+            # evaluation may change its strategy.
             upcoming = self.make_step(step + 1) if not evaluates and step < steps else None
             signum, loss = self._reduce(loss_sum, request)
             if not math.isfinite(loss):
                 raise CmgemsError(
-                    f"the loss became {loss} at step {step}; lower --lr (now"
-                    f" {self.engine.recipe.learning_rate:g}) and start again with --no-resume"
+                    f"the loss became {loss} at step {step}; lower `learning_rate` (now"
+                    f" {self.engine.recipe.learning_rate:g}) and start again with `resume=False`"
                 )
             record: dict[str, Any] = {
                 "step": step,
-                "loss": loss / made.n_targets if made.n_targets else None,
+                "loss": loss / data.n_targets if data.n_targets else None,
                 "lr": self.engine.recipe.learning_rate_at(step),
                 **described,
             }
@@ -289,8 +287,8 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
                 record |= self.evaluate(step, observer)
             if metrics is not None:
                 metrics.write(record)
-                observer.stepped(record, made.n_tokens)
-            # One process need not wait for the next step's sums to hear of a signal that came since.
+                observer.stepped(record, data.n_tokens)
+            # A single process need not wait for the sums of the next step to learn of a later signal.
             signum = signum or (request.signum if self.processes.world_size == 1 else 0)
             if signum or (self.saves_after(step) and step < steps):
                 self._save(step, metrics)
@@ -299,10 +297,10 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
                     f"stopped after step {step}; the same command resumes from {self.folder / FOLDER}",
                     128 + signum,
                 )
-            made = upcoming
+            data = upcoming
 
     def _reduce(self, loss_sum: torch.Tensor, request: StopRequest) -> tuple[int, float]:
-        """Return (signal that asks to stop, loss sum), both agreed on by all processes."""
+        """Return (signal that requests a stop, loss sum), the same on all processes."""
         values = torch.zeros(3, dtype=torch.float64, device=loss_sum.device)
         values[0] = loss_sum
         values[1] = float(request.signum == 2)  # SIGINT
@@ -314,8 +312,8 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
         if metrics is not None:
             if not metrics.in_place():
                 raise CmgemsError(
-                    f"{self.folder} was moved or replaced while the run was writing to it: its checkpoints are where it"
-                    " is now, and the same command with that `out` resumes from them"
+                    f"{self.folder} was moved or replaced while the run was writing to it; give its new path as"
+                    " `out` to resume from its checkpoints"
                 )
             weights, moments = self.engine.state()
             state = {"run": self._identity(), **self.state()}
@@ -331,20 +329,21 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
         self.processes.barrier()
 
     def timed_step(self, step: int, batches: Sequence[Batch], n_targets: int) -> float:
-        """Take a step and return its seconds. It changes the weights: for plans only."""
+        """Take a step and return its duration in seconds. It changes the weights, so use it for plans only."""
         started = time.perf_counter()
         self.engine.step(step, batches, n_targets).item()
         return time.perf_counter() - started
 
 
 def check_run_place(out: Path, kind: str) -> None:
-    """Refuse a folder that a run of this kind may never write, before any work is done.
+    """Check before any work that a run of this kind may write to a folder.
 
-    A folder that lost everything but its checkpoints is marked as the unfinished run that it is.
+    A folder that lost everything except its checkpoints is marked as an unfinished run again.
 
     Raises
     ------
     OverwriteError
+        If it may not.
     """
     if out.is_dir() and not is_finished(out) and read_marker(out) is None:
         with suppress(InputError, KeyError, TypeError):
@@ -355,7 +354,7 @@ def check_run_place(out: Path, kind: str) -> None:
 
 
 def device_name(device: torch.device) -> str:
-    """Return what the manifest's environment calls a device."""
+    """Return the name of a device for the environment of a manifest."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     import platform
