@@ -45,6 +45,10 @@ class Bar:
         self.done = self.skipped = done
         self.started = time.perf_counter()
 
+    def rate(self, amount: float = 0.0) -> float:
+        """Return the units done per second, `amount` more included; those of an earlier run do not count."""
+        return (self.done - self.skipped + amount) / max(1e-6, time.perf_counter() - self.started)
+
     def show(self) -> None:
         """Draw nothing: the quiet bar."""
 

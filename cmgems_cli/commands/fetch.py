@@ -128,8 +128,7 @@ def _bring(console: Console, download: "Download", left: "list[RemoteFile]") -> 
         bar.start_at(had)
 
         def advance(n_bytes: float) -> None:
-            rate = (bar.done + n_bytes - bar.skipped) / max(1e-6, time.perf_counter() - bar.started)
-            bar.advance(n_bytes, note=f"{amount(rate)}B/s")
+            bar.advance(n_bytes, note=f"{amount(bar.rate(n_bytes))}B/s")
 
         try:
             for file in left:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,9 +71,7 @@ def rows_bar(
                 # The first new rows were begun before the clock starts, so they do not count towards the speed.
                 bar.start_at(data.tally_before.rows + rows)
                 return
-            seconds = time.perf_counter() - bar.started
-            new_rows = bar.done - bar.skipped + rows
-            bar.advance(rows, note=f"{new_rows / max(seconds, 1e-9):,.0f} {data.unit}/s")
+            bar.advance(rows, note=f"{bar.rate(rows):,.0f} {data.unit}/s")
 
         yield advance
 

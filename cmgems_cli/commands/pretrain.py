@@ -89,9 +89,11 @@ def _announce(console: Console, run: "PretrainingRun") -> None:
 
 def _plan(console: Console, run: "PretrainingRun") -> None:
     """Print what the run would be, its speed from a few timed micro-batches."""
+    from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS
+
     probe = run.probe()
     options = run.options
-    mean_tokens = float(run.corpus.windows["n_tokens"][: run.corpus.n_train].mean()) + 2
+    mean_tokens = float(run.corpus.windows["n_tokens"][: run.corpus.n_train].mean()) + SPECIAL_POSITIONS
     tokens = round(options.steps * options.global_batch * mean_tokens)
     expected_s = tokens / (probe["tokens_per_s"] * run.processes.world_size)
     plan: dict[str, Any] = {

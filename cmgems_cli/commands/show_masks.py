@@ -67,11 +67,11 @@ def show_masks(
     from cmgems_cli.mask_viewer.samples import mask_variants_of
     from cmgems_cli.mask_viewer.summaries import as_object, excerpts
 
-    ways = mask_variants_of(strategies, rank_by)
-    sample = _open(corpus, pmi, ways, n_sequences=max(sequences, show), mask_rate=mask_rate, seed=io.seed)
+    variants = mask_variants_of(strategies, rank_by)
+    sample = _open(corpus, pmi, variants, n_sequences=max(sequences, show), mask_rate=mask_rate, seed=io.seed)
     with console.progress("masking", len(sample.sequence_indices), "sequences") as bar:
         tally = sample.tally(bar.advance)
-    label = max(len("tenth"), *(len(way.name) for way in ways)) + 2
+    label = max(len("tenth"), *(len(variant.name) for variant in variants)) + 2
     width = min(_WIDEST, shutil.get_terminal_size().columns) - 1
     shown = excerpts(sample, show, max(10, width - label))
     if html is not None:
@@ -88,42 +88,39 @@ def show_masks(
     _show_excerpts(console, sample, shown, label)
     _show_figures(console, sample, tally, label, width - label)
     console.say(
-        f"{tally.sequences:,} sequences masked in {len(ways)} ways in {duration(time.perf_counter() - started)}"
+        f"{tally.sequences:,} sequences masked by {len(variants)} variants in {duration(time.perf_counter() - started)}"
     )
     if html is not None:
         console.say(f"page written to {html}")
 
 
 def _open(
-    corpus: Path | None, pmi: Path | None, ways: list[Any], *, n_sequences: int, mask_rate: float, seed: int
+    corpus: Path | None,
+    pmi: Path | None,
+    variants: list[Any],
+    *,
+    n_sequences: int,
+    mask_rate: float,
+    seed: int,
 ) -> MaskSample:
-    """Open the corpus and, where any strategy looks at ranks, the ranking."""
-    import numpy as np
-
+    """Open the corpus and, if a strategy uses ranks, the ranking."""
     from cmgems_cli.genome.corpus import Corpus
-    from cmgems_cli.genome.vocabulary import vocabulary_size
     from cmgems_cli.mask_viewer.samples import MaskSample
-    from cmgems_cli.pmi.ranking import UNRANKED, read_ranking
+    from cmgems_cli.pmi.ranking import no_ranks, read_ranking
 
     opened = Corpus.open(corpus or workspace.corpus_folder())
     if not opened.n_train:
-        raise InputError(f"{opened.folder} holds no training sequence; make it with a lower --valid-share")
-    rank_of_token = np.full(vocabulary_size(opened.k), UNRANKED, np.int32)
-    if pmi is not None or any(way.uses_ranks for way in ways):
-        ranking = read_ranking(pmi or workspace.pmi_folder())
-        if ranking.k != opened.k:
-            raise InputError(
-                f"{pmi or workspace.pmi_folder()} ranks {ranking.k}-mers, {opened.folder} was cut for"
-                f" {opened.k}-mers; make both with one --k"
-            )
-        rank_of_token = ranking.rank_of_token
+        raise InputError(f"{opened.folder} has no training sequences; make it with a lower --valid-fraction")
+    rank_of_token = no_ranks(opened.k)
+    if pmi is not None or any(variant.uses_ranks for variant in variants):
+        rank_of_token = read_ranking(pmi or workspace.pmi_folder(), opened.k).rank_of_token
     return MaskSample.of_run(
-        opened, rank_of_token, ways, n_sequences=n_sequences, mask_rate=mask_rate, seed=seed
+        opened, rank_of_token, variants, n_sequences=n_sequences, mask_rate=mask_rate, seed=seed
     )
 
 
 def _show_excerpts(console: Console, sample: MaskSample, shown: list[Excerpt], label: int) -> None:
-    """Print each excerpt: its bases, its ranks, and under them what each way masks."""
+    """Print each excerpt: bases, ranks, and the masks of each variant below them."""
     if not shown:
         return
     ranked = any((one.tenths >= 0).any() for one in shown)
@@ -133,13 +130,13 @@ def _show_excerpts(console: Console, sample: MaskSample, shown: list[Excerpt], l
         tenths = one.tenths.tolist()
         every = [True] * len(tenths)
         rows = [("bases", one.bases, every)] + [("tenth", _digits(tenths), every)] * ranked
-        for way, masked in zip(sample.ways, one.masks, strict=True):
+        for variant, masked in zip(sample.variants, one.masks, strict=True):
             flags = masked.tolist()
             letters = "".join(
                 base if hidden else _VISIBLE for base, hidden in zip(one.bases, flags, strict=True)
             )
-            rows.append((way.name, letters, flags))
-        title = f"{one.number}  {one.place}, tokens {one.first}-{end} of {one.n_tokens}"
+            rows.append((variant.name, letters, flags))
+        title = f"{one.number}  {one.interval}, tokens {one.first}-{end} of {one.n_tokens}"
         console.lines(
             [[("", "")], [(title, "")]]
             + [[(name.ljust(label), ""), *_coloured(text, tenths, flags)] for name, text, flags in rows]
@@ -175,27 +172,29 @@ def _style(tenth: int) -> str:
 
 
 def _show_figures(console: Console, sample: MaskSample, tally: MaskTally, label: int, width: int) -> None:
-    """Print the tables, and the shares along the sequence and along the ranking."""
+    """Print the tables, and the fractions along the sequence and along the ranking."""
     from cmgems_cli.mask_viewer.summaries import extreme_rows, overlap_rows, summary_rows
     from cmgems_cli.mask_viewer.tally import LEAST_SEEN
 
-    names = [way.name for way in sample.ways]
-    # Two lines each: five ways fit in 80 columns.
+    names = [variant.name for variant in sample.variants]
+    # Two lines each: five variants fit in 80 columns.
     heads = ["", *(name.replace(" (", "\n(") for name in names)]
     title = f"{tally.sequences:,} sequences, {tally.tokens:,} tokens, mask rate {sample.mask_rate:g}"
     console.table(title, heads, summary_rows(tally))
-    positions = _binned(tally.position_share(), width)
+    positions = _binned(tally.position_fraction(), width)
     _show_profile(
         console,
-        "share masked along the sequence",
+        "fraction masked along the sequence",
         names,
         positions,
         label,
         ("position 0", f"{len(tally.seen_at_position) - 1:,}"),
     )
-    if any(way.uses_ranks for way in sample.ways):
-        ranks = tally.rank_share(sample.rank_of_token, min(width, 4**tally.k)).tolist()
-        _show_profile(console, "share masked along the NPMI ranking", names, ranks, label, ("best", "worst"))
+    if any(variant.uses_ranks for variant in sample.variants):
+        ranks = tally.rank_fraction(sample.rank_of_token, min(width, 4**tally.k)).tolist()
+        _show_profile(
+            console, "fraction masked along the NPMI ranking", names, ranks, label, ("best", "worst")
+        )
     console.table(
         f"k-mers masked most and least, of those seen {LEAST_SEEN} times or more",
         heads,
@@ -206,29 +205,29 @@ def _show_figures(console: Console, sample: MaskSample, tally: MaskTally, label:
         console.table(title, heads, overlap_rows(sample, tally))
 
 
-def _binned(shares: Any, width: int) -> list[list[float]]:
-    """Average the columns of `shares` over `width` bins of about equal length, ignoring NaN."""
+def _binned(fractions: Any, width: int) -> list[list[float]]:
+    """Average the columns of `fractions` over `width` bins of about equal length, ignoring NaN."""
     import numpy as np
 
-    parts = np.array_split(np.arange(shares.shape[1]), min(width, shares.shape[1]))
-    return [[float(np.nanmean(row[part])) for part in parts] for row in shares]
+    parts = np.array_split(np.arange(fractions.shape[1]), min(width, fractions.shape[1]))
+    return [[float(np.nanmean(row[part])) for part in parts] for row in fractions]
 
 
 def _show_profile(
     console: Console,
     title: str,
     names: list[str],
-    shares: list[list[float]],
+    fractions: list[list[float]],
     label: int,
     ends: tuple[str, str],
 ) -> None:
-    """Print one line of bars a way, all of one scale."""
-    top = max([share for row in shares for share in row if share == share], default=0.0) or 1.0
+    """Print one line of bars per variant, all on one scale."""
+    top = max([fraction for row in fractions for fraction in row if fraction == fraction], default=0.0) or 1.0
     lines = [[(f"{title} (█ is {100 * top:.0f} %)", "bold")]]
-    for name, row in zip(names, shares, strict=True):
-        # Rounded up: the least share shows.
-        bars = "".join(_BARS[-int(-8 * share // top)] if share == share else " " for share in row)
+    for name, row in zip(names, fractions, strict=True):
+        # Rounded up: the least fraction shows.
+        bars = "".join(_BARS[-int(-8 * fraction // top)] if fraction == fraction else " " for fraction in row)
         lines.append([(name.ljust(label) + bars, "")])
-    between = max(1, max(map(len, shares)) - len(ends[0]) - len(ends[1]))
+    between = max(1, max(map(len, fractions)) - len(ends[0]) - len(ends[1]))
     lines.append([(" " * label + ends[0] + " " * between + ends[1], "dim")])
     console.lines([*lines, [("", "")]])

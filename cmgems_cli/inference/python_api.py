@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from cmgems_cli.errors import UsageError
 from cmgems_cli.genome.codec import encode_sequence
 from cmgems_cli.genome.fasta_stream import SequenceChunk
-from cmgems_cli.genome.vocabulary import vocabulary_size
 from cmgems_cli.inference import embedding, loading, prediction
 from cmgems_cli.inference.embedding import embed_blocks
 from cmgems_cli.inference.inference_options import Pooling
@@ -28,7 +27,7 @@ from cmgems_cli.inference.survey import Input, survey_input
 from cmgems_cli.masking import SINGLE, WITHOUT_RANKS
 from cmgems_cli.masking.corruption import corrupt_batch
 from cmgems_cli.masking.strategies import mask_batch
-from cmgems_cli.pmi.ranking import UNRANKED, Ranking, read_ranking
+from cmgems_cli.pmi.ranking import Ranking, no_ranks, read_ranking
 
 # One sequence, several, several by name, or a file.
 Sequences = str | Iterable[str] | Mapping[str, str] | Path
@@ -267,7 +266,7 @@ def mask(
     if ranking is None and strategy not in WITHOUT_RANKS:
         raise UsageError(f"{strategy} masks by k-mer ranks; give a `ranking` from `load_ranking`")
     k = ranking.k if ranking else k
-    ranks = ranking.rank_of_token if ranking else np.full(vocabulary_size(k), UNRANKED, np.int32)
+    ranks = ranking.rank_of_token if ranking else no_ranks(k)
     token_ids, offsets, keys = _batch(encode(sequences, k), seed, epoch)
     codes = np.full(len(offsets) - 1, SINGLE[strategy], np.uint8)
     masked = mask_batch(

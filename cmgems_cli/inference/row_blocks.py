@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.codec import encode_sequences, offsets_of
 from cmgems_cli.genome.fasta_stream import SequenceChunk
-from cmgems_cli.genome.vocabulary import UNK
+from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS, UNK
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ def blocks(
     )
     for group in groups:
         waiting.append(group)
-        tokens += int((np.maximum(group.ends - group.starts - tiling.k + 1, 0) + 2).sum())
+        tokens += int((np.maximum(group.ends - group.starts - tiling.k + 1, 0) + SPECIAL_POSITIONS).sum())
         if tokens >= look_ahead_tokens:
             yield from _encoded(waiting, tiling, tally)
             waiting, tokens = [], 0
@@ -319,7 +319,7 @@ def _windows(
     assert tiling.window is not None
     assert tiling.stride is not None
     window, stride = tiling.window, tiling.stride
-    tokens_each = window - tiling.k + 3
+    tokens_each = window - tiling.k + 1 + SPECIAL_POSITIONS
     buffered = bytearray()
     # Coordinates: of the first buffered letter, of the next window, and of the last window's end.
     base = start = reached = 0

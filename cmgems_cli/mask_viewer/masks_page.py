@@ -40,19 +40,19 @@ svg text { font: 12px system-ui, sans-serif; fill: #444 }
 
 
 def write_page(path: Path, sample: MaskSample, tally: MaskTally, shown: Sequence[Excerpt]) -> None:
-    """Write the page, whole or not at all.
+    """Write the page atomically.
 
     Parameters
     ----------
     path : Path
         Replaced if it exists.
     sample, tally
-        What is masked how, and the figures over it.
+        The masks, and their counts.
     shown : sequence of Excerpt
         Whole sequences to show.
     """
-    names = [way.name for way in sample.ways]
-    ranks = tally.rank_share(sample.rank_of_token, min(_RANK_GROUPS, 4**tally.k))
+    names = [variant.name for variant in sample.variants]
+    ranks = tally.rank_fraction(sample.rank_of_token, min(_RANK_GROUPS, 4**tally.k))
     parts = [
         f"<p>{tally.sequences:,} sequences ({tally.tokens:,} {tally.k}-mers), masked as in the first epoch of a"
         f" pretraining run with seed {sample.seed} and mask rate {sample.mask_rate:g}. (position): ranks are looked up"
@@ -64,7 +64,7 @@ def write_page(path: Path, sample: MaskSample, tally: MaskTally, shown: Sequence
         "<h2>Along the sequence</h2>",
         "<p>Fraction of sequences masked at each position. Masks that depend on the k-mers give level curves; spikes at"
         " fixed positions mean that ranks are looked up by position.</p>",
-        _curves(sample, tally.position_share(), "position", f"{len(tally.seen_at_position) - 1:,}", "0"),
+        _curves(sample, tally.position_fraction(), "position", f"{len(tally.seen_at_position) - 1:,}", "0"),
         "<h2>Along the ranking</h2>",
         "<p>Fraction of occurrences masked, in groups of equally many k-mers from the best NPMI rank to the"
         " worst.</p>",
@@ -100,8 +100,8 @@ def _legend(k: int) -> str:
 
 
 def _sequence(one: Excerpt, sample: MaskSample) -> str:
-    """Write one sequence in lines, each with every way's masks under it."""
-    label = max(len(way.name) for way in sample.ways) + 2
+    """Return one sequence in lines, the masks of each variant below each line."""
+    label = max(len(variant.name) for variant in sample.variants) + 2
     blocks = []
     for start in range(0, len(one.bases), _LINE):
         part = slice(start, start + _LINE)
@@ -109,10 +109,10 @@ def _sequence(one: Excerpt, sample: MaskSample) -> str:
         lines = [
             f"<u>{str(one.first + start).ljust(label)}</u>{_coloured(bases, tenths, [True] * len(bases))}"
         ]
-        for way, masked in zip(sample.ways, one.masks, strict=True):
-            lines.append(way.name.ljust(label) + _coloured(bases, tenths, masked[part].tolist()))
+        for variant, masked in zip(sample.variants, one.masks, strict=True):
+            lines.append(variant.name.ljust(label) + _coloured(bases, tenths, masked[part].tolist()))
         blocks.append("\n".join(lines))
-    title = f"{one.number}. {escape(str(one.place))}, {one.n_tokens} tokens"
+    title = f"{one.number}. {escape(str(one.interval))}, {one.n_tokens} tokens"
     return f"<h3>{title}</h3>\n<pre>" + "\n\n".join(blocks) + "</pre>"
 
 
@@ -128,30 +128,30 @@ def _coloured(bases: str, tenths: list[int], flags: list[bool]) -> str:
     return "".join(pieces)
 
 
-def _curves(sample: MaskSample, shares: NDArray[np.float64], name: str, last: str, first: str) -> str:
-    """Draw one curve a way as SVG; those by position dashed."""
+def _curves(sample: MaskSample, fractions: NDArray[np.float64], name: str, last: str, first: str) -> str:
+    """Return one SVG curve per variant; those by position are dashed."""
     width, height, left, bottom, top = 900, 260, 46, 24, 28
-    highest = float(np.nanmax(shares, initial=0.0)) or 1.0
+    highest = float(np.nanmax(fractions, initial=0.0)) or 1.0
     plot_width, plot_height = width - left - 8, height - bottom - top
-    n = shares.shape[1]
+    n = fractions.shape[1]
     drawn = []
-    for share in (0.0, highest / 2, highest):
-        y = top + plot_height * (1 - share / highest)
+    for fraction in (0.0, highest / 2, highest):
+        y = top + plot_height * (1 - fraction / highest)
         drawn.append(f'<line x1="{left}" x2="{width - 8}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
-        drawn.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{100 * share:.0f} %</text>')
+        drawn.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{100 * fraction:.0f} %</text>')
     drawn.append(f'<text x="{left}" y="{height - 6}">{name} {first}</text>')
     drawn.append(f'<text x="{width - 8}" y="{height - 6}" text-anchor="end">{last}</text>')
     x_of_key = left
-    for way, row in zip(sample.ways, shares, strict=True):
-        dashed = ' stroke-dasharray="4 3"' if way.rank_by == "position" else ""
-        stroke = f'fill="none" stroke="{way.colour}" stroke-width="1.5"{dashed}'
+    for variant, row in zip(sample.variants, fractions, strict=True):
+        dashed = ' stroke-dasharray="4 3"' if variant.rank_by == "position" else ""
+        stroke = f'fill="none" stroke="{variant.colour}" stroke-width="1.5"{dashed}'
         points = " ".join(
-            f"{left + plot_width * i / max(1, n - 1):.1f},{top + plot_height * (1 - share / highest):.1f}"
-            for i, share in enumerate(row.tolist())
-            if share == share
+            f"{left + plot_width * i / max(1, n - 1):.1f},{top + plot_height * (1 - fraction / highest):.1f}"
+            for i, fraction in enumerate(row.tolist())
+            if fraction == fraction
         )
         drawn.append(f'<polyline {stroke} points="{points}"/>')
         drawn.append(f'<line {stroke} x1="{x_of_key}" x2="{x_of_key + 22}" y1="10" y2="10"/>')
-        drawn.append(f'<text x="{x_of_key + 27}" y="14">{escape(way.name)}</text>')
-        x_of_key += 50 + 7 * len(way.name)
+        drawn.append(f'<text x="{x_of_key + 27}" y="14">{escape(variant.name)}</text>')
+        x_of_key += 50 + 7 * len(variant.name)
     return f'<svg viewBox="0 0 {width} {height}" role="img">' + "".join(drawn) + "</svg>"

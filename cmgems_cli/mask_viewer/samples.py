@@ -1,4 +1,4 @@
-"""The sequences a pretraining run sees first, masked in several ways as it would mask them."""
+"""The first sequences of a pretraining run, masked by several variants as in the run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SEQUENCES_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class MaskVariant:
-    """A way of masking: a strategy, and how it looks ranks up (`content` or `position`)."""
+    """A strategy and its way to look up ranks (`content` or `position`)."""
 
     strategy: Strategy
     rank_by: str = "content"
@@ -34,7 +34,7 @@ class MaskVariant:
 
     @property
     def name(self) -> str:
-        """For people: `global`, or `global (position)`."""
+        """Displayed name: `global`, or `global (position)`."""
         return self.strategy_name + (" (position)" if self.rank_by == "position" else "")
 
     @property
@@ -49,54 +49,54 @@ class MaskVariant:
 
 
 def mask_variants_of(strategies: str, rank_by: str) -> list[MaskVariant]:
-    """Return the ways of masking that a list of strategies and `content`, `position` or `both` stand for.
+    """Return the variants of comma-separated strategies, for `rank_by` content, position or both.
 
     Raises
     ------
     UsageError
-        If a name is no single strategy.
+        If a name is unknown or names a curriculum.
 
     Examples
     --------
-    >>> [way.name for way in mask_variants_of("random,global", "both")]
+    >>> [variant.name for variant in mask_variants_of("random,global", "both")]
     ['random', 'global', 'global (position)']
     """
-    ways: list[MaskVariant] = []
+    variants: list[MaskVariant] = []
     lookups = ("content", "position") if rank_by == "both" else (rank_by,)
     for name in [part.strip() for part in strategies.split(",") if part.strip()]:
         if name in STRATEGIES and name not in SINGLE:
             raise UsageError(f"--strategies: {name} is {INFO[name].made_of}; name those")
         if name not in SINGLE:
             raise UsageError(f"--strategies: {name!r} is unknown; choose {', '.join(SINGLE)}")
-        # Without ranks there is but one way.
-        ways += [
+        # Without ranks the lookup makes no difference.
+        variants += [
             MaskVariant(SINGLE[name], lookup)
             for lookup in (("content",) if name in WITHOUT_RANKS else lookups)
         ]
-    if not ways:
+    if not variants:
         raise UsageError(f"--strategies {strategies!r} names none; give some, such as random,genemask,global")
-    return sorted(dict.fromkeys(ways), key=lambda way: way.rank_by)
+    return sorted(dict.fromkeys(variants), key=lambda variant: variant.rank_by)
 
 
 @dataclass(frozen=True, eq=False)
 class MaskSample:
-    """The first training sequences of a run, and how each way masks them in the run's first epoch.
+    """The first training sequences of a run, and their masks by each variant in its first epoch.
 
     Attributes
     ----------
     corpus : Corpus
     rank_of_token : int32, shape (5 + 4^k,)
-    ways : list of MaskVariant
+    variants : list of MaskVariant
     mask_rate : float
     seed : int
-        Of the run.
+        Seed of the run.
     sequence_indices : int64, shape (n,)
-        Rows of the corpus's windows, in the order of training.
+        Rows of the corpus's windows, in training order.
     """
 
     corpus: Corpus
     rank_of_token: NDArray[np.int32]
-    ways: list[MaskVariant]
+    variants: list[MaskVariant]
     mask_rate: float
     seed: int
     sequence_indices: NDArray[np.int64]
@@ -106,7 +106,7 @@ class MaskSample:
         cls,
         corpus: Corpus,
         rank_of_token: NDArray[np.int32],
-        ways: Sequence[MaskVariant],
+        variants: Sequence[MaskVariant],
         *,
         n_sequences: int,
         mask_rate: float = 0.15,
@@ -118,13 +118,13 @@ class MaskSample:
         ----------
         corpus : Corpus
         rank_of_token : int32, shape (5 + 4^k,)
-        ways : sequence of MaskVariant
+        variants : sequence of MaskVariant
         n_sequences : int
         mask_rate : float, default 0.15
         seed : int, default 42
         """
         sequence_indices, _ = training_order(0, min(n_sequences, corpus.n_train), corpus.n_train, seed)
-        return cls(corpus, rank_of_token, list(ways), mask_rate, seed, sequence_indices)
+        return cls(corpus, rank_of_token, list(variants), mask_rate, seed, sequence_indices)
 
     def masked(
         self, first: int, count: int
@@ -141,25 +141,25 @@ class MaskSample:
             mask_batch(
                 token_ids,
                 offsets,
-                np.full(len(indices), way.strategy, np.uint8),
+                np.full(len(indices), variant.strategy, np.uint8),
                 self.rank_of_token,
                 k=k,
                 mask_rate=self.mask_rate,
-                rank_by=way.rank_by,
+                rank_by=variant.rank_by,
                 seed=self.seed,
                 epochs=np.zeros(len(indices), np.int64),
                 sequence_indices=indices,
                 span_limit=span_limit,
             )
-            for way in self.ways
+            for variant in self.variants
         ]
         return token_ids, offsets, masks
 
     def tally(self, advance: Callable[[float], None] = lambda n: None) -> MaskTally:
-        """Count the masks of all sequences; `advance` is told the number of sequences newly done."""
+        """Count the masks of all sequences; `advance` is called with the number of newly counted sequences."""
         n = len(self.sequence_indices)
         longest = int(self.corpus.windows["n_tokens"][self.sequence_indices].max(initial=0))
-        tally = MaskTally(len(self.ways), self.corpus.k, longest)
+        tally = MaskTally(len(self.variants), self.corpus.k, longest)
         for first in range(0, n, _SEQUENCES_AT_ONCE):
             tally.add(*self.masked(first, _SEQUENCES_AT_ONCE))
             advance(min(_SEQUENCES_AT_ONCE, n - first))

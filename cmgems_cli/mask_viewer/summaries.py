@@ -1,4 +1,4 @@
-"""A tally of masks in words and figures: the rows that people read, and the object that programs do."""
+"""Tables of a tally of masks, and the same figures as one JSON object."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from cmgems_cli.mask_viewer.samples import MaskSample
 from cmgems_cli.mask_viewer.tally import LEAST_SEEN, MaskTally, busiest_window
 from cmgems_cli.pmi.ranking import UNRANKED
 
-# Ranks are shown as tenths of the ranked k-mers, 0 the best; an unranked k-mer has none.
+# Ranks are shown as tenths of the ranked k-mers, 0 the best; unranked k-mers have no tenth.
 TENTHS = 10
 NO_TENTH = -1
 
-# ours: enough to see a kind of k-mer, few enough to read.
+# ours: enough to see a pattern, few enough to read.
 EXTREMES = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Excerpt:
-    """A stretch of one sequence with its masks.
+    """Part of a sequence with its masks.
 
     Attributes
     ----------
     number : int
-        Which of the run's sequences, from 1.
-    place : GenomicInterval
-        Of the whole sequence.
+        Number of the sequence in the run, from 1.
+    interval : GenomicInterval
+        Interval of the whole sequence.
     n_tokens : int
-        Of the whole sequence.
+        Length of the whole sequence.
     first : int
-        Position where the excerpt begins.
+        Position at which the excerpt begins.
     bases : str
         First base of the k-mer at each position.
     tenths : int64, shape (len(bases),)
         0 … 9 by the k-mer's rank, or `NO_TENTH`.
     masks : list of bool arrays, shape (len(bases),)
-        One a way.
+        One per variant.
     """
 
     number: int
-    place: GenomicInterval
+    interval: GenomicInterval
     n_tokens: int
     first: int
     bases: str
@@ -63,22 +63,23 @@ def excerpts(sample: MaskSample, count: int, width: int | None) -> list[Excerpt]
     count : int
         Number of sequences.
     width : int or None, tokens
-        Of the stretch where most is masked, all ways together; None: the whole sequence.
+        Length of the excerpt, which is the most heavily masked part, all variants together; None: the whole
+        sequence.
     """
     tenths_of_token = rank_tenths(sample.rank_of_token)
     token_ids, offsets, masks = sample.masked(0, count)
-    places = intervals_of(sample.corpus, sample.sequence_indices[:count])
+    intervals = intervals_of(sample.corpus, sample.sequence_indices[:count])
     letters = np.array(list(BASES))
-    found = []
-    for s, place in enumerate(places):
+    cut = []
+    for s, interval in enumerate(intervals):
         begin, end = int(offsets[s]), int(offsets[s + 1])
         first = 0 if width is None else busiest_window([masked[begin:end] for masked in masks], width)
         part = slice(begin + first, end if width is None else min(end, begin + first + width))
         first_bases = (token_ids[part] - FIRST_KMER) >> (2 * (sample.corpus.k - 1))
-        found.append(
+        cut.append(
             Excerpt(
                 s + 1,
-                place,
+                interval,
                 end - begin,
                 first,
                 "".join(letters[first_bases]),
@@ -86,7 +87,7 @@ def excerpts(sample: MaskSample, count: int, width: int | None) -> list[Excerpt]
                 [masked[part] for masked in masks],
             )
         )
-    return found
+    return cut
 
 
 def rank_tenths(rank_of_token: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -110,24 +111,24 @@ def rank_tenths(rank_of_token: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.where(ranked, (rank_of_token.astype(np.int64) - 1) * TENTHS // n_ranked, NO_TENTH)
 
 
-def percent(share: float, decimals: int = 1) -> str:
-    """Write a share for people: 12.3 %; a dash where there is none."""
-    return "–" if math.isnan(share) else f"{100 * share:.{decimals}f} %"
+def percent(fraction: float, decimals: int = 1) -> str:
+    """Format a fraction: 12.3 %; a dash for NaN."""
+    return "–" if math.isnan(fraction) else f"{100 * fraction:.{decimals}f} %"
 
 
 def summary_rows(tally: MaskTally) -> list[list[str]]:
-    """Return the table of figures: a row each, its name first, then one value a way."""
+    """Return the table of figures: one row per figure, its name first, then one value per variant."""
     spans = tally.span_lengths.sum(axis=1)
-    positions, of_kmers = tally.position_share(), tally.kmer_share()
+    positions, of_kmers = tally.position_fraction(), tally.kmer_fraction()
     often_positions = tally.seen_at_position >= LEAST_SEEN
     often_kmers = tally.seen_of_kmer >= LEAST_SEEN
     medians, longest = tally.span_quantile(0.5), tally.span_quantile(1.0)
     sequences = max(1, tally.sequences)
     rows: list[tuple[str, list[str]]] = [
-        ("tokens masked", [percent(share) for share in tally.masked_share()]),
+        ("tokens masked", [percent(fraction) for fraction in tally.masked_fraction()]),
         ("bases hidden", [percent(n / max(1, tally.bases)) for n in tally.hidden_bases]),
         ("unmasked sequences", [percent(n / sequences) for n in tally.untouched_sequences]),
-        ("spans a sequence", [f"{n / sequences:.1f}" for n in spans]),
+        ("spans per sequence", [f"{n / sequences:.1f}" for n in spans]),
         ("span length, mean", ["–" if math.isnan(mean) else f"{mean:.1f}" for mean in tally.span_mean()]),
         ("span length, median", [str(length) for length in medians]),
         ("span length, longest", [str(length) for length in longest]),
@@ -140,18 +141,18 @@ def summary_rows(tally: MaskTally) -> list[list[str]]:
 
 
 def extreme_rows(tally: MaskTally) -> list[list[str]]:
-    """Return the k-mers that each way masks most and least: a row for each place, one cell a way."""
-    names, share = kmers(tally.k), tally.kmer_share()
+    """Return the k-mers that each variant masks most and least: one row per rank, one cell per variant."""
+    names, fraction = kmers(tally.k), tally.kmer_fraction()
     rows = []
     for most, word in ((True, "most"), (False, "least")):
         columns = [
-            [f"{names[code]} {percent(share[way, code], 0)}" for code in codes.tolist()]
-            for way, codes in enumerate(
-                tally.extreme_kmers(way, EXTREMES, most=most) for way in range(len(share))
+            [f"{names[code]} {percent(fraction[variant, code], 0)}" for code in codes.tolist()]
+            for variant, codes in enumerate(
+                tally.extreme_kmers(variant, EXTREMES, most=most) for variant in range(len(fraction))
             )
         ]
-        for place in range(max(map(len, columns))):
-            rows.append([word if place == 0 else "", *(column[place] for column in columns)])
+        for index in range(max(map(len, columns))):
+            rows.append([word if index == 0 else "", *(column[index] for column in columns)])
     return rows
 
 
@@ -159,28 +160,28 @@ def overlap_rows(sample: MaskSample, tally: MaskTally) -> list[list[str]]:
     """Return the table of overlaps: the tokens that the row's variant masks, and the column's too."""
     return [
         [variant.name, *(percent(fraction, 0) for fraction in row)]
-        for variant, row in zip(sample.ways, tally.overlap(), strict=True)
+        for variant, row in zip(sample.variants, tally.overlap(), strict=True)
     ]
 
 
 def as_object(sample: MaskSample, tally: MaskTally, shown: list[Excerpt], n_groups: int) -> dict[str, Any]:
-    """Return all figures as JSON types; a share of nothing is null.
+    """Return all figures as JSON types; undefined fractions are null.
 
     `kmers` holds, in the order of token ids, every k-mer, its rank (null if it has none) and its number of
-    occurrences; `kmer_masked` of a way how many of those are masked, `position_share` the share of
-    sequences masked at each position, `rank_share` the masked share of equal groups of k-mers, best first,
+    occurrences; `kmer_masked` of a variant how many of those are masked, `position_share` the fraction of
+    sequences masked at each position, `rank_share` the masked fraction of equal groups of k-mers, best first,
     `span_lengths` the number of spans of each length from 1 token on.
     """
-    positions, groups = tally.position_share(), tally.rank_share(sample.rank_of_token, n_groups)
-    masked_share, mean, overlap = tally.masked_share(), tally.span_mean(), tally.overlap()
+    positions, groups = tally.position_fraction(), tally.rank_fraction(sample.rank_of_token, n_groups)
+    masked_fractions, mean, overlap = tally.masked_fraction(), tally.span_mean(), tally.overlap()
     medians, longest = tally.span_quantile(0.5), tally.span_quantile(1.0)
     ranks = sample.rank_of_token[FIRST_KMER:]
-    ways = [
+    variants = [
         {
-            "name": way.name,
-            "strategy": way.strategy_name,
-            "rank_by": way.rank_by if way.uses_ranks else None,
-            "masked_share": float(masked_share[number]),
+            "name": variant.name,
+            "strategy": variant.strategy_name,
+            "rank_by": variant.rank_by if variant.uses_ranks else None,
+            "masked_share": float(masked_fractions[number]),
             "hidden_bases_share": int(tally.hidden_bases[number]) / max(1, tally.bases),
             "untouched_share": int(tally.untouched_sequences[number]) / max(1, tally.sequences),
             "span_mean": _or_none(mean[number]),
@@ -188,13 +189,13 @@ def as_object(sample: MaskSample, tally: MaskTally, shown: list[Excerpt], n_grou
             "span_longest": longest[number],
             "span_lengths": tally.span_lengths[number, 1 : longest[number] + 1].tolist(),
             "overlap": {
-                other.name: _or_none(overlap[number, column]) for column, other in enumerate(sample.ways)
+                other.name: _or_none(overlap[number, column]) for column, other in enumerate(sample.variants)
             },
-            "position_share": [_or_none(share) for share in positions[number]],
-            "rank_share": [_or_none(share) for share in groups[number]],
+            "position_share": [_or_none(fraction) for fraction in positions[number]],
+            "rank_share": [_or_none(fraction) for fraction in groups[number]],
             "kmer_masked": tally.masked_of_kmer[number].tolist(),
         }
-        for number, way in enumerate(sample.ways)
+        for number, variant in enumerate(sample.variants)
     ]
     return {
         "k": tally.k,
@@ -202,7 +203,7 @@ def as_object(sample: MaskSample, tally: MaskTally, shown: list[Excerpt], n_grou
         "seed": sample.seed,
         "sequences": tally.sequences,
         "tokens": tally.tokens,
-        "ways": ways,
+        "ways": variants,
         "kmers": {
             "kmer": kmers(tally.k),
             "rank": [None if rank == UNRANKED else rank for rank in ranks.tolist()],
@@ -210,14 +211,14 @@ def as_object(sample: MaskSample, tally: MaskTally, shown: list[Excerpt], n_grou
         },
         "shown": [
             {
-                "contig": one.place.contig,
-                "start": one.place.start,
-                "end": one.place.end,
+                "contig": one.interval.contig,
+                "start": one.interval.start,
+                "end": one.interval.end,
                 "first": one.first,
                 "bases": one.bases,
                 "masked": {
-                    way.name: (np.flatnonzero(masked) + one.first).tolist()
-                    for way, masked in zip(sample.ways, one.masks, strict=True)
+                    variant.name: (np.flatnonzero(masked) + one.first).tolist()
+                    for variant, masked in zip(sample.variants, one.masks, strict=True)
                 },
             }
             for one in shown
@@ -225,8 +226,8 @@ def as_object(sample: MaskSample, tally: MaskTally, shown: list[Excerpt], n_grou
     }
 
 
-def _numbers(found: NDArray[np.bool_]) -> list[str]:
-    return [f"{n:,}" for n in found.sum(axis=1)]
+def _numbers(flags: NDArray[np.bool_]) -> list[str]:
+    return [f"{n:,}" for n in flags.sum(axis=1)]
 
 
 def _or_none(number: float) -> float | None:

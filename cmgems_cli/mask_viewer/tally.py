@@ -1,4 +1,4 @@
-"""What masks do over many sequences: how much, in which spans, where, to which k-mers, and how alike."""
+"""Counts of masks over many sequences: fraction masked, spans, positions, k-mers and overlap."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from cmgems_cli.genome.vocabulary import FIRST_KMER
 from cmgems_cli.masking.strategies import check_batch
 from cmgems_cli.pmi.ranking import UNRANKED
 
-# ours: a share of fewer occurrences says little (its standard error is up to 5 %).
+# ours: a fraction of fewer occurrences is inaccurate (its standard error is up to 5 %).
 LEAST_SEEN = 100
 
 
 class MaskTally:
-    """Counts over sequences that are masked in several ways, added up batch by batch.
+    """Counts over sequences masked by several variants, accumulated batch by batch.
 
     Parameters
     ----------
     n_variants : int
-        Number of ways that each sequence is masked.
+        Number of mask variants.
     k : int, bases
     longest : int, tokens
-        Length of the longest sequence to come.
+        Length of the longest sequence that will be added.
 
     Attributes
     ----------
@@ -37,15 +37,15 @@ class MaskTally:
         Occurrences of each k-mer, by its code.
     masked_at_position : int64, shape (n_variants, longest)
     masked_of_kmer : int64, shape (n_variants, 4^k)
-        Those that are masked; `[UNK]` is no k-mer.
+        Masked occurrences; `[UNK]` does not count as a k-mer.
     masked_by_both : int64, shape (n_variants, n_variants)
-        Tokens that both ways mask; on the diagonal, those that one does.
+        Tokens that both variants mask; on the diagonal, those that one variant masks.
     hidden_bases : int64, shape (n_variants,)
-        Bases that no visible token holds: only those have to be predicted.
+        Bases that no visible token contains: only these have to be predicted.
     untouched_sequences : int64, shape (n_variants,)
         Sequences without any masked token.
     span_lengths : int64, shape (n_variants, longest + 1)
-        Spans, stretches of masked tokens with none in between that is not, by their length in tokens.
+        Spans (runs of consecutive masked tokens), by their length in tokens.
     """
 
     def __init__(self, n_variants: int, k: int, longest: int) -> None:
@@ -72,12 +72,12 @@ class MaskTally:
         offsets : int64, shape (n + 1,)
             Where each begins.
         masks : sequence of bool arrays, shape (total,)
-            One for each way of masking, True where a position is masked.
+            One per variant, True where a position is masked.
 
         Raises
         ------
         ValueError
-            If the arrays do not fit each other or what was said at the start.
+            If the arrays do not fit each other, `k` or `longest`.
         """
         check_batch(token_ids, offsets, k=self.k)
         lengths = np.diff(offsets)
@@ -87,53 +87,55 @@ class MaskTally:
             )
         stacked = np.array(masks, np.bool_)
         if stacked.shape != (len(self.hidden_bases), len(token_ids)):
-            raise ValueError(f"masks have the shape {stacked.shape}, not one for each way and token")
+            raise ValueError(f"masks have the shape {stacked.shape}; needed one entry per variant and token")
         self.sequences += len(lengths)
         self.tokens += len(token_ids)
         self.bases += int((lengths + self.k - 1)[lengths > 0].sum())
         _count_seen(token_ids, offsets, self.seen_at_position, self.seen_of_kmer)
-        for way, masked in enumerate(stacked):
+        for variant, masked in enumerate(stacked):
             hidden, untouched = _count_masked(
                 token_ids,
                 offsets,
                 masked,
                 self.k,
-                self.masked_at_position[way],
-                self.masked_of_kmer[way],
-                self.span_lengths[way],
+                self.masked_at_position[variant],
+                self.masked_of_kmer[variant],
+                self.span_lengths[variant],
             )
-            self.hidden_bases[way] += hidden
-            self.untouched_sequences[way] += untouched
+            self.hidden_bases[variant] += hidden
+            self.untouched_sequences[variant] += untouched
             for other in range(len(stacked)):
-                self.masked_by_both[way, other] += np.count_nonzero(masked & stacked[other])
+                self.masked_by_both[variant, other] += np.count_nonzero(masked & stacked[other])
 
-    def masked_share(self) -> NDArray[np.float64]:
-        """Return the share of tokens that each way masks. float64, shape (n_variants,)."""
+    def masked_fraction(self) -> NDArray[np.float64]:
+        """Return the fraction of tokens that each variant masks. float64, shape (n_variants,)."""
         return np.diagonal(self.masked_by_both) / max(1, self.tokens)
 
     def overlap(self) -> NDArray[np.float64]:
-        """Return the share of the tokens masked in way i that way j masks too. float64, shape (n_variants, n_variants).
+        """Return the fraction of the tokens masked by variant i that variant j also masks.
 
-        Two ways that know nothing of each other overlap by the masked share of j. NaN where i masks none.
+        float64, shape (n_variants, n_variants).
+
+        Independent variants overlap by the masked fraction of j. NaN where i masks nothing.
         """
-        return _shares(self.masked_by_both, np.diagonal(self.masked_by_both)[:, None])
+        return _fractions(self.masked_by_both, np.diagonal(self.masked_by_both)[:, None])
 
-    def position_share(self) -> NDArray[np.float64]:
-        """Return the share of sequences masked at each position; NaN where none reaches.
+    def position_fraction(self) -> NDArray[np.float64]:
+        """Return the fraction of sequences masked at each position; NaN where none reaches.
 
         float64, shape (n_variants, longest).
         """
-        return _shares(self.masked_at_position, self.seen_at_position)
+        return _fractions(self.masked_at_position, self.seen_at_position)
 
-    def kmer_share(self) -> NDArray[np.float64]:
-        """Return the share of each k-mer's occurrences that is masked; NaN where there is none.
+    def kmer_fraction(self) -> NDArray[np.float64]:
+        """Return the fraction of each k-mer's occurrences that is masked; NaN if it does not occur.
 
         float64, shape (n_variants, 4^k).
         """
-        return _shares(self.masked_of_kmer, self.seen_of_kmer)
+        return _fractions(self.masked_of_kmer, self.seen_of_kmer)
 
-    def rank_share(self, rank_of_token: NDArray[np.int32], n_groups: int) -> NDArray[np.float64]:
-        """Return the masked share of groups of k-mers, from the best-ranked group to the worst.
+    def rank_fraction(self, rank_of_token: NDArray[np.int32], n_groups: int) -> NDArray[np.float64]:
+        """Return the masked fraction of groups of k-mers, from the best-ranked group to the worst.
 
         Parameters
         ----------
@@ -150,26 +152,26 @@ class MaskTally:
         ranked = np.flatnonzero(ranks != UNRANKED)
         groups = np.array_split(ranked[np.argsort(ranks[ranked])], n_groups)
         masked = np.stack([self.masked_of_kmer[:, group].sum(axis=1) for group in groups], axis=1)
-        return _shares(masked, np.array([self.seen_of_kmer[group].sum() for group in groups]))
+        return _fractions(masked, np.array([self.seen_of_kmer[group].sum() for group in groups]))
 
     def span_mean(self) -> NDArray[np.float64]:
-        """Return the mean length of spans in tokens; NaN where there is none. float64, shape (n_variants,)."""
+        """Return the mean length of spans in tokens; NaN without spans. float64, shape (n_variants,)."""
         lengths = np.arange(self.span_lengths.shape[1])
-        return _shares((self.span_lengths * lengths).sum(axis=1), self.span_lengths.sum(axis=1))
+        return _fractions((self.span_lengths * lengths).sum(axis=1), self.span_lengths.sum(axis=1))
 
-    def span_quantile(self, share: float) -> list[int]:
-        """Return for each way the length that at least `share` of its spans do not exceed; 0 without spans."""
+    def span_quantile(self, fraction: float) -> list[int]:
+        """Return for each variant the length that at least `fraction` of its spans do not exceed; 0 without spans."""
         cumulated = self.span_lengths.cumsum(axis=1)
-        return [int(np.searchsorted(row, share * row[-1])) if row[-1] else 0 for row in cumulated]
+        return [int(np.searchsorted(row, fraction * row[-1])) if row[-1] else 0 for row in cumulated]
 
-    def extreme_kmers(self, way: int, count: int, *, most: bool) -> NDArray[np.int64]:
+    def extreme_kmers(self, variant: int, count: int, *, most: bool) -> NDArray[np.int64]:
         """Return the codes (int64, shape (n,)) of the frequent k-mers that a variant masks most, or least.
 
-        Of equal shares the more frequent k-mer comes first. At least `LEAST_SEEN` occurrences are needed.
+        Of equal fractions the more frequent k-mer comes first. At least `LEAST_SEEN` occurrences are needed.
         """
         often = np.flatnonzero(self.seen_of_kmer >= LEAST_SEEN)
-        share = self.kmer_share()[way, often]
-        return often[np.lexsort((-self.seen_of_kmer[often], -share if most else share))][:count]
+        fraction = self.kmer_fraction()[variant, often]
+        return often[np.lexsort((-self.seen_of_kmer[often], -fraction if most else fraction))][:count]
 
 
 def busiest_window(masks: Sequence[NDArray[np.bool_]], width: int) -> int:
@@ -192,7 +194,7 @@ def busiest_window(masks: Sequence[NDArray[np.bool_]], width: int) -> int:
     return int(np.argmax(sums[width:] - sums[:-width]))
 
 
-def _shares(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+def _fractions(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
     """Divide, with NaN where there is nothing to divide by."""
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
@@ -208,7 +210,7 @@ def _count_seen(token_ids, offsets, at_position, of_kmer):  # type: ignore[no-un
 
 @njit(cache=True, nogil=True)
 def _count_masked(token_ids, offsets, masked, k, at_position, of_kmer, span_lengths):  # type: ignore[no-untyped-def]
-    """Add one way's counts; return the number of hidden bases and of sequences without a mask."""
+    """Add one variant's counts; return the number of hidden bases and of sequences without a mask."""
     hidden = untouched = 0
     for s in range(len(offsets) - 1):
         begin, n = offsets[s], offsets[s + 1] - offsets[s]

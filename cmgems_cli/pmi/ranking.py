@@ -104,13 +104,20 @@ def write_kmers(path: Path, k: int, counts: np.ndarray, pmi: np.ndarray, npmi: n
     path.write_text("\n".join(lines) + "\n", encoding="ascii", newline="\n")
 
 
-def read_ranking(folder: Path) -> Ranking:
+def no_ranks(k: int) -> np.ndarray:
+    """Return the ranks of a vocabulary without a ranking: UNRANKED everywhere (int32, shape (5 + 4^k,))."""
+    return np.full(vocabulary_size(k), UNRANKED, np.int32)
+
+
+def read_ranking(folder: Path, corpus_k: int | None = None) -> Ranking:
     """Read a `pmi` artifact.
 
     Parameters
     ----------
     folder : Path
         Output of `cmgems build-pmi`.
+    corpus_k : int, optional
+        Bases per token of the corpus that is masked by the ranking.
 
     Returns
     -------
@@ -121,13 +128,18 @@ def read_ranking(folder: Path) -> Ranking:
     ------
     InputError
         If `folder` is not a finished pmi artifact, or `kmers.csv` violates its specification: other columns,
-        not every k-mer exactly once, ranks other than 1, 2, 3, … by falling NPMI, a field that is not a number.
+        not every k-mer exactly once, ranks other than 1, 2, 3, … by falling NPMI, a field that is not a number;
+        or if it ranks other k-mers than the corpus has.
     """
     manifest = read_manifest(folder, "pmi", verify=True)
     path = folder / KMERS_CSV
     k = manifest.params.get("k")
     if not isinstance(k, int) or not MIN_K <= k <= MAX_K:
         raise _damaged(folder, f"its manifest gives k = {k!r}, not {MIN_K} to {MAX_K}")
+    if corpus_k not in (None, k):
+        raise InputError(
+            f"{folder} ranks {k}-mers, but the corpus was cut for {corpus_k}-mers; make both with one `k`"
+        )
     try:
         header, *lines = path.read_text(encoding="ascii").splitlines()
     except (OSError, ValueError) as error:  # missing, not ASCII, or empty
@@ -147,7 +159,7 @@ def read_ranking(folder: Path) -> Ranking:
         raise _damaged(path, "its ranks are not 1, 2, 3, … followed by empty fields")
     ranking = Ranking(
         k=k,
-        rank_of_token=np.full(vocabulary_size(k), UNRANKED, dtype=np.int32),
+        rank_of_token=no_ranks(k),
         counts=np.zeros(4**k, dtype=np.int64),
         pmi_nats=np.full(4**k, np.nan),
         npmi_nats=np.full(4**k, np.nan),

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.corpus import Corpus
-from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS, vocabulary_size
+from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS
 from cmgems_cli.masking import WITHOUT_RANKS, Strategy
 from cmgems_cli.modeling.encoder import packs_sequences
 from cmgems_cli.modeling.masked_lm import MaskedPositionsLM, load_masked_lm
 from cmgems_cli.modeling.model_source import ModelSource
-from cmgems_cli.pmi.ranking import UNRANKED, read_ranking
+from cmgems_cli.pmi.ranking import no_ranks, read_ranking
 from cmgems_cli.training.pretrain_batches import PretrainBatches
 from cmgems_cli.training.pretrain_options import PretrainingOptions
 from cmgems_cli.training.pretrain_run import PretrainingRun
@@ -52,15 +50,10 @@ def build_pretraining_run(
     corpus = Corpus.open(corpus_folder)
     _check_corpus(corpus, corpus_folder, options)
     inputs = {"corpus": corpus.manifest.digest}
-    rank_of_token = np.full(vocabulary_size(corpus.k), UNRANKED, np.int32)
+    rank_of_token = no_ranks(corpus.k)
     validation_strategy = Strategy.RANDOM
     if pmi_folder is not None:
-        ranking = read_ranking(pmi_folder)
-        if ranking.k != corpus.k:
-            raise InputError(
-                f"{pmi_folder} ranks {ranking.k}-mers, {corpus_folder} was cut for {corpus.k}-mers;"
-                " make both with one --k"
-            )
+        ranking = read_ranking(pmi_folder, corpus.k)
         inputs["pmi"] = ranking.manifest.digest
         rank_of_token = ranking.rank_of_token
         validation_strategy = Strategy.GENEMASK

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from cmgems_cli.genome.vocabulary import CLS, PAD, SEP
+from cmgems_cli.genome.vocabulary import CLS, PAD, SEP, SPECIAL_POSITIONS
 from cmgems_cli.modeling.encoder import Packing
 from cmgems_cli.training.batching import LENGTH_STEP, SIZE_STEP
 
@@ -156,7 +156,7 @@ def pad_spans(
     input_ids, attention_mask
         As returned by `pad`: int64 tensors, shape (b, longest).
     """
-    sizes = n_tokens + 2
+    sizes = n_tokens + SPECIAL_POSITIONS
     input_ids = np.full((len(starts), max(width, int(sizes.max()))), PAD, np.int64)
     _fill(input_ids, token_ids, starts, n_tokens)
     if sizes.min() == input_ids.shape[1]:
@@ -180,12 +180,12 @@ def pack(token_ids: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> tuple[
     packing : Packing
     """
     n_tokens = offsets[rows + 1] - offsets[rows]
-    ends = np.cumsum(n_tokens + 2)
+    ends = np.cumsum(n_tokens + SPECIAL_POSITIONS)
     total = (int(ends[-1]) // SIZE_STEP + 1) * SIZE_STEP
     starts = np.append(0, ends)
     input_ids, positions = np.full(total, PAD, np.int64), np.zeros(total, np.int64)
     _fill_packed(input_ids, positions, starts, token_ids, offsets[rows], n_tokens)
-    longest = max(int(n_tokens.max()) + 2, total - int(ends[-1]))
+    longest = max(int(n_tokens.max()) + SPECIAL_POSITIONS, total - int(ends[-1]))
     packing = Packing(
         torch.from_numpy(np.append(starts, total).astype(np.int32)),
         torch.from_numpy(positions)[None],
@@ -209,7 +209,7 @@ def _fill_packed(
         for i in range(n):
             input_ids[start + 1 + i] = token_ids[sources[row] + i]
         input_ids[start + 1 + n] = SEP
-        for i in range(n + 2):
+        for i in range(n + SPECIAL_POSITIONS):
             positions[start + i] = i
 
 

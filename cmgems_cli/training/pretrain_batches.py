@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cmgems_cli.genome.corpus import Corpus
+from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS
 from cmgems_cli.masking import Strategy
 from cmgems_cli.masking.corruption import corrupt_batch
 from cmgems_cli.masking.curriculum import Curriculum
@@ -128,7 +129,7 @@ class PretrainBatches:
             epochs=epochs,
             sequence_indices=indices,
         )
-        lengths = np.diff(offsets) + 2
+        lengths = np.diff(offsets) + SPECIAL_POSITIONS
         rank, world_size = self.processes.rank, self.processes.world_size
         batch_rows = (pack_batches if self.packed else length_bucketed_batches)(
             lengths, self.max_batch_tokens, multiple_of=world_size

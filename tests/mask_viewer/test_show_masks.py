@@ -101,7 +101,7 @@ def test_places_and_bases_are_those_of_the_fasta_file(inputs: tuple[Path, Path])
     for place, one in zip(
         intervals_of(corpus, sample.sequence_indices), excerpts(sample, 30, 25), strict=True
     ):
-        assert place == one.place
+        assert place == one.interval
         assert place.contig == header[1:].split()[0].decode()
         assert place.end - place.start == one.n_tokens + 5
         whole = letters[place.start : place.end]
@@ -170,10 +170,10 @@ def test_what_is_printed_fits_80_columns_and_shows_masks_as_letters(show_masks: 
         "tokens masked",
         "bases hidden",
         "positions mostly masked",
-        "share masked along the sequence",
+        "fraction masked along the sequence",
     ):
         assert words in done.stdout
-    assert "300 sequences masked in 5 ways" in done.stderr
+    assert "300 sequences masked by 5 variants" in done.stderr
 
 
 def test_colour_is_for_terminals(show_masks: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

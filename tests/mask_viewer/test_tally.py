@@ -28,9 +28,9 @@ def spans(masked: list[bool]) -> list[int]:
 
 @settings(max_examples=150)
 @given(batches(), st.integers(0, 2**32), st.sampled_from([0.0, 0.2, 0.5, 1.0]))
-def test_a_tally_is_what_plain_counting_gives(batch, mask_seed, share) -> None:
+def test_a_tally_is_what_plain_counting_gives(batch, mask_seed, fraction) -> None:
     rng = np.random.default_rng(mask_seed)
-    ways = [batch.masked(), rng.random(len(batch.token_ids)) < share]
+    ways = [batch.masked(), rng.random(len(batch.token_ids)) < fraction]
     lengths = np.diff(batch.offsets)
     longest = int(lengths.max()) + 3
     tally = MaskTally(2, batch.k, longest)
@@ -87,15 +87,15 @@ def by_eye() -> MaskTally:
 
 def test_shares_by_eye() -> None:
     tally = by_eye()
-    assert tally.masked_share().tolist() == [5 / 9, 1 / 9]
+    assert tally.masked_fraction().tolist() == [5 / 9, 1 / 9]
     # A 3-mer is hidden by five masked tokens about it; the first base stands in the first token only.
     assert tally.hidden_bases.tolist() == [3, 1]
     assert tally.bases == 9 + 4
     assert tally.untouched_sequences.tolist() == [1, 1]
-    assert tally.position_share()[0].tolist() == [0, 0.5, 1, 1, 1, 1, 0]
-    assert tally.position_share()[1].tolist() == [0.5, 0, 0, 0, 0, 0, 0]
-    assert tally.kmer_share()[0, :2].tolist() == [5 / 7, 0]
-    assert np.isnan(tally.kmer_share()[0, 2:]).all()
+    assert tally.position_fraction()[0].tolist() == [0, 0.5, 1, 1, 1, 1, 0]
+    assert tally.position_fraction()[1].tolist() == [0.5, 0, 0, 0, 0, 0, 0]
+    assert tally.kmer_fraction()[0, :2].tolist() == [5 / 7, 0]
+    assert np.isnan(tally.kmer_fraction()[0, 2:]).all()
     assert tally.overlap().tolist() == [[1, 0], [0, 1]]
     assert tally.span_mean().tolist() == [5, 1]
 
@@ -106,15 +106,15 @@ def test_nothing_masked_has_no_spans_and_no_overlap() -> None:
     assert np.isnan(tally.span_mean()).all()
     assert np.isnan(tally.overlap()).all()
     assert tally.span_quantile(0.5) == [0]
-    assert np.isnan(tally.position_share()[0, 2:]).all()
+    assert np.isnan(tally.position_fraction()[0, 2:]).all()
 
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=40), st.sampled_from([0.25, 0.5, 0.75, 1.0]))
-def test_quantiles_of_span_lengths(lengths, share) -> None:
+def test_quantiles_of_span_lengths(lengths, fraction) -> None:
     tally = MaskTally(1, 3, 20)
     for length in lengths:
         tally.span_lengths[0, length] += 1
-    assert tally.span_quantile(share) == [sorted(lengths)[math.ceil(share * len(lengths)) - 1]]
+    assert tally.span_quantile(fraction) == [sorted(lengths)[math.ceil(fraction * len(lengths)) - 1]]
 
 
 def test_groups_along_the_ranking() -> None:
@@ -124,8 +124,8 @@ def test_groups_along_the_ranking() -> None:
     tally.seen_of_kmer[:5] = [10, 20, 30, 40, 50]
     tally.masked_of_kmer[0, :5] = [1, 2, 6, 4, 50]
     # Best two: codes 2 and 0; the others: codes 3 and 1; code 4 is not ranked.
-    assert tally.rank_share(ranks, 2).tolist() == [[7 / 40, 6 / 60]]
-    assert np.isnan(tally.rank_share(ranks, 5)[0, 4])
+    assert tally.rank_fraction(ranks, 2).tolist() == [[7 / 40, 6 / 60]]
+    assert np.isnan(tally.rank_fraction(ranks, 5)[0, 4])
 
 
 def test_extreme_kmers_are_of_those_seen_often(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,5 +150,5 @@ def test_batches_that_do_not_fit_are_refused() -> None:
     tally = MaskTally(1, 3, 4)
     with pytest.raises(ValueError, match="a sequence has 5 tokens, not 4 at most"):
         tally.add(np.full(5, 5, np.int32), np.array([0, 5]), [np.zeros(5, bool)])
-    with pytest.raises(ValueError, match="not one for each way"):
+    with pytest.raises(ValueError, match="needed one entry per variant"):
         tally.add(np.full(4, 5, np.int32), np.array([0, 4]), [np.zeros(4, bool)] * 2)

@@ -327,7 +327,9 @@ def test_finished_classifiers_and_models_are_not_overwritten(make_run: MakeRun) 
 
 
 def test_a_run_that_diverges_says_so(make_run: MakeRun) -> None:
-    with pytest.raises(CmgemsError, match=r"(the loss became|the model diverged).*lower (`learning_rate`|`lr`)"):
+    with pytest.raises(
+        CmgemsError, match=r"(the loss became|the model diverged).*lower (`learning_rate`|`lr`)"
+    ):
         train(make_run(learning_rate=1e30, max_steps=40))
 
 
