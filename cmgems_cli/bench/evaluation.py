@@ -1,4 +1,4 @@
-"""A benchmark's grid of fine-tuning runs: each in a folder of its own, so that any of it can be taken up again."""
+"""A benchmark's grid of fine-tuning runs: each in its own folder, so that any of them can be resumed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def read_baseline(folder: Path) -> Baseline:
     Raises
     ------
     InputError
-        If it is none, or of trained weights.
+        If it is not one, or holds scores of trained weights.
     """
     manifest = read_manifest(folder, "scores", verify=True)
     params = manifest.params
@@ -75,8 +75,8 @@ Watch = Callable[[Cell, int, FinetuningRun], AbstractContextManager[Observer]]
 class Evaluation:
     """A grid of runs of one model in a folder.
 
-    The folder holds one artifact of scores a run below `runs/`; when all of the grid are there they are merged
-    into the folder's own. Whoever finishes the last run merges, so that shards need know nothing of each other.
+    The folder holds one scores artifact per run below `runs/`. Once all runs of the grid are finished they are merged
+    into the folder's own artifact, by the process that finishes the last one: shards do not communicate.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ class Evaluation:
         return sorted({manifest.environment["precision"] for manifest in manifests})
 
     def check_data(self, cells: Sequence[Cell]) -> None:
-        """Read the files of these cells' tasks: what is wrong with any shall be said before hours are spent.
+        """Read the files of these cells' tasks, so that errors in the data come up before hours of training.
 
         Raises
         ------
@@ -138,12 +138,12 @@ class Evaluation:
         resume : bool
             False: all of them, again from the start.
         overwrite : bool
-            Also finished runs that were made otherwise.
+            Also return finished runs that were made with other parameters or data.
 
         Raises
         ------
-        UsageError
-            If a finished run was made otherwise and is not to be replaced.
+        OverwriteError
+            If a finished run was made with other parameters or data and may not be replaced.
         """
         return [cell for cell in cells if not (resume and self._reusable(cell, overwrite=overwrite))]
 
@@ -155,7 +155,7 @@ class Evaluation:
         cells : sequence of Cell
             From `left`.
         resume : bool
-            Go on from a run's checkpoint.
+            Resume from a run's checkpoint.
         watch : callable
 
         Raises

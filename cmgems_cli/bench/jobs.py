@@ -168,7 +168,7 @@ class _Worker:
         self.fraction = 0.0
 
     def assign(self, cell: Cell | None) -> None:
-        """Send it its next run; None: there is none, and it ends."""
+        """Send it its next run, or None to end it."""
         self.cell, self.fraction = cell, 0.0
         # If it has died, `receive` reports it.
         with suppress(BrokenPipeError):

@@ -1,5 +1,7 @@
 """A small real corpus and its ranking, and a run of the tiny model on them."""
 
+import os
+import signal
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -11,11 +13,31 @@ from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.genome.preparation import prepare_genome
 from cmgems_cli.pmi.stage import build_pmi
 from cmgems_cli.training.build import build_pretraining_run
+from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.pretrain_options import PretrainingOptions
 from cmgems_cli.training.pretrain_run import PretrainingRun
 from cmgems_cli.training.processes import start_processes
 
 FASTA = Path(str(files("cmgems_cli") / "data" / "hg38_chr16_186964_397118.fa.gz"))
+
+
+class StopAfter(Observer):
+    """Ends the run with a signal after some steps, never by default; records what it receives."""
+
+    def __init__(self, steps: int = -1, number: int = signal.SIGINT) -> None:
+        self.steps, self.number = steps, number
+        self.warnings: list[str] = []
+        self.resumed_after: list[int] = []
+
+    def resumed(self, step: int) -> None:
+        self.resumed_after.append(step)
+
+    def stepped(self, record: dict[str, Any], n_tokens: int) -> None:
+        if record["step"] == self.steps:
+            os.kill(os.getpid(), self.number)
+
+    def warned(self, message: str) -> None:
+        self.warnings.append(message)
 
 
 # A run of the tiny model that takes a second.

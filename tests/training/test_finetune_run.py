@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import random
 import signal
 from collections.abc import Callable, Mapping
@@ -30,8 +29,8 @@ from cmgems_cli.training.engine import parameter_groups
 from cmgems_cli.training.finetune_run import FinetuningRun, finetune, write_predictions
 from cmgems_cli.training.metrics_log import read_metrics
 from cmgems_cli.training.processes import Processes, start_processes
-from cmgems_cli.training.run import Observer
 from tests.command_line import CommandLine, torchrun
+from tests.training.conftest import StopAfter
 from tests.training.labelled_rows import DEV, TEST, TRAIN
 
 MakeRun = Callable[..., FinetuningRun]
@@ -95,21 +94,6 @@ def make_run(small: Path, tmp_path: Path) -> MakeRun:
         )
 
     return make
-
-
-class StopAfter(Observer):
-    """Ends the run as an interrupt would, after some steps."""
-
-    def __init__(self, steps: int = -1, number: int = signal.SIGINT) -> None:
-        self.steps, self.number = steps, number
-        self.resumed_after: list[int] = []
-
-    def resumed(self, step: int) -> None:
-        self.resumed_after.append(step)
-
-    def stepped(self, record: dict[str, Any], n_tokens: int) -> None:
-        if record["step"] == self.steps:
-            os.kill(os.getpid(), self.number)
 
 
 def train(run: FinetuningRun, **options: Any) -> Path:

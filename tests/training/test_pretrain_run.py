@@ -2,7 +2,6 @@
 
 import importlib.util
 import math
-import os
 import random
 import signal
 from collections.abc import Callable
@@ -27,31 +26,12 @@ from cmgems_cli.training.processes import start_processes
 from cmgems_cli.training.run import Observer
 from cmgems_cli.training.validation import perplexity, unigram_perplexity, validation_sample
 from tests.command_line import CommandLine, torchrun, wait_until
-from tests.training.conftest import SHORT
+from tests.training.conftest import SHORT, StopAfter
 
 MakeRun = Callable[..., PretrainingRun]
 
 # Any perplexity drops by less than all of it: the curriculum switches at its second evaluation.
 SWITCH_AT_ONCE = {"switch_threshold": "100%"}
-
-
-class StopAfter(Observer):
-    """Ends the run as an interrupt would, after some steps; records what it receives."""
-
-    def __init__(self, steps: int = -1) -> None:
-        self.steps = steps
-        self.warnings: list[str] = []
-        self.resumed_after: list[int] = []
-
-    def resumed(self, step: int) -> None:
-        self.resumed_after.append(step)
-
-    def stepped(self, record: dict[str, Any], n_tokens: int) -> None:
-        if record["step"] == self.steps:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    def warned(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 def train(run: PretrainingRun, **options: Any) -> Path:
