@@ -55,11 +55,13 @@ def pretrain(
         if io.dry_run:
             _plan(console, run)
             return
-        _announce(console, run)
-        with console.progress(f"{options.model} by {options.strategy}", options.steps, "steps") as bar:
-            manifest = train(
-                run, resume=io.resume, overwrite=io.overwrite, observer=TrainingProgress(console, bar)
-            )
+        manifest = run.finished(overwrite=io.overwrite)
+        if manifest is None:
+            _announce(console, run)
+            with console.progress(f"{options.model} by {options.strategy}", options.steps, "steps") as bar:
+                manifest = train(
+                    run, resume=io.resume, overwrite=io.overwrite, observer=TrainingProgress(console, bar)
+                )
     finally:
         stop_processes()
     if processes.is_main:
