@@ -16,6 +16,7 @@ from typing import Any
 
 from cmgems_cli.errors import InputError
 from cmgems_cli.files import force_to_disk, write_json
+from cmgems_cli.structured_text import read_json
 
 MANIFEST = "manifest.json"
 
@@ -217,7 +218,7 @@ def parse_manifest(path: Path) -> Manifest:
         If it cannot be read.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
         manifest = Manifest(
             **{name: raw[name] for name in (*DIGESTED, "digest")}, environment=raw.get("environment", {})
         )
@@ -230,13 +231,12 @@ def parse_manifest(path: Path) -> Manifest:
         ):
             if not isinstance(value, form):
                 raise TypeError(f"{str(value)[:60]!r} where it needs a {form.__name__}")
-        canonical_json(raw)  # no NaN
         for name, entry in manifest.files.items():
             if not isinstance(entry["bytes"], int) or not isinstance(entry["sha256"], str):
                 raise TypeError(f"no size or sha256 of {name}")
             if Path(name).is_absolute() or ".." in Path(name).parts:
                 raise ValueError(f"{name} is outside the folder")
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise InputError(f"{path} is not a readable manifest ({error}); make the artifact again") from None
     return manifest
 

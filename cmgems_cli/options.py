@@ -15,6 +15,7 @@ from cmgems_cli.console import Console
 from cmgems_cli.errors import UsageError
 from cmgems_cli.modeling.presets import PRESETS
 from cmgems_cli.option_fields import Option, option, option_of, options_of
+from cmgems_cli.structured_text import read_toml
 
 SHARED = "Shared options"
 
@@ -29,16 +30,14 @@ def _fill_from_config(ctx: typer.Context, path: Path | None) -> Path | None:
     """
     if path is None:
         return None
-    import tomllib
-
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = read_toml(path)
     except OSError as error:
         raise UsageError(
             f"cannot read --config {path}: {error.strerror}; give an existing TOML file"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path} is not valid TOML: {error}") from None
+    except ValueError as error:
+        raise UsageError(f"--config {path} is not valid TOML: {error}; correct it") from None
     commands: dict[str, Any] = ctx.parent.command.commands if ctx.parent else {}  # type: ignore[attr-defined]
     known = {name: _option_names(command) for name, command in commands.items()}
     own = _option_names(ctx.command)
@@ -59,11 +58,22 @@ def _fill_from_config(ctx: typer.Context, path: Path | None) -> Path | None:
             values[key.replace("-", "_")] = value
     table = raw.get(ctx.info_name or "", {})
     values.update({key.replace("-", "_"): value for key, value in table.items()})
-    for name, value in values.items():
-        if isinstance(value, list):  # ["chr1", "chr2"] as --contigs chr1,chr2
-            values[name] = ",".join(map(str, value))
-    ctx.default_map = {**(ctx.default_map or {}), **values}
+    # As text, so that Typer judges it like the value of a flag; ["chr1", "chr2"] as --contigs chr1,chr2.
+    texts = {name: _as_flag_value(value, f"--config {path}: {name}") for name, value in values.items()}
+    ctx.default_map = {**(ctx.default_map or {}), **texts}
     return path
+
+
+def _as_flag_value(value: Any, where: str) -> str:
+    if isinstance(value, list):
+        if any(isinstance(one, list) for one in value):
+            raise UsageError(f"{where} is a list of lists; needed a list of texts or numbers")
+        return ",".join(_as_flag_value(one, where) for one in value)
+    if not isinstance(value, str | int | float):
+        raise UsageError(
+            f"{where} is a {type(value).__name__}; needed a text, a number, true, false or a list"
+        )
+    return str(value)
 
 
 def _option_names(command: Any) -> set[str]:

@@ -9,7 +9,6 @@ change anything need the lock of the output.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import shutil
@@ -33,6 +32,7 @@ from cmgems_cli.files import (
     random_token,
     write_json,
 )
+from cmgems_cli.structured_text import read_json
 
 MARKER = "unfinished.json"
 _ENDING = ".staging"
@@ -44,12 +44,12 @@ _MADE_BY = "cmgems"
 def read_marker(folder: Path) -> dict[str, Any] | None:
     """Return the content of a folder's `unfinished.json`; None without one that this package wrote."""
     try:
-        marker = json.loads((folder / MARKER).read_bytes())
+        marker = read_json(folder / MARKER)
         valid = marker["made_by"] == _MADE_BY and all(
             isinstance(marker[name], dict) for name in ("params", "inputs")
         )
         return marker if valid and isinstance(marker["kind"], str) else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

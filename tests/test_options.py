@@ -140,6 +140,30 @@ def test_environment_variables_and_config_keys_are_named_by_the_flag(tmp_path: P
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("steps = 5.7", "Invalid value for '--steps'"),
+        ("steps = true", "Invalid value for '--steps'"),
+        ("steps = 2001-02-03", "steps is a date; needed a text"),
+        ("[make.steps]\na = 1", "steps is a dict; needed a text"),
+        ("steps = [[1, 2], [3]]", "steps is a list of lists; needed"),
+        ("steps = [2001-02-03]", "steps is a date; needed"),
+        ("lr = nan", "nan is not a finite number"),
+        ("k = " + 5_000 * "9", "digits"),
+        ("k = 0x" + 5_000 * "f", "more than 64 bits"),
+        ("kind = " + "[" * 10_000, "levels deep"),
+    ],
+)
+def test_c3_values_of_a_config_file_are_judged_like_those_of_flags(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    (tmp_path / "c.toml").write_text(text)
+    result = run("make", "x", "--config", str(tmp_path / "c.toml"))
+    assert result.exit_code == 2, result.output
+    assert said in result.stderr
+
+
 def test_help_shows_panels_ranges_defaults_and_where_out_goes() -> None:
     text = " ".join(run("make", "--help").stdout.replace("│", " ").split())
     assert "Recipe ─" in text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
@@ -22,6 +21,7 @@ from cmgems_cli.datasets.benchmark import (
 from cmgems_cli.datasets.finetune_options import from_recipe, recipe_checks
 from cmgems_cli.datasets.recipe import Recipe
 from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.structured_text import read_toml
 
 SHIPPED_FOLDER = Path(__file__).resolve().parents[1] / "data" / "benchmarks"
 
@@ -184,7 +184,7 @@ KEYS = (_BENCHMARK_KEYS, _TASK_KEYS, _SHOTS_KEYS, _PUBLISHED_KEYS)
 def _read(path: Path) -> Benchmark:
     """Return the benchmark that a TOML file declares (InputError: one line that names the file and the key)."""
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = read_toml(path)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; needed a benchmark's TOML file") from None
     except OSError as error:

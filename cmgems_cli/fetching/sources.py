@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from cmgems_cli.datasets.benchmark_file import shipped
 from cmgems_cli.errors import CmgemsError
 from cmgems_cli.fetching.transfer import TIMEOUT_S, Checksum, RemoteFile, is_there
 from cmgems_cli.files import write_json
+from cmgems_cli.structured_text import read_json
 
 # File in the folder of a download that records the sources and checksums of its files.
 RECORD = "fetched.json"
@@ -275,7 +275,7 @@ def write_record(download: Download) -> None:
 def read_record(out: Path) -> Download | None:
     """Return the download in a folder if every file is present and unchanged, otherwise None."""
     try:
-        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        record = read_json(out / RECORD)
         files = []
         for name, entry in record["files"].items():
             (algorithm,) = entry.keys() - {"url", "bytes"}

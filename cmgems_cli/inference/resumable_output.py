@@ -8,7 +8,6 @@ block are removed first, so that an interrupted run writes the same bytes as an 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from cmgems_cli.errors import Interrupted, OverwriteError
 from cmgems_cli.files import exclusive_lock, force_to_disk, open_new, write_json
 from cmgems_cli.output_state import check_file
 from cmgems_cli.staging import Staging, lock_of, stagings
+from cmgems_cli.structured_text import read_json
 
 _KIND, _CHECKPOINT = "rows", "checkpoint.json"
 _CHUNK_BYTES = 1 << 20
@@ -193,7 +193,7 @@ def _begin(
 def _read(staging: Staging, outs: Sequence[Path]) -> dict[str, Any] | None:
     """Return the last checkpoint if the files still begin with what it vouches for."""
     try:
-        state: dict[str, Any] = json.loads((staging.path / _CHECKPOINT).read_bytes())
+        state: dict[str, Any] = read_json(staging.path / _CHECKPOINT)
         for out, size, sha256 in zip(outs, state["sizes"], state["sha256"], strict=True):
             partial = staging.folder / out.name
             # The process was killed between two renames: undo those already done.
@@ -204,7 +204,7 @@ def _read(staging: Staging, outs: Sequence[Path]) -> dict[str, Any] | None:
             if path is out:
                 out.replace(partial)
         return state if isinstance(state["blocks"], int) and "kept" in state else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -7,7 +7,6 @@ computes the last layer at that token alone).
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from cmgems_cli.modeling.encoder import Packing, states_at
 from cmgems_cli.modeling.folder import CONFIG, read_config, save_model, vocabulary_k
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.modeling.weights import fit_weights, read_weights
+from cmgems_cli.structured_text import read_json
 
 # Heads of other tasks, and tables that are computed: of no use to a new task.
 _OTHER_HEADS = ("cls.", "classifier.", "bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
@@ -172,7 +172,7 @@ def load_classifier(folder: Path) -> LoadedClassifier:
 
 def _label_names(folder: Path) -> tuple[str, ...]:
     needed = "needed the folder of a classifier, which `cmgems finetune` makes"
-    named = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("id2label")
+    named = read_json(folder / CONFIG).get("id2label")
     if not isinstance(named, dict) or len(named) < 2:
         raise InputError(f"{folder / CONFIG} names no labels (id2label); {needed}")
     numbers = [str(number) for number in range(len(named))]

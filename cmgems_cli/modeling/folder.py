@@ -6,7 +6,6 @@ run code in a pickle, the second writes the version of the library into the file
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from cmgems_cli.modeling.presets import PRESETS
 from cmgems_cli.modeling.tokenizer import write_tokenizer
 from cmgems_cli.modeling.weights import PICKLED, SAFETENSORS, write_tensors
 from cmgems_cli.staging import read_marker
+from cmgems_cli.structured_text import read_json
 
 CONFIG = "config.json"
 
@@ -81,7 +81,7 @@ def read_config(folder: Path, kind: str = "model") -> BertConfig:
     if not path.is_file():
         raise InputError(f"{folder} has no {CONFIG}; needed {needed}")
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not readable JSON ({error}); get it again") from None
     if not isinstance(raw, dict):
@@ -183,7 +183,7 @@ def _tokenizer_json(folder: Path) -> list[str] | None:
     if not path.is_file():
         return None
     try:
-        vocabulary = json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"]
+        vocabulary = read_json(path)["model"]["vocab"]
         return sorted(vocabulary, key=vocabulary.__getitem__)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(

@@ -8,7 +8,6 @@ is kept, in case the newest is damaged.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from cmgems_cli.artifacts import canonical_json, sha256_of_bytes, sha256_of_file
 from cmgems_cli.errors import InputError
 from cmgems_cli.files import as_bytes, as_json, create_file, force_to_disk, random_token
 from cmgems_cli.modeling.weights import write_tensors
+from cmgems_cli.structured_text import read_json
 from cmgems_cli.training.metrics_log import METRICS
 
 FOLDER = "checkpoints"
@@ -152,7 +152,7 @@ def _folders(run: Path) -> list[Path]:
 def _read(folder: Path) -> Checkpoint:
     """Check a checkpoint's files against its state, and the state against its digest."""
     try:
-        state = json.loads((folder / STATE).read_bytes())
+        state = read_json(folder / STATE)
         digest = state.pop("digest")
         if digest != _digest(state):
             raise ValueError(f"the digest of {STATE} differs")
@@ -162,7 +162,7 @@ def _read(folder: Path) -> Checkpoint:
         for name, sha256 in files.items():
             if Path(name).name != name or sha256_of_file(folder / name) != sha256:
                 raise ValueError(f"the sha256 of {name} differs")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"checkpoint {folder} is damaged ({error})") from None
     return Checkpoint(folder, step, state)
 

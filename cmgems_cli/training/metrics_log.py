@@ -9,8 +9,12 @@ from typing import Any
 
 from cmgems_cli.errors import InputError
 from cmgems_cli.files import open_new
+from cmgems_cli.structured_text import parse_json
 
 METRICS = "metrics.jsonl"
+
+# ours: the longest record has some hundred bytes.
+_RECORD_BYTES = 1 << 16
 
 
 class MetricsFile:
@@ -61,8 +65,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         If a line is no record.
     """
     try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (ValueError, RecursionError) as error:
+        with path.open("rb") as stream:
+            records = [parse_json(line) for line in iter(lambda: stream.readline(_RECORD_BYTES), b"")]
+    except ValueError as error:
         raise InputError(f"{path} is damaged ({error}); needed a JSON record in every line") from None
     if not all(isinstance(record, dict) and isinstance(record.get("step"), int) for record in records):
         raise InputError(f"{path} is damaged; needed a JSON record with its `step` in every line")
