@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cmgems_cli.errors import InputError
-from cmgems_cli.files import force_to_disk, write_json
+from cmgems_cli.files import check_no_lfs_pointer, force_to_disk, write_json
 from cmgems_cli.structured_text import read_json
 
 MANIFEST = "manifest.json"
@@ -251,6 +251,7 @@ def _check_content(folder: Path, manifest: Manifest, *, verify: bool) -> None:
             raise InputError(f"{path} is missing: {again}")
         size = path.stat().st_size
         if size != expected["bytes"]:
+            check_no_lfs_pointer(path)
             raise InputError(f"{path} has {size:,} bytes, its manifest says {expected['bytes']:,}: {again}")
         if verify and _sha256_once(path) != expected["sha256"]:
             raise InputError(f"{path} does not have the sha256 its manifest says: {again}")

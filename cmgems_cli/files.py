@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cmgems_cli.errors import OverwriteError
+from cmgems_cli.errors import InputError, OverwriteError
 
 # A hidden file is created exclusively and never through a link, so that no one can prepare its path.
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -23,6 +23,10 @@ _LOCK = os.O_CREAT | os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O
 
 # Longest name of a file on the usual file systems.
 _NAME_BYTES = 255
+
+# The first bytes of the text that git keeps in place of a large file.
+LFS_POINTER = b"version https://git-lfs"
+LFS_ADVICE = "a git-lfs pointer, not the file itself; run `git lfs pull` in its folder"
 
 # linux/fs.h
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -41,6 +45,13 @@ def hidden_name(name: str, ending: str) -> str:
     if len(os.fsencode(hidden)) <= _NAME_BYTES:
         return hidden
     return f".{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.{ending}"
+
+
+def check_no_lfs_pointer(path: Path) -> None:
+    """Refuse a file that git-lfs has not fetched (InputError)."""
+    with path.open("rb") as stream:
+        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise InputError(f"{path} is {LFS_ADVICE}")
 
 
 def random_token() -> str:

@@ -7,7 +7,7 @@ computes the last layer at that token alone).
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +19,9 @@ from transformers import BertConfig, BertForSequenceClassification
 from cmgems_cli import draws
 from cmgems_cli.errors import InputError
 from cmgems_cli.modeling.encoder import Packing, states_at
-from cmgems_cli.modeling.folder import CONFIG, read_config, save_model, vocabulary_k
+from cmgems_cli.modeling.folder import CONFIG, read_config, read_settings, save_model, vocabulary_k
 from cmgems_cli.modeling.model_source import ModelSource
-from cmgems_cli.modeling.weights import fit_weights, read_weights
-from cmgems_cli.structured_text import read_json
+from cmgems_cli.modeling.weights import check_sizes, fit_weights, read_weights
 
 # Heads of other tasks, and tables that are computed: of no use to a new task.
 _OTHER_HEADS = ("cls.", "classifier.", "bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
@@ -133,15 +132,12 @@ def new_classifier(
     config = copy.deepcopy(config)
     if dropout is not None:
         config.hidden_dropout_prob = dropout
+    if source.weights is None:
+        return _random_classifier(config, n_labels, seed).train()
+    weights = read_weights(source.weights)
+    check_sizes(config, weights, source.weights)
     model = _random_classifier(config, n_labels, seed).train()
-    if source.weights is not None:
-        fit_weights(
-            model,
-            read_weights(source.weights),
-            source.weights,
-            unused=_OTHER_HEADS,
-            may_lack=(_POOLER, "classifier."),
-        )
+    fit_weights(model, weights, source.weights, unused=_OTHER_HEADS, may_lack=(_POOLER, "classifier."))
     return model
 
 
@@ -164,15 +160,21 @@ def load_classifier(folder: Path) -> LoadedClassifier:
     """
     config = read_config(folder, "classifier")
     k = vocabulary_k(folder, config.vocab_size)
-    label_names = _label_names(folder)
+    weights = read_weights(folder)
+    check_sizes(config, weights, folder)
+    label_names = _label_names(folder, weights)
     model = _random_classifier(config, len(label_names), seed=0)
-    fit_weights(model, read_weights(folder), folder, unused=_OTHER_HEADS[2:])
+    fit_weights(model, weights, folder, unused=_OTHER_HEADS[2:])
     return LoadedClassifier(model.eval(), k, label_names)
 
 
-def _label_names(folder: Path) -> tuple[str, ...]:
+def _label_names(folder: Path, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Return the labels of a classifier; transformers leaves out the names LABEL_0, LABEL_1 of two classes."""
     needed = "needed the folder of a classifier, which `cmgems finetune` makes"
-    named = read_json(folder / CONFIG).get("id2label")
+    named = read_settings(folder / CONFIG).get("id2label")
+    head = weights.get("classifier.weight")
+    if named is None and head is not None and head.dim() == 2:
+        named = {str(number): f"LABEL_{number}" for number in range(len(head))}
     if not isinstance(named, dict) or len(named) < 2:
         raise InputError(f"{folder / CONFIG} names no labels (id2label); {needed}")
     numbers = [str(number) for number in range(len(named))]

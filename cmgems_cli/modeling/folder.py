@@ -6,7 +6,8 @@ run code in a pickle, the second writes the version of the library into the file
 
 from __future__ import annotations
 
-import math
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from transformers import BertConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 
 from cmgems_cli.artifacts import (
+    MANIFEST,
     canonical_json,
     is_finished,
     read_manifest,
@@ -22,12 +24,12 @@ from cmgems_cli.artifacts import (
     sha256_of_file,
 )
 from cmgems_cli.errors import InputError
-from cmgems_cli.files import write_json
+from cmgems_cli.files import check_no_lfs_pointer, write_json
 from cmgems_cli.genome.vocabulary import MAX_K, MIN_K, PAD, tokens, vocabulary_size
 from cmgems_cli.modeling.presets import PRESETS
 from cmgems_cli.modeling.tokenizer import write_tokenizer
 from cmgems_cli.modeling.weights import PICKLED, SAFETENSORS, write_tensors
-from cmgems_cli.staging import read_marker
+from cmgems_cli.staging import MARKER
 from cmgems_cli.structured_text import read_json
 
 CONFIG = "config.json"
@@ -44,7 +46,14 @@ _COUNTS = (
 )
 _FRACTIONS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 _SIZES = ("initializer_range", "layer_norm_eps")
+_REAL = {*_FRACTIONS, *_SIZES}
 _FIELDS = (*_COUNTS, *_FRACTIONS, *_SIZES, "hidden_act", "tie_word_embeddings", "pad_token_id")
+
+# Files of our runs; where they are, a manifest has to be too.
+_OURS = ("metrics.jsonl", "predictions.csv", "checkpoints/step_*")
+
+# ours: the deepest BERTs have some dozens.
+_MOST_LAYERS = 1_000
 
 # Settings with which a "bert" differs from the stock BERT used here, and their required values.
 _STOCK = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
@@ -73,41 +82,76 @@ def read_config(folder: Path, kind: str = "model") -> BertConfig:
         raise InputError(f"{folder} {problem}; needed a model's name ({', '.join(PRESETS)}) or {needed}")
     if is_finished(folder):
         read_manifest(folder, kind, verify=True)
-    elif read_marker(folder) is not None:
+    elif (folder / MARKER).exists():
         raise InputError(
             f"{folder} is an unfinished run; needed {needed}: run the same command again to finish it"
+        )
+    elif trace := next((name for name in _OURS if any(folder.glob(name))), None):
+        raise InputError(
+            f"{folder} has {trace}, which cmgems writes, and no {MANIFEST}: it is unfinished or was copied in part;"
+            " copy the whole folder, or run the command again that wrote it"
         )
     path = folder / CONFIG
     if not path.is_file():
         raise InputError(f"{folder} has no {CONFIG}; needed {needed}")
+    raw = read_settings(path)
+    _check_is_stock_bert(raw, path)
+    values = {name: raw[name] for name in _FIELDS if name in raw and name != "pad_token_id"}
+    # JSON writes 1 for 1.0, and BertConfig insists on the type.
+    config = BertConfig(**{name: float(value) if name in _REAL else value for name, value in values.items()})
+    # [PAD] is token 0 of the only accepted vocabulary.
+    config.pad_token_id = PAD
+    _check_can_be_built(config, path)
+    return config
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a model folder.
+
+    Raises
+    ------
+    InputError
+        If it is not readable, or holds something other than an object.
+    """
     try:
+        check_no_lfs_pointer(path)
         raw = read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not readable JSON ({error}); get it again") from None
     if not isinstance(raw, dict):
-        raise InputError(f"{path} holds no table of settings; needed the configuration of a BERT")
-    _check_is_stock_bert(raw, path)
-    config = BertConfig(**{name: raw[name] for name in _FIELDS if name in raw and name != "pad_token_id"})
-    # [PAD] is token 0 of the only accepted vocabulary.
-    config.pad_token_id = PAD
-    return config
+        raise InputError(f"{path} holds no table of settings; needed a JSON object")
+    return raw
+
+
+def _check_can_be_built(config: BertConfig, path: Path) -> None:
+    """Refuse sizes that no machine, or not this one, can hold: weights are compared only where there are some."""
+    hidden, layers = config.hidden_size, config.num_hidden_layers
+    rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
+    size = 4 * hidden * (rows + layers * (4 * hidden + 2 * config.intermediate_size))
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else size
+    if layers > _MOST_LAYERS or size > memory:
+        raise InputError(
+            f"{path} declares a model of {layers:,} layers and {size / 1e9:,.0f} GB; needed at most"
+            f" {_MOST_LAYERS:,} layers and the {memory / 1e9:,.0f} GB of this machine: correct it"
+        )
 
 
 def _check_is_stock_bert(raw: dict[str, Any], path: Path) -> None:
     # DNABERT's first files give only the architecture.
-    architectures = raw.get("architectures") or ["?"]
-    kind = raw.get("model_type") or ("bert" if str(architectures[0]).startswith("Bert") else architectures[0])
+    listed = raw.get("architectures")
+    architecture = str(listed[0]) if isinstance(listed, list) and listed else "?"
+    kind = raw.get("model_type") or ("bert" if architecture.startswith("Bert") else architecture)
     if kind != "bert":
-        raise InputError(f"{path} describes a model of type {kind}; needed a BERT")
+        raise InputError(f"{path} describes a model of type {str(kind)[:60]}; needed a BERT")
     for name, stock in _STOCK.items():
         if raw.get(name, stock) != stock:
             raise InputError(
-                f"{path} has {name} {raw[name]!r}; needed a stock BERT encoder, which has {stock!r}"
+                f"{path} has {name} {_short(raw[name])}; needed a stock BERT encoder, which has {stock!r}"
             )
     tests = [
         (_COUNTS, "a whole number from 1 up", lambda value: type(value) is int and value >= 1),
         (_FRACTIONS, "a number from 0 to below 1", lambda value: _is_number(value) and 0 <= value < 1),
-        (_SIZES, "a number above 0", lambda value: _is_number(value) and 0 < value < math.inf),
+        (_SIZES, "a number above 0", lambda value: _is_number(value) and 0 < value <= sys.float_info.max),
         (
             ("hidden_act",),
             "the name of an activation",
@@ -118,7 +162,7 @@ def _check_is_stock_bert(raw: dict[str, Any], path: Path) -> None:
     for names, needed, passes in tests:
         for name in names:
             if name in raw and not passes(raw[name]):
-                raise InputError(f"{path} has {name} {raw[name]!r}; needed {needed}")
+                raise InputError(f"{path} has {name} {_short(raw[name])}; needed {needed}")
     hidden, heads = raw.get("hidden_size", 768), raw.get("num_attention_heads", 12)
     if hidden % heads:
         raise InputError(f"{path} has hidden_size {hidden}; needed a multiple of its {heads} attention heads")
@@ -126,6 +170,11 @@ def _check_is_stock_bert(raw: dict[str, Any], path: Path) -> None:
 
 def _is_number(value: object) -> bool:
     return type(value) in (int, float)
+
+
+def _short(value: object) -> str:
+    text = type(value).__name__ if isinstance(value, list | dict) else repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def vocabulary_k(folder: Path, vocab_size: int) -> int:
@@ -173,6 +222,7 @@ def _vocab_txt(folder: Path) -> list[str] | None:
     if not path.is_file():
         return None
     try:
+        check_no_lfs_pointer(path)
         return path.read_text(encoding="utf-8").split()
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not a readable list of tokens ({error}); get it again") from None
@@ -182,10 +232,11 @@ def _tokenizer_json(folder: Path) -> list[str] | None:
     path = folder / "tokenizer.json"
     if not path.is_file():
         return None
+    raw = read_settings(path)
     try:
-        vocabulary = read_json(path)["model"]["vocab"]
+        vocabulary = raw["model"]["vocab"]
         return sorted(vocabulary, key=vocabulary.__getitem__)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} does not hold a vocabulary of whole tokens ({error!r}); needed our 5 + 4^k"
         ) from None

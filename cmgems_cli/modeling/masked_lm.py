@@ -15,7 +15,7 @@ from cmgems_cli.errors import InputError
 from cmgems_cli.modeling.encoder import Packing, compiled, states_at
 from cmgems_cli.modeling.folder import read_config, vocabulary_k
 from cmgems_cli.modeling.model_source import ModelSource
-from cmgems_cli.modeling.weights import fit_weights, read_weights
+from cmgems_cli.modeling.weights import check_sizes, fit_weights, read_weights
 
 
 class MaskedPositionsLM(torch.nn.Module):
@@ -102,12 +102,15 @@ def load_masked_lm(
         weights do not match the architecture exactly.
     """
     config, k = source.config_for(k)
-    model = _random_masked_lm(copy.deepcopy(config), seed)
     weights = source.weights
-    if weights is not None:
-        if weights != source.folder:
-            _check_fits(config, k, source, weights)
-        fit_weights(model, read_weights(weights), weights)
+    if weights is None:
+        return _random_masked_lm(copy.deepcopy(config), seed), k
+    if weights != source.folder:
+        _check_fits(config, k, source, weights)
+    tensors = read_weights(weights)
+    check_sizes(config, tensors, weights)
+    model = _random_masked_lm(copy.deepcopy(config), seed)
+    fit_weights(model, tensors, weights)
     return model, k
 
 

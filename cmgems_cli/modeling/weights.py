@@ -13,9 +13,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import BertConfig, PreTrainedModel
 
 from cmgems_cli.errors import InputError
+from cmgems_cli.files import check_no_lfs_pointer
 
 SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
 
@@ -33,6 +34,11 @@ TIED = {
     "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
+
+# Prefixes that torch puts before every name: DistributedDataParallel and `torch.compile`.
+_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
+# The parts of a `BertModel`, which saves them without the `bert.` that its heads put before them.
+_ENCODER_PARTS = ("embeddings.", "encoder.", "pooler.")
 
 # Parameter names in BERT checkpoints converted from TensorFlow.
 RENAMED = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
@@ -78,7 +84,8 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     Returns
     -------
     dict, name -> float32 tensor of any shape
-        Old names of LayerNorm parameters are replaced by the current ones.
+        By the current names of a BERT with a head: those of an encoder alone get their `bert.`, prefixes of
+        `DistributedDataParallel` and `torch.compile` are removed, and old names of LayerNorm parameters replaced.
 
     Raises
     ------
@@ -88,6 +95,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """
     path = folder / SAFETENSORS
     if path.is_file():
+        check_no_lfs_pointer(path)
         try:
             tensors = load_file(path)
         except (SafetensorError, OSError, ValueError) as error:
@@ -103,15 +111,30 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
                         f"{folder} has its weights in several files; save them as one {SAFETENSORS}"
                     )
             raise InputError(f"{folder} has no weights; needed {SAFETENSORS} or {PICKLED}")
+        check_no_lfs_pointer(path)
         tensors = _read_pickled(path)
-    weights = {}
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise InputError(f"{path}: {name} holds numbers that are not finite; its training diverged")
-        for old, new in RENAMED.items():
-            name = name.replace(old, new)
-        weights[name] = tensor.float()
+    weights: dict[str, Tensor] = {}
+    for stored, tensor in tensors.items():
+        try:
+            numbers = tensor.float()
+        except (RuntimeError, NotImplementedError, TypeError) as error:
+            raise InputError(
+                f"{path}: {stored} cannot be read as numbers ({_first_line(error)}); needed float32"
+            ) from None
+        if not torch.isfinite(numbers).all():
+            raise InputError(f"{path}: {stored} holds numbers that are not finite; its training diverged")
+        name = _current_name(stored)
+        if name in weights:
+            raise InputError(f"{path} has {name} twice, the second time as {stored}; needed each weight once")
+        weights[name] = numbers
     return weights
+
+
+def _current_name(name: str) -> str:
+    name = _WRAPPERS.sub("", name)
+    for old, new in RENAMED.items():
+        name = name.replace(old, new)
+    return f"bert.{name}" if name.startswith(_ENCODER_PARTS) else name
 
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
@@ -130,11 +153,54 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
         raise InputError(
             f"{path} is not a readable file of weights ({_first_line(error)}); get it again"
         ) from None
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+    if not isinstance(tensors, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
+    ):
         raise InputError(
             f"{path} does not hold a table of tensors; needed the state_dict of a BertForMaskedLM"
         )
     return tensors
+
+
+def check_sizes(config: BertConfig, weights: Mapping[str, Tensor], source: Path) -> None:
+    """Compare the sizes that a configuration declares with weights, before a model of these sizes is allocated.
+
+    Parameters
+    ----------
+    config : BertConfig
+    weights : mapping, name -> tensor of any shape
+        As returned by `read_weights`.
+    source : Path
+        Origin of the weights, for error messages.
+
+    Raises
+    ------
+    InputError
+        If they differ.
+    """
+    found = (re.match(r"bert\.encoder\.layer\.(\d{1,9})\.", name) for name in weights)
+    layers = {int(match[1]) for match in found if match}
+    missing = next((layer for layer in range(config.num_hidden_layers) if layer not in layers), None)
+    if missing is not None:
+        raise InputError(
+            f"{source} has no weights for bert.encoder.layer.{missing}; needed {config.num_hidden_layers:,} layers"
+        )
+    hidden = config.hidden_size
+    for name, rows in (
+        ("bert.embeddings.word_embeddings.weight", config.vocab_size),
+        ("bert.embeddings.position_embeddings.weight", config.max_position_embeddings),
+        ("bert.embeddings.token_type_embeddings.weight", config.type_vocab_size),
+        ("bert.encoder.layer.0.intermediate.dense.weight", config.intermediate_size),
+    ):
+        if name in weights:
+            _check_shape(source, name, weights[name], (rows, hidden))
+
+
+def _check_shape(source: Path, name: str, tensor: Tensor, needed: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != needed:
+        raise InputError(
+            f"{source} has {name} of shape {tuple(tensor.shape)}; the requested architecture needs {needed}"
+        )
 
 
 def fit_weights(
@@ -187,11 +253,7 @@ def fit_weights(
     if unexpected := used.keys() - parameters.keys():
         raise InputError(f"{source} has weights that a {kind} of its config.json lacks: {_some(unexpected)}")
     for name, parameter in parameters.items():
-        if used[name].shape != parameter.shape:
-            raise InputError(
-                f"{source} has {name} of shape {tuple(used[name].shape)}; the requested architecture needs"
-                f" {tuple(parameter.shape)}"
-            )
+        _check_shape(source, name, used[name], tuple(parameter.shape))
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(used[name])

@@ -279,7 +279,7 @@ def test_a_damaged_classifier_is_refused(
     folder, _ = saved
     config = json.loads((folder / "config.json").read_text())
     for labels, words in (
-        (None, "names no labels"),
+        ([], "names no labels"),
         ({"0": "a"}, "names no labels"),
         ({"1": "a", "2": "b"}, "does not number its labels from 0"),
         ({"0": 1, "1": 2}, "does not number its labels from 0"),
@@ -291,5 +291,34 @@ def test_a_damaged_classifier_is_refused(
     _without("classifier.bias")(folder)
     with pytest.raises(InputError, match=r"no weights for classifier\.bias"):
         load_classifier(folder)
+    with pytest.raises(InputError, match="names no labels"):
+        load_classifier(pretrained)
+
+
+@pytest.mark.parametrize("n_labels", [2, 3])
+def test_f8_classes_without_names_are_named_as_transformers_does(
+    pretrained: Path, tmp_path: Path, n_labels: int
+) -> None:
+    """transformers leaves the default names of two classes out of config.json."""
+    made = new_classifier(ModelSource(str(pretrained)), n_labels)
+    folder = tmp_path / "theirs"
+    made.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    assert ("id2label" in config) == (n_labels > 2)
+    config.pop("id2label", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    loaded = load_classifier(folder)
+    assert loaded.label_names == tuple(f"LABEL_{number}" for number in range(n_labels))
+    assert same(weights(made), weights(loaded.model))
+
+
+def test_f8_one_output_or_none_is_no_classifier(pretrained: Path) -> None:
+    with pytest.raises(InputError, match="names no labels"):
+        load_classifier(pretrained)
+    config = json.loads((pretrained / "config.json").read_text())
+    (pretrained / "config.json").write_text(json.dumps({**config, "architectures": ["BertModel"]}))
+    made = new_classifier(ModelSource(str(pretrained)), 2)
+    head = {"classifier.weight": made.classifier.weight[:1], "classifier.bias": made.classifier.bias[:1]}
+    save_file({**made.state_dict(), **head}, pretrained / "model.safetensors")
     with pytest.raises(InputError, match="names no labels"):
         load_classifier(pretrained)

@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import shutil
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ from transformers import (
 from cmgems_cli.artifacts import finish_artifact
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.vocabulary import tokens
+from cmgems_cli.modeling.classifier import new_classifier
 from cmgems_cli.modeling.folder import save_model
 from cmgems_cli.modeling.masked_lm import load_masked_lm
 from cmgems_cli.modeling.model_source import ModelSource
@@ -457,3 +459,173 @@ def test_refused_weights_leave_a_model_as_it_was(dnabert: Path) -> None:
 def test_a_copied_folder_under_a_presets_name_is_reached_by_its_path(ours: Path, tmp_path: Path) -> None:
     shutil.copytree(ours, tmp_path / "logo")
     assert load_masked_lm(ModelSource(str(tmp_path / "logo")))[0].config.hidden_size == 64
+
+
+# --- folders that other programs, or half of a copy, left
+
+
+def stored(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def encoder_of(model: Path) -> dict[str, torch.Tensor]:
+    module = new_classifier(ModelSource(str(model)), 2)
+    return {name: weights for name, weights in module.named_parameters() if name.startswith("bert.")}
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("pickled", [False, True])
+def test_f13_prefixes_of_torchs_wrappers_are_removed(ours: Path, prefix: str, pickled: bool) -> None:
+    expected = load_masked_lm(ModelSource(str(ours)))[0]
+    renamed = {prefix + name: weights for name, weights in stored(ours).items()}
+    if pickled:
+        (ours / "model.safetensors").unlink()
+        torch.save(renamed, ours / "pytorch_model.bin")
+    else:
+        save_file(renamed, ours / "model.safetensors")
+    assert equal_weights(load_masked_lm(ModelSource(str(ours)))[0], expected)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
+def test_f13_an_encoder_saved_alone_is_found(ours: Path, prefix: str) -> None:
+    expected = encoder_of(ours)
+    alone = {
+        prefix + name.removeprefix("bert."): weights
+        for name, weights in stored(ours).items()
+        if name.startswith("bert.")
+    }
+    alone[f"{prefix}pooler.dense.weight"], alone[f"{prefix}pooler.dense.bias"] = (
+        torch.eye(expected["bert.pooler.dense.weight"].shape[0]),
+        torch.ones(expected["bert.pooler.dense.bias"].shape[0]),
+    )
+    save_file(alone, ours / "model.safetensors")
+    read = encoder_of(ours)
+    assert torch.equal(read["bert.pooler.dense.bias"], alone[f"{prefix}pooler.dense.bias"])
+    assert all(torch.equal(read[name], expected[name]) for name in read if "pooler" not in name)
+
+
+def test_f13_a_weight_under_two_names_is_refused(ours: Path) -> None:
+    weights = stored(ours)
+    first = next(iter(weights))
+    save_file({**weights, f"module.{first}": weights[first] + 1}, ours / "model.safetensors")
+    refuse(f"has {re.escape(first)} twice", ours)
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1619488\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "pytorch_model.bin", "config.json", "tokenizer.json", "vocab.txt"]
+)
+@pytest.mark.parametrize("finished", [False, True])
+def test_f12_a_git_lfs_pointer_says_what_to_run(ours: Path, name: str, finished: bool) -> None:
+    if name == "pytorch_model.bin":
+        torch.save(stored(ours), ours / name)
+        (ours / "model.safetensors").unlink()
+    if finished:
+        finish_artifact(ours, "model", params={}, inputs={}, stats={}, files=[name], environment={})
+    (ours / name).write_text(POINTER)
+    refuse(f"{name} is a git-lfs pointer.*git lfs pull", ours)
+
+
+@pytest.mark.parametrize("trace", ["metrics.jsonl", "predictions.csv", "checkpoints/step_000004/state.json"])
+@pytest.mark.parametrize("init", [None, "random"])
+def test_s12_a_folder_of_ours_without_its_manifest_is_refused(
+    ours: Path, trace: str, init: str | None
+) -> None:
+    (ours / trace).parent.mkdir(parents=True, exist_ok=True)
+    (ours / trace).write_text("{}")
+    with pytest.raises(InputError, match=r"no manifest\.json: it is unfinished or was copied in part"):
+        load_masked_lm(ModelSource(str(ours), init))
+
+
+def test_s12_a_damaged_mark_of_an_unfinished_run_is_one_too(ours: Path) -> None:
+    (ours / "unfinished.json").write_text("{")
+    refuse("is an unfinished run", ours)
+
+
+SIZES: dict[str, tuple[dict[str, Any], str]] = {
+    "wider": ({"hidden_size": 4_096}, "4096"),
+    "wide": ({"hidden_size": 32_768}, "32768|GB"),
+    "deep": ({"num_hidden_layers": 100_000}, "layer"),
+    "a wide feed-forward": ({"intermediate_size": 10**9}, "1000000000|GB"),
+    "many positions": ({"max_position_embeddings": 10**9}, "1000000000|GB"),
+    "many types": ({"type_vocab_size": 10**9}, "1000000000|GB"),
+    "absurdly wide": ({"hidden_size": 10**12}, "GB of this machine"),
+}
+
+
+@pytest.mark.parametrize("case", SIZES)
+@pytest.mark.parametrize("pickled", [False, True])
+def test_m_declared_sizes_are_compared_before_anything_is_allocated(
+    dnabert: Path, ours: Path, case: str, pickled: bool
+) -> None:
+    changed, pattern = SIZES[case]
+    folder = dnabert if pickled else ours
+    edit_config(folder, **changed)
+    resource = pytest.importorskip("resource")
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    refuse(pattern, folder)
+    with pytest.raises(InputError):
+        new_classifier(ModelSource(str(folder)), 2)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+    assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize(
+    "changed", [{"num_hidden_layers": 100_000}, {"hidden_size": 10**12}, {"type_vocab_size": 10**12}]
+)
+def test_m_an_architecture_no_machine_holds_is_refused(ours: Path, changed: dict[str, Any]) -> None:
+    edit_config(ours, **changed)
+    refuse("declares a model of", ours, init=Path("random"))
+
+
+@pytest.mark.parametrize("value", [1, 2, 10**9])
+@pytest.mark.parametrize("name", ["layer_norm_eps", "initializer_range"])
+def test_c3_whole_numbers_are_real_numbers(ours: Path, name: str, value: int) -> None:
+    edit_config(ours, **{name: value})
+    assert getattr(load_masked_lm(ModelSource(str(ours)))[0].config, name) == value
+
+
+def test_c3_a_dropout_of_0_is_a_real_number(dnabert: Path) -> None:
+    edit_config(dnabert, hidden_dropout_prob=0, attention_probs_dropout_prob=0)
+    assert load_masked_lm(ModelSource(str(dnabert)))[0].config.hidden_dropout_prob == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"model_type": "bert", "layer_norm_eps": 1' + 400 * "0" + "}",
+        '{"model_type": "bert", "hidden_size": 1' + 5_000 * "0" + "}",
+        '{"model_type": "bert", "layer_norm_eps": NaN}',
+        '{"model_type": "bert", "layer_norm_eps": true}',
+        '{"model_type": "bert", "hidden_act": ["gelu"]}',
+        '{"architectures": {"0": "Bert"}}',
+        '{"architectures": 5}',
+        '{"model_type": ["bert"]}',
+        '{"model_type": "' + 10_000 * "b" + '"}',
+        '{"a":' * 100_000,
+        "[" * 5_000 + "]" * 5_000,
+        '{"hidden_size": ' + "[" * 900 + "]" * 900 + "}",
+        "\ufeff[]",
+        "\udcff",
+    ],
+)
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_c3_no_content_of_a_json_file_is_a_traceback(ours: Path, name: str, text: str) -> None:
+    (ours / name).write_text(text, errors="surrogateescape")
+    with pytest.raises(InputError, match=name) as caught:
+        load_masked_lm(ModelSource(str(ours)))
+    assert len(str(caught.value)) < 600
+
+
+def test_c3_weights_of_odd_types_are_read_or_refused(ours: Path) -> None:
+    weights = stored(ours)
+    first = next(iter(weights))
+    save_file({**weights, first: weights[first].to(torch.float8_e4m3fn)}, ours / "model.safetensors")
+    load_masked_lm(ModelSource(str(ours)))
+    save_file(
+        {**weights, first: torch.full_like(weights[first], 1e300, dtype=torch.float64)},
+        ours / "model.safetensors",
+    )
+    refuse("not finite", ours)
