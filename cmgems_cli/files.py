@@ -48,7 +48,13 @@ def hidden_name(name: str, ending: str) -> str:
 
 
 def check_no_lfs_pointer(path: Path) -> None:
-    """Refuse a file that git-lfs has not fetched (InputError)."""
+    """Check that git-lfs has fetched a file.
+
+    Raises
+    ------
+    InputError
+        If not.
+    """
     with path.open("rb") as stream:
         if stream.read(len(LFS_POINTER)) == LFS_POINTER:
             raise InputError(f"{path} is {LFS_ADVICE}")

@@ -168,7 +168,7 @@ def check_sizes(config: BertConfig, weights: Mapping[str, Tensor], source: Path)
     Parameters
     ----------
     config : BertConfig
-    weights : mapping, name -> tensor of any shape
+    weights : mapping, name -> float32 tensor of any shape
         As returned by `read_weights`.
     source : Path
         Origin of the weights, for error messages.
