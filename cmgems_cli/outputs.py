@@ -18,12 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from cmgems_cli.artifacts import (
-    MANIFEST,
     Manifest,
     canonical_json,
     finish_artifact,
     is_finished,
-    parse_manifest,
     read_manifest,
 )
 from cmgems_cli.errors import InputError, OverwriteError
@@ -236,18 +234,14 @@ class Output:
     def _locked(self, *, wait: bool = False) -> AbstractContextManager[None]:
         return exclusive_lock(lock_of(self.path), self.given, wait=wait)
 
-    def retract(self) -> None:
-        """Mark the output as unfinished and remove its artifact, because the inputs of the artifact will change."""
+    def begin(self) -> None:
+        """Mark the output as unfinished, before its parts are written; an artifact that is there stays readable."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked(wait=True):
             self._recover()
-            self.path.mkdir(exist_ok=True)
-            write_marker(self.path, self.kind, self.params, self.inputs())
-            if is_finished(self.path):
-                files = parse_manifest(self.path / MANIFEST).files
-                (self.path / MANIFEST).unlink()
-                for name in files:
-                    remove_inside(self.path, name)
+            if not is_finished(self.path):
+                self.path.mkdir(exist_ok=True)
+                write_marker(self.path, self.kind, self.params, self.inputs())
 
     def _begin_here(self, *, resume: bool) -> None:
         if not resume:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cmgems_cli.artifacts import Manifest, sha256_of_file
 from cmgems_cli.datasets.finetune_options import FinetuneOptions
-from cmgems_cli.datasets.loaded_task import LoadedTask, load_task
-from cmgems_cli.datasets.task_files import TaskFiles
+from cmgems_cli.datasets.loaded_task import LoadedTask, load_task, recipe_of_task
+from cmgems_cli.datasets.recipe import Recipe
+from cmgems_cli.datasets.task_files import POOL, TaskFiles
 from cmgems_cli.errors import UsageError
 from cmgems_cli.modeling.classifier import new_classifier
 from cmgems_cli.modeling.model_source import ModelSource
@@ -37,6 +39,7 @@ class Finetuner:
         self.source, self.options, self.processes = source, options, processes
         self.precision = resolve_precision(options.precision, processes.device)
         self._last: tuple[TaskFiles, LoadedTask] | None = None
+        self._hashed: dict[Path, str] = {}
 
     def load(self, task: TaskFiles, seed: int) -> LoadedTask:
         """Return a task with the rows of the run with this seed.
@@ -68,11 +71,25 @@ class Finetuner:
         default = batch_tokens(self.processes.device.type, self.source.config.hidden_size)
         return self.options.max_batch_tokens or default
 
-    def describe(self, task: TaskFiles, seed: int) -> tuple[dict[str, Any], dict[str, str]]:
-        """Return the `params` and `inputs` of a run's manifest, without making the run (errors as `load`)."""
-        loaded = self.load(task, seed)
-        params = {**self._params(task, loaded), **training_params(loaded, seed)}
-        return params, {**loaded.sha256, **self.source.inputs}
+    def describe(
+        self, task: TaskFiles, seed: int, finished: Manifest
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return the `params` and `inputs` that a finished run would have today.
+
+        The data are read only if they have changed, or the recipe depends on them (errors as `load`).
+        """
+        for path in task.files.values() - self._hashed.keys():
+            self._hashed[path] = sha256_of_file(path)
+        digests = {split: self._hashed[path] for split, path in task.files.items()}
+        inputs = {**digests, **self.source.inputs}
+        n_train = finished.stats.get("n_train")
+        if n_train and inputs == finished.inputs and (task.shots or POOL not in task.files):
+            positions = self.source.config.max_position_embeddings
+            recipe = recipe_of_task(task, self.options.changes(), positions=positions)
+        else:
+            loaded = self.load(task, seed)
+            recipe, n_train = loaded.recipe, len(loaded.train)
+        return {**self._params(task, recipe), **training_params(recipe, n_train, seed)}, inputs
 
     def build_finetuning_run(
         self, task: TaskFiles, out: Path, seed: int, kind: str = "classifier"
@@ -102,7 +119,7 @@ class Finetuner:
             loaded,
             seed=seed,
             max_batch_tokens=self.max_batch_tokens,
-            params=self._params(task, loaded),
+            params=self._params(task, loaded.recipe),
             inputs={**loaded.sha256, **self.source.inputs},
             out=out,
             processes=self.processes,
@@ -110,16 +127,16 @@ class Finetuner:
             kind=kind,
         )
 
-    def _params(self, task: TaskFiles, loaded: LoadedTask) -> dict[str, Any]:
-        """Return what was chosen. A model folder's path is not: its digest is among the inputs."""
-        recipe, bench = loaded.recipe, task.benchmark.name or None
+    def _params(self, task: TaskFiles, recipe: Recipe) -> dict[str, Any]:
+        """Return what was chosen, except the path of a model folder: its digest is among the inputs."""
+        bench = task.benchmark.name or None
         return {
             "model": self.source.preset,
             "init": None if self.source.weights else "random",
             "bench": bench,
             "task": task.name if bench else None,
             "shots": task.shots,
-            "k": loaded.k,
+            "k": self.source.k,
             "epochs": recipe.epochs,
             "max_steps": recipe.max_steps,
             "dropout": recipe.dropout,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cmgems_cli.artifacts import MANIFEST, Manifest, environment, is_finished, read_manifest
+from cmgems_cli.artifacts import MANIFEST, Manifest, environment, is_finished, parse_manifest, read_manifest
 from cmgems_cli.bench.build import Finetuner
 from cmgems_cli.bench.grids import Cell, Grid
 from cmgems_cli.comparing.grouping import mean
@@ -19,6 +19,7 @@ from cmgems_cli.comparing.tables import Report, make_report, markdown
 from cmgems_cli.datasets.finetune_options import recipe_keys
 from cmgems_cli.errors import InputError, OverwriteError
 from cmgems_cli.metrics import METRICS, score
+from cmgems_cli.output_state import place_state
 from cmgems_cli.outputs import Output
 from cmgems_cli.training.finetune_run import PREDICTIONS, FinetuneOutcome, FinetuningRun, write_predictions
 from cmgems_cli.training.observer import Observer
@@ -164,7 +165,7 @@ class Evaluation:
             On SIGINT or SIGTERM, after a checkpoint was saved.
         """
         if cells and self.processes.is_main:
-            self.reopen()
+            self.output.begin()
         for number, cell in enumerate(cells, start=1):
             self.run_folder(cell).parent.mkdir(parents=True, exist_ok=True)
             run = self.finetuner.build_finetuning_run(
@@ -188,10 +189,6 @@ class Evaluation:
         self.run(self.left(self.grid.cells, resume=resume, overwrite=overwrite), resume=resume, watch=watch)
         return self.merge(started, overwrite=overwrite)
 
-    def reopen(self) -> None:
-        """Remove the scores merged before: runs to come will replace some of theirs, or add to them; the runs stay."""
-        self.output.retract()
-
     def _reusable(self, cell: Cell, *, overwrite: bool) -> bool:
         """Tell whether a cell is done with the very options and data of this evaluation."""
         # Rank 0's view of the disk decides, or processes might part ways.
@@ -206,11 +203,15 @@ class Evaluation:
 
     def _difference(self, cell: Cell) -> str:
         """Say in what a finished run differs from that of this evaluation; empty if in nothing."""
-        key = (cell.folder, (self.run_folder(cell) / MANIFEST).read_bytes())
+        folder = self.run_folder(cell)
+        key = (cell.folder, (folder / MANIFEST).read_bytes())
         if key not in self._differences:
-            params, inputs = self.finetuner.describe(cell.task, cell.seed)
-            output = Output(self.run_folder(cell), "scores", params=params, inputs=inputs, machine=MACHINE)
-            self._differences[key] = output.state().sentence
+            state = place_state(folder, "scores")
+            if state is None:
+                finished = parse_manifest(folder / MANIFEST)
+                params, inputs = self.finetuner.describe(cell.task, cell.seed, finished)
+                state = Output(folder, "scores", params=params, inputs=inputs, machine=MACHINE).state()
+            self._differences[key] = state.sentence
         return self._differences[key]
 
     def _write_run(self, cell: Cell, run: FinetuningRun, outcome: FinetuneOutcome) -> None:

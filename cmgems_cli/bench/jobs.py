@@ -12,22 +12,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import BertConfig, BertModel
 
-from cmgems_cli.bench.build import Finetuner
 from cmgems_cli.bench.evaluation import Evaluation
-from cmgems_cli.bench.grids import Cell, Grid
-from cmgems_cli.datasets.finetune_options import FinetuneOptions
+from cmgems_cli.bench.grids import Cell
 from cmgems_cli.errors import CmgemsError, Interrupted, as_user_error
-from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.system_info import memory
 from cmgems_cli.training.finetune_run import FinetuningRun
 from cmgems_cli.training.interrupts import stop_on_signals
@@ -40,18 +34,8 @@ FIXED_BYTES, BYTES_PER_PARAMETER = 1.1e9, 26
 # Interval of a job's progress messages, and longest delay before a signal is passed on.
 SECONDS_BETWEEN_MESSAGES = 0.5
 
-
-class ProgressListener:
-    """Receives the progress of the runs; this one ignores it."""
-
-    def advanced(self, runs: float) -> None:
-        """This many more runs are done; parts of a run count too."""
-
-    def finished(self, cell: Cell) -> None:
-        """The run of a cell is done."""
-
-    def warned(self, message: str) -> None:
-        """Something may be wrong."""
+# What is reported of a run: ("advanced", part of the run that is done since), ("warned", message), ("finished", None).
+Report = Callable[[Cell, str, Any], None]
 
 
 def default_jobs(n_runs: int, config: BertConfig, device: torch.device) -> int:
@@ -81,7 +65,7 @@ def memory_per_job(config: BertConfig) -> float:
 
 
 def run_in_jobs(
-    evaluation: Evaluation, cells: Sequence[Cell], n_jobs: int, *, resume: bool, listener: ProgressListener
+    evaluation: Evaluation, cells: Sequence[Cell], n_jobs: int, *, resume: bool, report: Report
 ) -> None:
     """Run these cells, `n_jobs` at a time, replacing what is there; `Evaluation.run` does one at a time.
 
@@ -94,7 +78,8 @@ def run_in_jobs(
         From 1 to the number of cells. They divide torch's threads among them.
     resume : bool
         Resume from a run's checkpoint.
-    listener : ProgressListener
+    report : callable
+        Called with a cell, what happened and its value (`Report`).
 
     Raises
     ------
@@ -103,34 +88,22 @@ def run_in_jobs(
     CmgemsError
         The error of one of the jobs; the others are then stopped, and save a checkpoint.
     """
-    finetuner = evaluation.finetuner
-    job = _Job(
-        evaluation.grid,
-        finetuner.source,
-        finetuner.options,
-        str(evaluation.processes.device),
-        evaluation.out,
-        evaluation.name,
-        resume,
-        threads=max(1, torch.get_num_threads() // n_jobs),
-    )
-    evaluation.reopen()
     waiting = deque(cells)
-    with stop_on_signals(single_process=True) as request, _workers(job, n_jobs) as workers:
-        for worker in workers:
-            worker.assign(waiting.popleft())
-        failure: CmgemsError | None = None
-        stopping = False
-        while busy := [worker for worker in workers if worker.cell]:
-            ready = connection.wait([worker.pipe for worker in busy], SECONDS_BETWEEN_MESSAGES)
-            for worker in busy:
-                if worker.pipe in ready:
-                    failure = worker.receive(listener, waiting, stopping=stopping) or failure
+    failure: CmgemsError | None = None
+    stopping = False
+    with stop_on_signals(single_process=True) as request, _jobs(evaluation, n_jobs, resume) as jobs:
+        for job in jobs:
+            job.assign(waiting)
+        while busy := [job for job in jobs if job.cell]:
+            ready = connection.wait([job.pipe for job in busy], SECONDS_BETWEEN_MESSAGES)
+            for job in busy:
+                if job.pipe in ready:
+                    failure = job.receive(report, waiting, stopping=stopping) or failure
             if (request.signum or failure) and not stopping:
                 stopping = True
                 waiting.clear()
-                for worker in workers:
-                    worker.process.terminate()
+                for job in jobs:
+                    job.process.terminate()
     if failure is not None:
         raise failure
     if request.signum:
@@ -140,134 +113,103 @@ def run_in_jobs(
         )
 
 
-@dataclass(frozen=True)
 class _Job:
-    """What a job needs to build the evaluation again in its own process."""
+    """A process that does one run after the other, as seen by the parent."""
 
-    grid: Grid
-    source: ModelSource
-    options: FinetuneOptions
-    device: str
-    out: Path
-    name: str
-    resume: bool
-    threads: int
+    def __init__(self, *work: Any) -> None:
+        spawn = get_context("spawn")
+        self.pipe, theirs = spawn.Pipe()
+        self.process = spawn.Process(target=_work, args=(*work, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
 
-    def build(self) -> Evaluation:
-        torch.set_num_threads(self.threads)
-        finetuner = Finetuner(self.source, self.options, start_processes(self.device))
-        return Evaluation(self.grid, finetuner, self.out, self.name)
-
-
-class _Worker:
-    """A job as seen by the parent."""
-
-    def __init__(self, process: BaseProcess, pipe: Connection) -> None:
-        self.process, self.pipe = process, pipe
-        self.cell: Cell | None = None
-        self.fraction = 0.0
-
-    def assign(self, cell: Cell | None) -> None:
-        """Send it its next run, or None to end it."""
-        self.cell, self.fraction = cell, 0.0
+    def assign(self, waiting: deque[Cell]) -> None:
+        """Send it the next run, or the order to end."""
+        self.cell, self.fraction = waiting.popleft() if waiting else None, 0.0
         # If it has died, `receive` reports it.
         with suppress(BrokenPipeError):
-            self.pipe.send(cell)
+            self.pipe.send(self.cell)
 
-    def receive(
-        self, listener: ProgressListener, waiting: deque[Cell], *, stopping: bool
-    ) -> CmgemsError | None:
+    def receive(self, report: Report, waiting: deque[Cell], *, stopping: bool) -> CmgemsError | None:
         """Handle its next message; return the error if it failed."""
-        assert self.cell is not None
+        cell = self.cell
+        assert cell is not None
         try:
             kind, content = self.pipe.recv()
         except (EOFError, OSError):
-            failure = None if stopping else self._died(self.cell)
             self.cell = None
-            return failure
-        if kind == "fraction":
-            listener.advanced(content - self.fraction)
-            self.fraction = content
-        elif kind == "warning":
-            listener.warned(f"{self.cell}: {content}")
-        elif kind == "done":
-            listener.advanced(1.0 - self.fraction)
-            listener.finished(self.cell)
-            self.assign(waiting.popleft() if waiting else None)
-        else:
-            message, exit_code = content
-            failure = CmgemsError(f"{self.cell}: {message}")
-            failure.exit_code = exit_code
+            return None if stopping else self._died(cell)
+        if kind == "failed":
             self.cell = None
-            return failure
+            return content
+        if kind == "warned":
+            report(cell, kind, content)
+            return None
+        report(cell, "advanced", content - self.fraction)
+        self.fraction = content
+        if kind == "finished":
+            report(cell, kind, None)
+            self.assign(waiting)
         return None
 
     def _died(self, cell: Cell) -> CmgemsError:
         self.process.join()
         code = self.process.exitcode or 0
-        if code == -signal.SIGKILL:
-            return CmgemsError(
-                f"the process of {cell} ended by signal 9, as when memory runs out: try fewer `jobs`; the same"
-                " command resumes"
-            )
         how = f"by signal {-code}" if code < 0 else f"with exit status {code}"
+        if code == -signal.SIGKILL:
+            how += ", as when memory runs out: try fewer `jobs`"
         return CmgemsError(f"the process of {cell} ended {how}; the same command resumes")
 
 
 @contextmanager
-def _workers(job: _Job, count: int) -> Iterator[list[_Worker]]:
+def _jobs(evaluation: Evaluation, count: int, resume: bool) -> Iterator[list[_Job]]:
     """Start the jobs; at the end none is running, whatever happened."""
-    spawn = get_context("spawn")
-    workers = []
+    threads = max(1, torch.get_num_threads() // count)
+    jobs: list[_Job] = []
     # Children inherit this: they ignore Ctrl-C until their own handler is installed.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         for _ in range(count):
-            ours, theirs = spawn.Pipe()
-            process = spawn.Process(target=_work, args=(job, theirs), daemon=True)
-            process.start()
-            theirs.close()
-            workers.append(_Worker(process, ours))
+            jobs.append(_Job(evaluation, threads, resume))
     finally:
         signal.signal(signal.SIGINT, before)
     try:
-        yield workers
+        yield jobs
     except BaseException:
-        for worker in workers:
-            worker.process.kill()
+        for job in jobs:
+            job.process.kill()
         raise
     finally:
-        for worker in workers:
-            worker.pipe.close()
-            worker.process.join()
+        for job in jobs:
+            job.pipe.close()
+            job.process.join()
 
 
-def _work(job: _Job, pipe: Connection) -> None:
+def _work(evaluation: Evaluation, threads: int, resume: bool, pipe: Connection) -> None:
     """Main function of a job's process: do the runs that the parent assigns."""
+    torch.set_num_threads(threads)
+    start_processes(str(evaluation.processes.device))
+
+    @contextmanager
+    def watch(cell: Cell, number: int, run: FinetuningRun) -> Iterator[Observer]:
+        yield _ProgressReporter(pipe, run.steps)
+
     try:
-        evaluation: Evaluation | None = None
         while (cell := pipe.recv()) is not None:
-            evaluation = evaluation or job.build()
-            evaluation.run([cell], resume=job.resume, watch=_reporting(pipe))
-            pipe.send(("done", None))
+            evaluation.run([cell], resume=resume, watch=watch)
+            pipe.send(("finished", 1.0))
     except Interrupted:
         pass  # The parent asked for it, and reports it.
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         pass  # The parent has ended, or does not wait.
     except Exception as error:
-        failure = error if isinstance(error, CmgemsError) else as_user_error(error)
-        if failure is None:
+        known = error if isinstance(error, CmgemsError) else as_user_error(error)
+        if known is None:
             raise
+        failure = CmgemsError(f"{cell}: {known}")
+        failure.exit_code = known.exit_code
         with suppress(BrokenPipeError):
-            pipe.send(("failed", (str(failure), failure.exit_code)))
-
-
-def _reporting(pipe: Connection) -> Callable[[Cell, int, FinetuningRun], Any]:
-    @contextmanager
-    def watch(cell: Cell, number: int, run: FinetuningRun) -> Iterator[Observer]:
-        yield _ProgressReporter(pipe, run.steps)
-
-    return watch
+            pipe.send(("failed", failure))
 
 
 class _ProgressReporter(Observer):
@@ -278,15 +220,15 @@ class _ProgressReporter(Observer):
         self._sent_at = time.monotonic()
 
     def resumed(self, step: int) -> None:
-        self._send("fraction", step / self._steps)
+        self._send("advanced", step / self._steps)
 
     def stepped(self, record: dict[str, Any], n_tokens: int) -> None:
         if time.monotonic() - self._sent_at >= SECONDS_BETWEEN_MESSAGES:
             self._sent_at = time.monotonic()
-            self._send("fraction", record["step"] / self._steps)
+            self._send("advanced", record["step"] / self._steps)
 
     def warned(self, message: str) -> None:
-        self._send("warning", message)
+        self._send("warned", message)
 
     def _send(self, kind: str, content: Any) -> None:
         try:

@@ -1,5 +1,6 @@
 """`cmgems evaluate`: a model is fine-tuned and tested on every task of a benchmark."""
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -124,11 +125,11 @@ def evaluate(
         if io.dry_run:
             _plan(console, evaluation, cells)
             return
-        console.say("checking the data of every task first")
-        evaluation.check_data(cells)
         manifest = evaluation.finished(overwrite=io.overwrite)
         if manifest is None:
             left = evaluation.left(cells, resume=io.resume, overwrite=io.overwrite)
+            console.say("checking the data of every task first")
+            evaluation.check_data(left)
             at_a_time = _at_a_time(jobs, len(left), evaluation)
             if at_a_time == 1:
                 evaluation.run(left, resume=io.resume, watch=_watch(console, len(left)))
@@ -257,25 +258,21 @@ def _at_a_time(jobs: int | None, n_runs: int, evaluation: "Evaluation") -> int:
 def _run_in_jobs(
     console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]", n_jobs: int, *, resume: bool
 ) -> None:
-    from cmgems_cli.bench.jobs import ProgressListener, run_in_jobs
+    from cmgems_cli.bench.jobs import run_in_jobs
 
     console.say(f"{n_jobs} runs at a time, each in a process of its own")
+    numbers = itertools.count(1)
     with console.progress(evaluation.name, len(cells), "runs") as bar:
 
-        class Shown(ProgressListener):
-            done = 0
+        def report(cell: "Cell", kind: str, content: Any) -> None:
+            if kind == "advanced":
+                bar.advance(content)
+            elif kind == "warned":
+                console.warn(f"{cell}: {content}")
+            else:
+                _tested(console, f"{next(numbers)}/{len(cells)} {cell}", evaluation.run_folder(cell))
 
-            def advanced(self, runs: float) -> None:
-                bar.advance(runs)
-
-            def finished(self, cell: "Cell") -> None:
-                self.done += 1
-                _tested(console, f"{self.done}/{len(cells)} {cell}", evaluation.run_folder(cell))
-
-            def warned(self, message: str) -> None:
-                console.warn(message)
-
-        run_in_jobs(evaluation, cells, n_jobs, resume=resume, listener=Shown())
+        run_in_jobs(evaluation, cells, n_jobs, resume=resume, report=report)
 
 
 def _close(console: Console, evaluation: "Evaluation", manifest: "Manifest | None", started: float) -> None:

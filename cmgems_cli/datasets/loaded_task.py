@@ -114,19 +114,8 @@ def load_task(task: TaskFiles, changes: Mapping[str, Any], *, k: int, positions:
     UsageError
         If a change does not fit the model or the task.
     """
-    longest = positions - SPECIAL_POSITIONS
-    if changes.get("max_tokens", 0) > longest:
-        raise UsageError(
-            f"`max_tokens={changes['max_tokens']}`: the model has {positions} positions, {longest} without [CLS]"
-            " and [SEP]"
-        )
-    if "eval_every" in changes and not task.has_dev:
-        raise UsageError("`eval_every`: this run has no dev split to evaluate; leave the option out")
-    # Without a dev split, the recipe depends on the rows per class, which are only known once they are read.
-    rows_per_class = None if task.has_dev else task.shots or sys.maxsize
-    recipe = task.benchmark.recipe_of(task.definition, rows_per_class).changed(changes)
-    max_tokens = min(recipe.max_tokens, longest)
-    splits = read_splits(task.files, k=k, max_tokens=max_tokens, truncate=recipe.truncate)
+    recipe = recipe_of_task(task, changes, positions=positions)
+    splits = read_splits(task.files, k=k, max_tokens=recipe.max_tokens, truncate=recipe.truncate)
     notes = [*_published_notes(task, splits.rows, len(splits.label_names)), *splits.notes()]
     pool = splits.tables.get(POOL)
     if pool is not None:
@@ -135,7 +124,8 @@ def load_task(task: TaskFiles, changes: Mapping[str, Any], *, k: int, positions:
             notes.append(pool_note(pool, task.shots))
         else:
             fewest = min(pool.counts.rows_of_label)
-            recipe = task.benchmark.recipe_of(task.definition, fewest).changed(changes)
+            known = recipe_of_task(task, changes, positions=positions, rows_per_class=fewest)
+            recipe = replace(known, max_tokens=recipe.max_tokens)
     dev = splits.tables.get("dev")
     return LoadedTask(
         _encoded(splits.tables["train"] if pool is None else pool, k),
@@ -143,12 +133,32 @@ def load_task(task: TaskFiles, changes: Mapping[str, Any], *, k: int, positions:
         _encoded(splits.tables[TEST], k),
         splits.label_names,
         k,
-        replace(recipe, max_tokens=max_tokens),
+        recipe,
         tuple(notes),
         {split: sha256_of_file(path) for split, path in task.files.items()},
         task.shots,
         pool,
     )
+
+
+def recipe_of_task(
+    task: TaskFiles, changes: Mapping[str, Any], *, positions: int, rows_per_class: int = sys.maxsize
+) -> Recipe:
+    """Return the recipe of a task with every change applied; parameters and UsageError as for `load_task`.
+
+    `rows_per_class` is needed for a pool of which all rows are trained on.
+    """
+    longest = positions - SPECIAL_POSITIONS
+    if changes.get("max_tokens", 0) > longest:
+        raise UsageError(
+            f"`max_tokens={changes['max_tokens']}`: the model has {positions} positions, {longest} without [CLS]"
+            " and [SEP]"
+        )
+    if "eval_every" in changes and not task.has_dev:
+        raise UsageError("`eval_every`: this run has no dev split to evaluate; leave the option out")
+    rows = None if task.has_dev else task.shots or rows_per_class
+    recipe = task.benchmark.recipe_of(task.definition, rows).changed(changes)
+    return replace(recipe, max_tokens=min(recipe.max_tokens, longest))
 
 
 def _encoded(table: Table, k: int) -> EncodedSplit:

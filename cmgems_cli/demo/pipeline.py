@@ -6,7 +6,6 @@ tell its windows from their DeePromoter negatives. Two pretrained models, and on
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -201,7 +200,7 @@ class Miniature:
             On SIGINT or SIGTERM, after a checkpoint was saved.
         """
         from cmgems_cli.bench.build import Finetuner
-        from cmgems_cli.bench.evaluation import RUNS, Evaluation, read_baseline
+        from cmgems_cli.bench.evaluation import Evaluation, read_baseline
         from cmgems_cli.bench.grids import build_grid
         from cmgems_cli.datasets.benchmark_file import shipped
         from cmgems_cli.datasets.finetune_options import FinetuneOptions
@@ -222,11 +221,6 @@ class Miniature:
             yield Observer()
             advance(1, str(cell))
 
-        if self.overwrite:
-            evaluation.finished(overwrite=True)  # refuses what is not ours
-            evaluation.reopen()
-            # Runs of other seeds too.
-            shutil.rmtree(evaluation.out / RUNS, ignore_errors=True)
-        manifest = evaluation.complete(watch=watch)
+        manifest = evaluation.complete(watch=watch, resume=not self.overwrite, overwrite=self.overwrite)
         assert manifest is not None
         return manifest

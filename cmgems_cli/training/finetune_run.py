@@ -17,6 +17,7 @@ from transformers import BertForSequenceClassification
 
 from cmgems_cli.artifacts import Manifest, read_manifest
 from cmgems_cli.datasets.loaded_task import EncodedSplit, LoadedTask
+from cmgems_cli.datasets.recipe import Recipe as TaskRecipe
 from cmgems_cli.errors import CmgemsError, UsageError
 from cmgems_cli.modeling.card import classifier_card, write_card
 from cmgems_cli.modeling.classifier import SequenceClassifier, save_classifier
@@ -84,10 +85,9 @@ class FinetuneOutcome:
     stats: dict[str, Any]
 
 
-def training_params(task: LoadedTask, seed: int) -> dict[str, Any]:
-    """Return what a run's manifest records of its training, before any model is made."""
-    recipe = task.recipe
-    steps = recipe.total_steps(len(task.train))
+def training_params(recipe: TaskRecipe, n_train: int, seed: int) -> dict[str, Any]:
+    """Return what a run's manifest records of its training on `n_train` rows, before any model is made."""
+    steps = recipe.total_steps(n_train)
     return {
         "steps": steps,
         "warmup_steps": recipe.warmup(steps),
@@ -155,7 +155,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         self.seed = seed
         super().__init__(
             kind=kind,
-            params={**params, **training_params(task, seed)},
+            params={**params, **training_params(task.recipe, len(task.train), seed)},
             inputs=inputs,
             out=out,
             processes=processes,

@@ -1,6 +1,7 @@
 """Whole evaluations of the tiny model on small data: grids, shards, going on, merging, and what is refused."""
 
 import csv
+import shutil
 import signal
 from pathlib import Path
 
@@ -202,11 +203,31 @@ def test_runs_of_another_shard_made_otherwise_are_never_merged(
     assert not (out / "manifest.json").exists()
     evaluate(*options, "--max-steps", "3", "--shard", "1/2", "--overwrite")
     assert read_manifest(out).params["max_steps"] == 3
-    # A finished evaluation whose runs are replaced one shard at a time: unfinished, or of one kind.
+    # Runs are replaced one shard at a time: the scores stay until the new ones are complete.
+    before = bytes_of(out)
     evaluate(*options, "--max-steps", "4", "--shard", "1/2", "--overwrite")
     made = {read_manifest(path).params["max_steps"] for path in (out / "runs").iterdir()}
     assert made == {3, 4}
-    assert not (out / "manifest.json").exists()
+    assert bytes_of(out) == before
+    evaluate(*options, "--max-steps", "4", "--shard", "2/2", "--overwrite")
+    assert read_manifest(out, verify=True).params["max_steps"] == 4
+    assert bytes_of(out)[2] != before[2]
+
+
+def test_a_finished_evaluation_is_known_by_its_digests_and_changed_data_by_theirs(
+    evaluate: CommandLine, gue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out = tmp_path / "GUE", tmp_path / "out"
+    shutil.copytree(gue, root)
+    options = ["--data", root, "--tasks", "tf/0", "--max-steps", "2", "--out", out]
+    evaluate(*options)
+    with monkeypatch.context() as patched:
+        patched.setattr("cmgems_cli.bench.build.load_task", None)
+        assert "nothing to do" in evaluate(*options).stderr
+    with (root / "tf" / "0" / "test.csv").open("a") as stream:
+        stream.write("ACGTACGTACGT,1\n")
+    done = evaluate(*options, code=4)
+    assert "was made from test" in done.stderr
 
 
 def test_runs_of_another_precision_are_kept_and_said_to_be(
