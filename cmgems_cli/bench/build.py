@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cmgems_cli.artifacts import Manifest, sha256_of_file
+from cmgems_cli.comparing.pairing import recorded_of
 from cmgems_cli.datasets.finetune_options import FinetuneOptions
 from cmgems_cli.datasets.loaded_task import LoadedTask, load_task, recipe_of_task
 from cmgems_cli.datasets.recipe import Recipe
@@ -134,6 +135,7 @@ class Finetuner:
             "model": self.source.preset,
             "init": None if self.source.weights else "random",
             "bench": bench,
+            **(recorded_of(task.benchmark) if bench else {}),
             "task": task.name if bench else None,
             "shots": task.shots,
             "k": self.source.k,

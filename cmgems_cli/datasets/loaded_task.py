@@ -144,9 +144,14 @@ def load_task(task: TaskFiles, changes: Mapping[str, Any], *, k: int, positions:
 def recipe_of_task(
     task: TaskFiles, changes: Mapping[str, Any], *, positions: int, rows_per_class: int = sys.maxsize
 ) -> Recipe:
-    """Return the recipe of a task with every change applied; parameters and UsageError as for `load_task`.
+    """Return the recipe of a task with every change applied; parameters as for `load_task`.
 
     `rows_per_class` is needed for a pool of which all rows are trained on.
+
+    Raises
+    ------
+    UsageError
+        If a change does not fit the model or the task.
     """
     longest = positions - SPECIAL_POSITIONS
     if changes.get("max_tokens", 0) > longest:

@@ -93,11 +93,16 @@ def test_a_toml_file_sets_tasks_recipes_seeds_and_the_metric(
     }
     params = read_manifest(tmp_path / "one" / "runs" / "text-seed-5").params
     assert (params["epochs"], params["learning_rate"], params["task"]) == (7, 1e-3, "text")
+    assert (params["title"], params["metric"]) == ("My promoters", "accuracy")
     evaluate("--bench", bench, "--init", "random", "--out", tmp_path / "two")
     tested = cmgems("ttest", tmp_path / "two", tmp_path / "one", "--metric", "accuracy", "--json").json
     assert tested["n"] == 2
-    # What a comparison needs of the benchmark is in the scores.
+    # What a comparison needs of the benchmark is in the scores, of a single run too.
     bench.unlink()
+    run = tmp_path / "one" / "runs" / "text-seed-5"
+    assert (
+        cmgems("ttest", tmp_path / "two" / "runs" / "text-seed-5", run, "--json").json["metric"] == "accuracy"
+    )
     assert cmgems("ttest", tmp_path / "two", tmp_path / "one", "--json").json["metric"] == "accuracy"
     cmgems("report", tmp_path / "two", tmp_path / "one", "--out", tmp_path / "report")
     text = (tmp_path / "report" / "report.md").read_text()
