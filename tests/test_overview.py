@@ -60,6 +60,14 @@ def shown(cmgems: CommandLine) -> str:
     return result.stdout
 
 
+@pytest.mark.parametrize("stats", [{"sequences": None}, {"bases": "many"}, {"bases": [1]}], ids=str)
+def test_c3_a_manifest_without_the_usual_stats_is_shown_as_damaged(
+    cmgems: CommandLine, make: Make, stats: dict[str, Any]
+) -> None:
+    make("corpus", "corpus", **stats)
+    assert "manifest.json lacks the usual stats; make it again" in shown(cmgems)
+
+
 def next_of(text: str) -> str:
     return next(line.removeprefix("next: ") for line in text.splitlines() if line.startswith("next: "))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cmgems_cli import workspace
-from cmgems_cli.artifacts import Manifest, is_finished, read_manifest
+from cmgems_cli.artifacts import MANIFEST, Manifest, is_finished, read_manifest
 from cmgems_cli.console import Console
 from cmgems_cli.errors import InputError
 
@@ -150,10 +150,13 @@ def _state(folder: Path, kind: str) -> Iterator[Folder]:
     if is_finished(folder):
         try:
             manifest = read_manifest(folder, kind)
+            words = _words(manifest)
         except InputError as error:
             yield Folder(folder, DAMAGED, str(error), {}, {})
-            return
-        yield Folder(folder, DONE, _words(manifest), manifest.stats, manifest.params)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            yield Folder(folder, DAMAGED, f"{folder / MANIFEST} lacks the usual stats; make it again", {}, {})
+        else:
+            yield Folder(folder, DONE, words, manifest.stats, manifest.params)
     elif words := _begun(folder):
         yield Folder(folder, BEGUN, words, {}, {})
     elif (folder / "config.json").is_file():

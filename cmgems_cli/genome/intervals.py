@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from cmgems_cli.errors import InputError
 from cmgems_cli.genome.corpus import CONTIGS, Corpus
 
 
@@ -34,9 +36,15 @@ def intervals_of(corpus: Corpus, sequence_indices: np.ndarray) -> list[GenomicIn
     -------
     list of GenomicInterval
         One per sequence, in the order of `sequence_indices`.
+
+    Raises
+    ------
+    InputError
+        If contigs.csv does not name the contigs.
     """
-    with (corpus.folder / CONTIGS).open(newline="", encoding="utf-8") as stream:
-        names = [row["name"] for row in csv.DictReader(stream)]
+    names = _names(corpus.folder / CONTIGS)
+    if corpus.windows["contig"][sequence_indices].max(initial=0) >= max(len(names), 1):
+        raise InputError(f"{corpus.folder} is damaged: {CONTIGS} lacks a contig; make it again")
     intervals = []
     for window in corpus.windows[sequence_indices]:
         start, n_bases = int(window["start"]), int(window["n_tokens"]) + corpus.k - 1
@@ -44,3 +52,11 @@ def intervals_of(corpus: Corpus, sequence_indices: np.ndarray) -> list[GenomicIn
         begin = int(run["contig_start"]) + start - int(run["start"])
         intervals.append(GenomicInterval(names[int(window["contig"])], begin, begin + n_bases))
     return intervals
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return [row["name"] for row in csv.DictReader(stream, strict=True)]
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise InputError(f"{path} is damaged ({error}); make the corpus again") from None

@@ -13,6 +13,7 @@ import numpy as np
 
 from cmgems_cli.artifacts import Manifest, environment, sha256_of_file
 from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.genome.arrays import read_array
 from cmgems_cli.genome.codec import check_k
 from cmgems_cli.genome.contigs import Contig, ContigSelection, indexed_records
 from cmgems_cli.genome.corpus import BASES, CONTIGS, RUN, RUNS, WINDOW, WINDOWS
@@ -207,7 +208,7 @@ def _indexed_ranges(path: Path, selection: ContigSelection) -> list[slice] | Non
 
 def _write_windows(folder: Path, contigs: list[Contig], spec: WindowSpec) -> dict[str, int]:
     """Write windows.npy and contigs.csv; return the corpus's stats."""
-    runs = np.load(folder / RUNS, allow_pickle=False)
+    runs = read_array(folder / RUNS, RUN)
     identities = np.array([contig.identity for contig in contigs], np.uint64)
     windows = tile(runs, identities, spec)
     distinct = first_occurrences(folder / BASES, windows, spec.k)

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit, uint64
 
 from cmgems_cli.errors import InputError
+from cmgems_cli.genome.arrays import check_not_cut
 from cmgems_cli.pmi.scoring import shorter_orders
 
 BASES_PER_BYTE = 4
@@ -65,7 +66,8 @@ def count_orders(
     Raises
     ------
     InputError
-        If the runs are out of order, overlap or extend beyond `bases`: the corpus is damaged.
+        If the runs are out of order, overlap or extend beyond `bases`: the corpus is damaged. Or if the file of a
+        memory map became shorter.
     """
     starts = np.ascontiguousarray(starts, dtype=np.int64)
     ends = starts + np.ascontiguousarray(lengths, dtype=np.int64)
@@ -88,6 +90,7 @@ def count_orders(
             if lo == hi:
                 return blocks, singles, last
             first_run = int(np.searchsorted(ends, lo, side="right"))
+            check_not_cut(bases)
             in_chunk[:] = 0
             _count_chunk(plain, words, starts, ends, first_run, lo, hi, k, stride, in_chunk, singles, last)
             np.add(blocks, in_chunk, out=blocks)
