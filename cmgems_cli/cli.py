@@ -36,7 +36,7 @@ from cmgems_cli.commands import (
     show_masks,
     ttest,
 )
-from cmgems_cli.console import Console
+from cmgems_cli.console import Console, print_line
 from cmgems_cli.errors import CmgemsError, Interrupted, as_user_error
 
 # At exit Python searches all objects of the libraries for garbage: a fifth of the time of a `cmgems ttest`. The
@@ -156,7 +156,7 @@ def _send_again(lost: sys.UnraisableHookArgs) -> None:
 
 
 def _print_error(message: str) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print_line(f"error: {' '.join(message.split())}")
 
 
 def _version(wanted: bool) -> None:

@@ -9,7 +9,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TextIO, cast
+
+from cmgems_cli.safe_text import printable, printable_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -59,7 +61,7 @@ class _RichBar(Bar):
         self._progress, self._task = progress, task
 
     def show(self) -> None:
-        self._progress.update(self._task, completed=self.done, note=self.note)
+        self._progress.update(self._task, completed=self.done, note=printable(self.note))
 
 
 class _LineBar(Bar):
@@ -89,7 +91,17 @@ class _LineBar(Bar):
                 f"elapsed {duration(elapsed)}",
                 self.note,
             ]
-        print(", ".join(word for word in words if word), file=sys.stderr, flush=True)
+        print_line(", ".join(word for word in words if word))
+
+
+def print_line(text: str, *, stream: TextIO | None = None) -> None:
+    """Print a line to stderr, or another stream, at once, without characters that a terminal obeys."""
+    print(printable(text), file=stream or sys.stderr, flush=True)
+
+
+class _Terminal:
+    def write(self, content: bytes) -> int:
+        return sys.stdout.write(printable(content.decode()))
 
 
 class Console:
@@ -110,11 +122,11 @@ class Console:
     def say(self, message: str) -> None:
         """Tell what is being done (stderr; not with --quiet)."""
         if not self.quiet:
-            print(message, file=sys.stderr, flush=True)
+            print_line(message)
 
     def warn(self, message: str) -> None:
         """Tell what may be wrong (stderr, always)."""
-        print(f"warning: {message}", file=sys.stderr, flush=True)
+        print_line(f"warning: {message}")
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Print a result table to stdout; numbers are right-aligned. Nothing with --json."""
@@ -125,10 +137,10 @@ class Console:
         from rich.table import Table
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        cells = [[cell(value) for value in row] for row in rows]
+        cells = [[printable(cell(value)) for value in row] for row in rows]
         for index, name in enumerate(columns):
             numeric = all(looks_numeric(row[index]) for row in rows)
-            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+            table.add_column(printable(name), justify="right" if numeric else "left", overflow="fold")
         for row in cells:
             table.add_row(*row)
         # Off a terminal nobody's window limits the width: never fold what a program or a file will hold.
@@ -136,7 +148,7 @@ class Console:
         console = RichConsole(file=sys.stdout, width=width, highlight=False, markup=False)
         # Through a capture: rich itself would end the process when the reader of a pipe leaves.
         with console.capture() as capture:
-            console.print(title, style="bold", soft_wrap=True)
+            console.print(printable(title), style="bold", soft_wrap=True)
             console.print(table)
         sys.stdout.write(capture.get())
 
@@ -150,13 +162,18 @@ class Console:
         console = RichConsole(file=sys.stdout, highlight=False, markup=False)
         with console.capture() as capture:
             for line in lines:
-                console.print(Text.assemble(*line), soft_wrap=True)
+                pieces = [(printable(text), style) for text, style in line]
+                console.print(Text.assemble(*pieces), soft_wrap=True)
         sys.stdout.write(capture.get())
 
     def result(self, value: dict[str, Any]) -> None:
         """Print the one JSON object of --json; nothing without it."""
         if self.json:
-            print(json.dumps(value, ensure_ascii=False), flush=True)
+            print(printable_json(json.dumps(value, ensure_ascii=False)), flush=True)
+
+    def stdout(self) -> IO[bytes]:
+        """Return standard output for rows of a file: as they are, but without control characters on a terminal."""
+        return cast("IO[bytes]", _Terminal()) if sys.stdout.isatty() else sys.stdout.buffer
 
     def finished(self, manifest: Manifest, out: Path, started: float, **more: Any) -> None:
         """Close a stage: print the JSON object of its artifact, `more` included, and say where it is."""
@@ -182,6 +199,7 @@ class Console:
     @contextmanager
     def progress(self, title: str, total: float, unit: str) -> Iterator[Bar]:
         """Show progress on stderr: a bar on a terminal, a line now and then elsewhere, nothing with --quiet."""
+        title = printable(title)
         if self.quiet:
             yield Bar(title, total, unit)
             return

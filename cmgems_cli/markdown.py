@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from cmgems_cli.safe_text import printable
+
 # What Markdown or HTML would take for markup; an underscore inside a word is not.
 _MARKUP = re.compile(r"[\\`*\[\]<>|~]|(?<!\w)_|_(?!\w)")
 
@@ -18,7 +20,8 @@ def escaped(text: str) -> str:
     >>> escaped("a|b <i> prom_core_all")
     'a\\\\|b \\\\<i\\\\> prom_core_all'
     """
-    return _MARKUP.sub(lambda match: f"\\{match[0]}", " ".join(text.split())).replace("&", "&amp;")
+    plain = printable(" ".join(text.split()))
+    return _MARKUP.sub(lambda match: f"\\{match[0]}", plain).replace("&", "&amp;")
 
 
 def table(

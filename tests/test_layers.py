@@ -10,7 +10,17 @@ from tests.source_tree import HEAVY, PACKAGE, imported, layer_of, modules, witho
 
 # From the bottom up. A module imports from its own layer or from those before it.
 LAYERS = [
-    ["errors", "draws", "workspace", "palette", "option_fields", "markdown", "metrics", "__init__"],
+    [
+        "errors",
+        "safe_text",
+        "draws",
+        "workspace",
+        "palette",
+        "option_fields",
+        "markdown",
+        "metrics",
+        "__init__",
+    ],
     ["files", "growing_array", "html_page", "structured_text"],
     ["artifacts"],
     ["staging"],

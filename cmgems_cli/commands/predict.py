@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -66,7 +65,7 @@ def predict(
     began = time.perf_counter()
     with rows_bar(console, "predicting", data, to_screen=io.out is None) as advance:
         if io.out is None:
-            writer = TableWriter(sys.stdout.buffer, kind, names, header=header)
+            writer = TableWriter(console.stdout(), kind, names, header=header)
             counts = write_predictions(opened, data, writer, advance=advance)
         else:
             task = task_of(opened, data, source, format=kind, header=header)

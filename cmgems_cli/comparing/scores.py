@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cmgems_cli.errors import InputError
 from cmgems_cli.metrics import METRICS, metric_of
+from cmgems_cli.safe_text import from_spreadsheet_cell, spreadsheet_cell
 
 # The required columns; the others may be missing from other people's files.
 NEEDED_COLUMNS = ("bench", "task", "metric", "value", "model")
@@ -141,7 +142,7 @@ def write_scores(path: Path, scores: Iterable[Score]) -> None:
         writer.writerow(COLUMNS)
         for score in rows:
             cells = [getattr(score, column) for column in COLUMNS]
-            writer.writerow(["" if cell is None else cell for cell in cells])
+            writer.writerow([spreadsheet_cell(cell) if isinstance(cell, str) else cell for cell in cells])
 
 
 def read_scores(path: Path) -> list[Score]:
@@ -196,7 +197,13 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                         f"{path} line {reader.line_num} has {len(row)} fields, the header {len(header)};"
                         " correct the line (quote cells that contain commas)"
                     )
-                yield reader.line_num, {name: cell.strip() for name, cell in zip(header, row, strict=True)}
+                yield (
+                    reader.line_num,
+                    {
+                        name: from_spreadsheet_cell(cell.strip())
+                        for name, cell in zip(header, row, strict=True)
+                    },
+                )
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; needed a CSV of scores") from None
     except UnicodeDecodeError:

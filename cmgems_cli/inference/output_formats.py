@@ -14,6 +14,7 @@ import numpy as np
 from cmgems_cli.errors import UsageError
 from cmgems_cli.growing_array import GrowingArray
 from cmgems_cli.inference.inference_options import TABLE_FORMATS, TableFormat
+from cmgems_cli.safe_text import spreadsheet_cell
 
 ARRAY_SUFFIXES = (".npy", ".safetensors")
 
@@ -62,7 +63,7 @@ class TableWriter:
             self.write([columns])
 
     def write(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Write rows; None becomes an empty cell, or null."""
+        """Write rows; None becomes an empty cell, or null. Names that a spreadsheet would run are escaped."""
         text = io.StringIO(newline="")
         if self._kind == "jsonl":
             for row in rows:
@@ -70,7 +71,9 @@ class TableWriter:
                 text.write(json.dumps(named, ensure_ascii=False) + "\n")
         else:
             delimiter = "\t" if self._kind == "tsv" else ","
-            csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
+            csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(
+                [spreadsheet_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows
+            )
         self._stream.write(text.getvalue().encode())
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cmgems_cli.markdown import table
+from cmgems_cli.markdown import escaped, table
 from cmgems_cli.masking import INFO
 from cmgems_cli.metrics import METRICS
 
@@ -115,7 +115,7 @@ def classifier_card(
         ("seed", str(params["seed"])),
     ]
     scores = [(metric.title, f"{stats[name]:.4f}") for name, metric in METRICS.items() if name in stats]
-    notes = [f"- {note}" for note in stats["notes"]]
+    notes = [f"- {escaped(note)}" for note in stats["notes"]]
     if stats.get("collapsed"):
         notes.insert(0, "- **The model gives every test row the same class: it has learnt nothing.**")
     notes.append(
@@ -123,7 +123,7 @@ def classifier_card(
     )
     return _card(
         "text-classification",
-        f"DNA classifier: {task}",
+        f"DNA classifier: {escaped(task)}",
         f"A classifier of DNA sequences, fine-tuned with `cmgems`; see {PAPER}.",
         [
             _section("Data and recipe", table(["", ""], facts)),

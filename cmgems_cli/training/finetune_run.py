@@ -22,6 +22,7 @@ from cmgems_cli.errors import CmgemsError, UsageError
 from cmgems_cli.modeling.card import classifier_card, write_card
 from cmgems_cli.modeling.classifier import SequenceClassifier, save_classifier
 from cmgems_cli.modeling.encoder import packs_sequences
+from cmgems_cli.safe_text import spreadsheet_cell
 from cmgems_cli.training.checkpoints import Checkpoint
 from cmgems_cli.training.engine import Engine, Recipe
 from cmgems_cli.training.finetune_batches import (
@@ -352,9 +353,10 @@ def write_predictions(
         Written with `DECIMALS` decimals; rows count from 0.
     """
     predicted = probabilities.argmax(1)
+    names = [spreadsheet_cell(name) for name in label_names]
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["row", "label", "predicted", *(f"p_{name}" for name in label_names)])
         for row, (label, best) in enumerate(zip(labels.tolist(), predicted.tolist(), strict=True)):
             written = (f"{probability:.{DECIMALS}f}" for probability in probabilities[row].tolist())
-            writer.writerow([row, label_names[label], label_names[best], *written])
+            writer.writerow([row, names[label], names[best], *written])

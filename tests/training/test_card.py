@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cmgems_cli.artifacts import read_manifest
+from cmgems_cli.markdown import escaped
 from cmgems_cli.masking import INFO, SINGLE, STRATEGIES
 from cmgems_cli.modeling.card import classifier_card
 from cmgems_cli.training.pretrain_run import PretrainingRun, pretrain
@@ -60,6 +61,27 @@ def test_a_classifiers_card_has_its_scores_rows_and_notes() -> None:
     collapsed = classifier_card(PARAMS, {}, {**STATS, "collapsed": True, "best_step": None}, ["0", "1"])
     assert "learnt nothing" in collapsed
     assert "the last model was tested" in collapsed
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<script>alert(1)</script>",
+        "a|b",
+        "[x](http://evil.example)",
+        "![x](y)",
+        "`code`",
+        "\x1b]0;x\x07",
+        "a\n# b",
+    ],
+)
+def test_security_labels_tasks_and_notes_are_plain_text_in_a_card(name: str) -> None:
+    notes = [f"labels that are equal but for their spelling: {name}"]
+    card = classifier_card({**PARAMS, "task": name}, {}, {**STATS, "notes": notes}, [name, "b"])
+    for markup in ("<script>", "[x](", "`code`", "\x1b", "\x07", "\n# b"):
+        assert markup not in card
+    assert card.count(escaped(name)) == 4
+    assert f"| classes | {escaped(name)}, b |" in card
 
 
 @pytest.fixture
