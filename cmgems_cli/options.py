@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import typer
 
@@ -200,6 +201,8 @@ def _parameter(declared: Option, hint: Any, default: Any) -> inspect.Parameter:
     info: dict[str, Any] = {"min": declared.min, "max": declared.max, "metavar": declared.metavar}
     if declared.shown is not None:
         info["show_default"] = declared.shown
+    if hint is float or float in get_args(hint):
+        info["callback"] = _finite
     if declared.key == "config":
         info |= {"callback": _fill_from_config, "is_eager": True}
     given = typer.Option(declared.flag, help=declared.help, rich_help_panel=declared.panel, **info)
@@ -209,6 +212,12 @@ def _parameter(declared: Option, hint: Any, default: Any) -> inspect.Parameter:
         default=default,
         annotation=Annotated[hint, given],
     )
+
+
+def _finite(value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a number that can be used; give a finite one")
+    return value
 
 
 def _filled(cls: type, values: Mapping[str, Any]) -> Any:

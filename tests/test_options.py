@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal
 
 import pytest
 import typer
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from cmgems_cli.cli import _OneLineErrors
+from cmgems_cli.cli import app as cmgems_app
 from cmgems_cli.errors import UsageError
 from cmgems_cli.option_fields import (
     choices_of,
@@ -22,7 +24,7 @@ from cmgems_cli.option_fields import (
 )
 from cmgems_cli.options import Shared, takes
 from cmgems_cli.training.pretrain_options import MASKING, PretrainingOptions
-from tests.command_line import REPOSITORY
+from tests.command_line import REPOSITORY, CommandLine
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,23 @@ def test_flags_set_fields_whatever_their_names() -> None:
     assert one.options == Options(0.5, 7, "hard", "large", False, 3, 5)
     assert (one.k, one.table) == (8, "csv")
     assert one.io == Shared(out=Path("there"), seed=5, quiet=True)
+
+
+FLOATS = [
+    (name, parameter.opts[0])
+    for name, command in get_command(cmgems_app).commands.items()  # type: ignore[attr-defined]
+    for parameter in command.params
+    if "float" in repr(parameter.type_descriptor)
+]
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+@pytest.mark.parametrize(("command", "flag"), FLOATS)
+def test_c3_numbers_that_are_not_finite_are_refused(
+    cmgems: CommandLine, command: str, flag: str, value: str
+) -> None:
+    assert f"Invalid value for '{flag}'" in cmgems(command, flag, value, code=2).error
+    assert {"--lr", "--mask-rate", "--full-share"} <= {flag for _, flag in FLOATS}
 
 
 @pytest.mark.parametrize(

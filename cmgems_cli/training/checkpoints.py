@@ -24,13 +24,16 @@ from cmgems_cli.errors import InputError
 from cmgems_cli.files import as_bytes, as_json, create_file, force_to_disk, random_token
 from cmgems_cli.modeling.weights import write_tensors
 from cmgems_cli.structured_text import read_json
-from cmgems_cli.training.metrics_log import METRICS
+from cmgems_cli.training.metrics_log import METRICS, read_metrics
 
 FOLDER = "checkpoints"
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
 
 # ours: the newest, and the one before in case the newest is damaged.
 KEPT = 2
+
+# What reading values of an unexpected form raises.
+MALFORMED = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError)
 
 _NAME = re.compile(r"step_(\d{6,})")
 
@@ -72,6 +75,10 @@ class Checkpoint:
     def metrics(self) -> bytes:
         """Return the content of metrics.jsonl up to this step."""
         return (self.folder / METRICS).read_bytes()
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the records of metrics.jsonl up to this step (InputError if a line is no record)."""
+        return read_metrics(self.folder / METRICS)
 
 
 def save_checkpoint(
@@ -117,25 +124,33 @@ def save_checkpoint(
             shutil.rmtree(other, ignore_errors=True)
 
 
-def newest_checkpoint(run: Path, damaged: Callable[[str], None] = lambda message: None) -> Checkpoint | None:
-    """Return the newest checkpoint of `run` whose content is what was written, None if it has none.
+def newest_checkpoint(
+    run: Path,
+    damaged: Callable[[str], None] = lambda message: None,
+    use: Callable[[Checkpoint], None] = lambda checkpoint: None,
+) -> Checkpoint | None:
+    """Return the newest checkpoint of `run` that is whole and can be used, None if it has none.
 
     Parameters
     ----------
     run : Path
         The run's folder.
     damaged : callable
-        Called with a sentence for each newer checkpoint that is damaged.
+        Called with a sentence for each newer checkpoint that is damaged or cannot be used.
+    use : callable
+        Called with each checkpoint whose content is what was written; raises InputError if it cannot be used.
 
     Raises
     ------
     InputError
-        If all are damaged.
+        If none can be used.
     """
     folders = _folders(run)
     for folder in reversed(folders):
         try:
-            return _read(folder)
+            checkpoint = _read(folder)
+            use(checkpoint)
+            return checkpoint
         except InputError as error:
             if folder == folders[0]:
                 raise InputError(f"{error}, and no other is left; start again with `resume=False`") from None
@@ -157,12 +172,12 @@ def _read(folder: Path) -> Checkpoint:
         if digest != _digest(state):
             raise ValueError(f"the digest of {STATE} differs")
         files, step = state.pop("files"), state.pop("step")
-        if not isinstance(step, int) or not {WEIGHTS, OPTIMIZER, METRICS} <= set(files):
+        if folder.name != f"step_{step:06d}" or not {WEIGHTS, OPTIMIZER, METRICS} <= set(files):
             raise ValueError(f"{STATE} is not complete")
         for name, sha256 in files.items():
             if Path(name).name != name or sha256_of_file(folder / name) != sha256:
                 raise ValueError(f"the sha256 of {name} differs")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, *MALFORMED) as error:
         raise InputError(f"checkpoint {folder} is damaged ({error})") from None
     return Checkpoint(folder, step, state)
 

@@ -245,10 +245,14 @@ class Engine:
         Raises
         ------
         InputError
-            If a tensor is missing or superfluous, or has another shape. Nothing is changed then.
+            If a tensor is missing or superfluous, or has another shape or type, or impossible values. Nothing is
+            changed then.
         """
         parameters = dict(self.module.named_parameters())
         _check_tensors(moments, {f"{m}.{name}": p for name, p in parameters.items() for m in _MOMENTS})
+        for name, moment in moments.items():
+            if name.startswith(_MOMENTS[1]) and bool((moment < 0).any()):
+                raise InputError(f"the saved state has {name} with negative values; needed a mean of squares")
         self.load_weights(weights)
         for name, parameter in parameters.items():
             self.optimizer.state[parameter] = {
@@ -265,17 +269,28 @@ class Engine:
         ----------
         weights : dict, name -> float32 tensor, the shape of the parameter
         """
-        parameters = dict(self.module.named_parameters())
-        _check_tensors(weights, parameters)
-        for name, parameter in parameters.items():
+        self.check_weights(weights)
+        for name, parameter in self.module.named_parameters():
             parameter.copy_(weights[name])
+
+    def check_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Check that weights fit this model and are finite (parameters and InputError as `load_weights`)."""
+        _check_tensors(weights, dict(self.module.named_parameters()))
 
 
 def _check_tensors(given: Mapping[str, torch.Tensor], needed: Mapping[str, torch.Tensor]) -> None:
     for name in sorted({*given, *needed}):
-        shapes = [list(tensors[name].shape) if name in tensors else None for tensors in (given, needed)]
-        if shapes[0] != shapes[1]:
-            raise InputError(f"the saved state has {name} of shape {shapes[0]}; needed shape {shapes[1]}")
+        forms = [_form(tensors[name]) if name in tensors else "nothing" for tensors in (given, needed)]
+        if forms[0] != forms[1]:
+            raise InputError(f"the saved state has {name}: {forms[0]}; needed {forms[1]}")
+        if not bool(torch.isfinite(given[name]).all()):
+            raise InputError(
+                f"the saved state has {name} with values that are not finite; needed finite ones"
+            )
+
+
+def _form(tensor: torch.Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {list(tensor.shape)}"
 
 
 def parameter_groups(module: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -258,8 +259,12 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         """Restore the best step so far."""
         best = checkpoint.state["best"]
         if best is not None:
-            self.best = (int(best["step"]), float(best["dev_loss"]))
-            self._best_weights = checkpoint.extra(BEST)
+            step, loss = int(best["step"]), float(best["dev_loss"])
+            if not 1 <= step <= checkpoint.step or not math.isfinite(loss):
+                raise ValueError(f"best step {step} with dev loss {loss}")
+            weights = checkpoint.extra(BEST)
+            self.engine.check_weights(weights)
+            self.best, self._best_weights = (step, loss), weights
 
     # ------------------------------------------------------------------ test
 

@@ -20,9 +20,10 @@ from cmgems_cli.modeling.folder import save_model
 from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
 from cmgems_cli.modeling.model_source import RANDOM, ModelSource
 from cmgems_cli.option_fields import recipe_fields
-from cmgems_cli.training.checkpoints import Checkpoint
+from cmgems_cli.training.checkpoints import STATE, Checkpoint
 from cmgems_cli.training.collation import MicroBatch, n_real_tokens
 from cmgems_cli.training.engine import Engine
+from cmgems_cli.training.metrics_log import METRICS
 from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.pretrain_batches import PretrainBatches, Step
 from cmgems_cli.training.pretrain_options import PretrainingOptions
@@ -112,15 +113,18 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
         super().__init__(
             kind="model", params=params, inputs=inputs, out=out, processes=processes, precision=precision
         )
-        self.curriculum = Curriculum(
-            options.strategy,
-            steps=options.steps,
-            seed=options.seed,
-            k=corpus.k,
-            threshold=parse_threshold(options.switch_threshold),
-        )
+        self.curriculum = self._new_curriculum()
         self.perplexities: tuple[float, float] | None = None
         self._validation_strategy = validation_strategy
+
+    def _new_curriculum(self) -> Curriculum:
+        return Curriculum(
+            self.options.strategy,
+            steps=self.options.steps,
+            seed=self.options.seed,
+            k=self.corpus.k,
+            threshold=parse_threshold(self.options.switch_threshold),
+        )
 
     @cached_property
     def module(self) -> MaskedPositionsLM:
@@ -209,9 +213,20 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Restore what `state` returned."""
-        self.curriculum = Curriculum.from_dict(checkpoint.state["curriculum"])
-        fixed_and_active = checkpoint.state["perplexities"]
-        self.perplexities = fixed_and_active and (fixed_and_active[0], fixed_and_active[1])
+        curriculum = self._new_curriculum()
+        perplexities: list[float] | None = None
+        for record in checkpoint.records():
+            if "valid_perplexity" in record:
+                perplexities = [record["valid_perplexity"], record["valid_perplexity_active"]]
+                if record["step"] % self.options.eval_every == 0:
+                    curriculum.observe(record["step"], perplexities[0])
+        if (curriculum, perplexities) != (
+            Curriculum.from_dict(checkpoint.state["curriculum"]),
+            checkpoint.state["perplexities"],
+        ):
+            raise ValueError(f"{STATE} and {METRICS} differ in their evaluations")
+        self.curriculum = curriculum
+        self.perplexities = (perplexities[0], perplexities[1]) if perplexities else None
 
     def evaluate(self, step: int, observer: Observer) -> dict[str, float]:
         """Measure perplexity after `step` and let the curriculum decide; return the values to log."""

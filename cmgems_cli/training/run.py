@@ -21,7 +21,9 @@ from cmgems_cli.outputs import Claim, Output
 from cmgems_cli.staging import read_marker, write_marker
 from cmgems_cli.training.checkpoints import (
     FOLDER,
+    MALFORMED,
     OPTIMIZER,
+    STATE,
     WEIGHTS,
     Checkpoint,
     newest_checkpoint,
@@ -220,8 +222,10 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
         )
 
     def _train(self, *, resume: bool, observer: Observer) -> None:
-        checkpoint = newest_checkpoint(self.folder, observer.warned) if resume else None
-        done = 0 if checkpoint is None else self._resume(checkpoint, observer)
+        checkpoint = newest_checkpoint(self.folder, observer.warned, self._restore) if resume else None
+        done = 0 if checkpoint is None else checkpoint.step
+        if checkpoint is not None:
+            self._report_resumption(checkpoint, observer)
         metrics = None
         if self.processes.is_main:
             metrics = MetricsFile(self.folder / METRICS, checkpoint.metrics() if checkpoint else b"")
@@ -232,24 +236,32 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
             if metrics is not None:
                 metrics.close()
 
-    def _resume(self, checkpoint: Checkpoint, observer: Observer) -> int:
-        """Restore a checkpoint and return its step."""
-        before, now = checkpoint.state.get("run", {}), self._identity()
-        difference = self.output.difference(before.get("params", {}), before.get("inputs", {}))
-        if difference or not 1 <= checkpoint.step <= self.engine.recipe.steps:
-            raise InputError(
-                f"checkpoint {checkpoint.folder} is not of this run ({difference or f'step {checkpoint.step}'});"
-                " start again with `resume=False`"
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Restore a checkpoint whose content is what was written (InputError if it is not of this run)."""
+        try:
+            before = checkpoint.state["run"]
+            difference = self.output.difference(before["params"], before["inputs"])
+            if difference:
+                raise InputError(f"it is of a run that {difference}")
+            if not 1 <= checkpoint.step <= self.engine.recipe.steps:
+                raise ValueError(f"{STATE} has step {checkpoint.step} of {self.engine.recipe.steps}")
+            if [record["step"] for record in checkpoint.records()] != list(range(1, checkpoint.step + 1)):
+                raise ValueError(f"{METRICS} has not one record for each of {checkpoint.step} steps")
+            self.restore(checkpoint)
+            self.engine.load_state(
+                checkpoint.step, checkpoint.tensors(WEIGHTS), checkpoint.tensors(OPTIMIZER)
             )
-        if before["precision"] != now["precision"]:
+        except (InputError, *MALFORMED) as error:
+            raise InputError(f"checkpoint {checkpoint.folder} cannot be used ({error})") from None
+
+    def _report_resumption(self, checkpoint: Checkpoint, observer: Observer) -> None:
+        precision = checkpoint.state["run"].get("precision")
+        if precision != self.precision:
             observer.warned(
-                f"the run so far was computed in {before['precision']}, it resumes in {now['precision']}:"
+                f"the run so far was computed in {precision}, it resumes in {self.precision}:"
                 " the result will differ from an uninterrupted run"
             )
-        self.engine.load_state(checkpoint.step, checkpoint.tensors(WEIGHTS), checkpoint.tensors(OPTIMIZER))
-        self.restore(checkpoint)
         observer.resumed(checkpoint.step)
-        return checkpoint.step
 
     def _identity(self) -> dict[str, Any]:
         return {

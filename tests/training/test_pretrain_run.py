@@ -172,7 +172,7 @@ def test_finished_models_and_strange_folders_are_not_overwritten(make_run: MakeR
 
 
 @pytest.mark.parametrize("damage", ["weights.safetensors", "state.json", "metrics.jsonl"])
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_and_says_so(
+def test_s2_s3_l6_a_damaged_newest_checkpoint_falls_back_to_the_one_before_and_says_so(
     make_run: MakeRun, damage: str
 ) -> None:
     whole = train(make_run("whole"))
@@ -190,7 +190,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_and_says_so(
         assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
 
 
-def test_a_run_stopped_in_its_last_step_ends_with_the_same_artifact(make_run: MakeRun) -> None:
+def test_s8_a_run_stopped_in_its_last_step_ends_with_the_same_artifact(make_run: MakeRun) -> None:
     whole = train(make_run("whole"))
     with pytest.raises(CmgemsError, match="stopped after step 8"):
         train(make_run("parts"), observer=StopAfter(8))
@@ -198,7 +198,7 @@ def test_a_run_stopped_in_its_last_step_ends_with_the_same_artifact(make_run: Ma
 
 
 @pytest.mark.parametrize("lost", ["metrics.jsonl", "unfinished.json", "both"])
-def test_a_checkpoint_is_enough_to_resume(make_run: MakeRun, lost: str) -> None:
+def test_l5_a_checkpoint_is_enough_to_resume(make_run: MakeRun, lost: str) -> None:
     with pytest.raises(CmgemsError):
         train(make_run(), observer=StopAfter(5))
     run = make_run()
@@ -210,7 +210,7 @@ def test_a_checkpoint_is_enough_to_resume(make_run: MakeRun, lost: str) -> None:
     assert [record["step"] for record in read_metrics(run.out / "metrics.jsonl")] == list(range(1, 9))
 
 
-def test_a_folder_moved_away_while_a_run_writes_to_it_ends_the_run_and_can_be_resumed(
+def test_l5_a_folder_moved_away_while_a_run_writes_to_it_ends_the_run_and_can_be_resumed(
     make_run: MakeRun,
 ) -> None:
     run = make_run()
