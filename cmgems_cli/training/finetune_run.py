@@ -256,7 +256,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         return {BEST: self._best_weights} if self.best else {}
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Restore the best step so far."""
+        """Restore the best step so far (raises ValueError if it is out of range)."""
         best = checkpoint.state["best"]
         if best is not None:
             step, loss = int(best["step"]), float(best["dev_loss"])

@@ -212,7 +212,7 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
         return {"curriculum": self.curriculum.to_dict(), "perplexities": self.perplexities}
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Restore what `state` returned."""
+        """Restore what `state` returned (raises ValueError if it does not follow from the metrics)."""
         curriculum = self._new_curriculum()
         perplexities: list[float] | None = None
         for record in checkpoint.records():
