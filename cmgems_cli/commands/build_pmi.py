@@ -45,7 +45,7 @@ def build_pmi(
 
     from cmgems_cli.pmi import stage
     from cmgems_cli.pmi.ranking import read_ranking
-    from cmgems_cli.pmi.tables import read_kmer_table
+    from cmgems_cli.pmi.tables import check_balance, read_kmer_table
 
     started = time.perf_counter()
     console = io.console()
@@ -57,6 +57,7 @@ def build_pmi(
     source: Corpus | KmerTable
     if from_counts is not None:
         source = read_kmer_table(from_counts)
+        check_balance(source, console.warn)
         n_bases = int(source.counts.sum())
     else:
         from cmgems_cli.genome.corpus import Corpus

@@ -1,5 +1,7 @@
 """Tables of counts: every layout that is right is read, everything that is not is refused in one line."""
 
+from collections import Counter
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -9,10 +11,28 @@ import pytest
 from cmgems_cli.artifacts import sha256_of_file
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.vocabulary import kmers
-from cmgems_cli.pmi.tables import read_kmer_table
+from cmgems_cli.pmi.tables import check_balance, read_kmer_table
+from tests.command_line import CommandLine
 from tests.pmi.packing import random_dna
 
 ROWS = [("ACG", 7), ("TTT", 12), ("CGT", 3), ("GGG", 0)]
+
+
+# As R, pandas and spreadsheets write tables.
+F20 = [
+    pytest.param('"kmer","Freq"\n"ACG","7"\n"TTT","12"\n"CGT","3"\n', id="every cell quoted"),
+    pytest.param('"","Var1","Freq"\n"1","ACG",7\n"2","TTT",12\n"3","CGT",3\n', id="R write.csv"),
+    pytest.param('"";"kmer";"n"\n"1";"ACG";7\n"2";"TTT";12\n"3";"CGT";3\n', id="R write.csv2"),
+    pytest.param('"kmer" "n"\n"1" "ACG" 7\n"2" "TTT" 12\n"3" "CGT" 3\n', id="R write.table"),
+    pytest.param("x\ty\nACG\t7\nTTT\t1.2e+01\nCGT\t3\n", id="R scientific, tabs"),
+    pytest.param(",kmer,count\n0,ACG,7\n1,TTT,12\n2,CGT,3\n", id="pandas to_csv"),
+    pytest.param("\tkmer\tcount\n0\tACG\t7\n1\tTTT\t12\n2\tCGT\t3\n", id="pandas to_csv with tabs"),
+    pytest.param(",0\nACG,7.0\nTTT,12.0\nCGT,3.0\n", id="pandas series of float"),
+    pytest.param("'kmer','abundance'\r\n'ACG',7\r\n'TTT',12\r\n'CGT',3\r\n", id="single quotes"),
+    pytest.param("tag,count\nACG,7\nTTT,12\nCGT,3\n", id="a header that could be a k-mer"),
+    pytest.param("#mer\tfrequency\nACG\t007\nTTT\t12\nCGT\t3\n", id="comment sign, leading zeros"),
+    pytest.param("kmer;count;\nACG;7;\nTTT;12;\nCGT;3;\n", id="spreadsheet with a separator at the end"),
+]
 
 
 def reverse_complement(kmer: str) -> str:
@@ -39,9 +59,10 @@ def write(path: Path, rows: list[tuple[str, int]], separator: str = ",", header:
             '\ufeff"kmer","count"\nACG,7\nTTT,12\nCGT,3\nGGG,0\n', id="byte-order mark, quoted header"
         ),
         pytest.param("ACG, 7\nTTT, 12\nCGT, 3\n", id="space after the comma, k-mer of count 0 left out"),
+        *F20,
     ],
 )
-def test_layouts(tmp_path: Path, text: str) -> None:
+def test_f20_layouts(tmp_path: Path, text: str) -> None:
     path = tmp_path / "counts.csv"
     path.write_bytes(text.encode())
     table = read_kmer_table(path)
@@ -75,6 +96,16 @@ def test_layouts(tmp_path: Path, text: str) -> None:
         (b"1,ACG,7\n", "give two fields"),
         (b">7\nACG\n", "FASTA layout; .*jellyfish dump -c"),
         (b"\x1f\x8b\x08\x00\x00\xff", "is not text"),
+        (b"ACG," + 5_000 * b"9", "whole numbers"),
+        (b"ACG," + 30 * b"0" + 25 * b"9", "whole numbers"),
+        (b"ACG,1e99\n", "whole numbers"),
+        (b"ACG,inf\n", "whole numbers"),
+        (b"ACG,nan\n", "whole numbers"),
+        (b"kmer,count\nkmer,count\nACG,7\n", "count 'count' in line 2"),
+        (b"kmer,count\n1,2,ACG,7\n", "give two fields"),
+        (b"kmer,gc,count\nACG,2,7\n", "give two fields"),
+        (b"\x00" * 100_000, "has|holds"),
+        (b"A" * 100_000, "give two fields"),
     ],
 )
 def test_wrong_tables_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -137,3 +168,89 @@ def test_counts_cut_off_at_kmcs_limit_are_refused(tmp_path: Path) -> None:
         read_kmer_table(write(tmp_path / "cut.txt", rows))
     once = [(kmer, n * 4 + 3) for n, kmer in enumerate(kmers(3))]
     assert read_kmer_table(write(tmp_path / "once.txt", once)).counts.max() == 255
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[tuple[str, int]]:
+    """The 4-mers of one sequence."""
+    counts = Counter(map("".join, zip(*(SEQUENCE[at:] for at in range(4)), strict=False)))
+    return sorted(counts.items())
+
+
+SEQUENCE = random_dna(3, 200_000)
+
+# What programs do to tables, as a function of all rows.
+Lose = Callable[[list[tuple[str, int]]], list[tuple[str, int]]]
+LOSSES: dict[str, Lose] = {
+    "capped (kmc -cs)": lambda rows: [(kmer, min(count, 1_000)) for kmer, count in rows],
+    "capped in the middle": lambda rows: [(kmer, min(count, 3_000)) for kmer, count in rows],
+    "low counts left out (kmc -ci, jellyfish -L)": lambda rows: [row for row in rows if row[1] >= 300],
+    "high counts left out (kmc -cx, jellyfish -U)": lambda rows: [row for row in rows if row[1] <= 3_000],
+    "the first rows lost": lambda rows: rows[10:],
+    "the last rows lost": lambda rows: rows[:-3],
+    "one row lost": lambda rows: [row for row in rows if row[0] != "ACGT"],
+    "one count with another digit": lambda rows: [(k, 10 * n if k == "GTTA" else n) for k, n in rows],
+}
+
+
+@pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES)
+def test_f3_capped_and_filtered_counts_are_refused(
+    cmgems: CommandLine, tmp_path: Path, rows: list[tuple[str, int]], lose: Lose
+) -> None:
+    table = write(tmp_path / "counts.txt", lose(rows))
+    assert lose(rows) != rows
+    error = cmgems("build-pmi", "--from-counts", table, "--out", tmp_path / "p", code=3).error
+    assert "counts that do not balance" in error
+    assert "kmc -b -ci1 -cs4294967295" in error
+    assert not (tmp_path / "p").exists()
+
+
+def test_f3_whole_tables_are_accepted(
+    cmgems: CommandLine, tmp_path: Path, rows: list[tuple[str, int]]
+) -> None:
+    result = cmgems(
+        "build-pmi", "--from-counts", write(tmp_path / "counts.txt", rows), "--out", tmp_path / "p"
+    )
+    assert "balance" not in result.stderr
+
+
+def test_f3_both_strands_counted_separately_balance(tmp_path: Path, rows: list[tuple[str, int]]) -> None:
+    both = Counter(dict(rows))
+    for kmer, count in rows:
+        both[reverse_complement(kmer)] += count
+    check_balance(read_kmer_table(write(tmp_path / "counts.txt", list(both.items()))), pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda k, n: n - 4 if k == "AAAC" else n, "right for sequences of 41,2"),
+        (lambda k, n: min(n, 5_500), "has the largest count, 55,000, more than once"),
+        (lambda k, n: 0 if k == "AAAA" else n, "has no AAAA; if high counts were left out, dump all counts"),
+    ],
+    ids=["small difference", "two homopolymers capped", "the most frequent left out"],
+)
+def test_f3_tables_that_may_be_capped_or_filtered_are_a_warning(
+    cmgems: CommandLine,
+    tmp_path: Path,
+    rows: list[tuple[str, int]],
+    change: Callable[[str, int], int],
+    said: str,
+) -> None:
+    counts = dict(rows) | {"AAAA": 7_000, "TTTT": 6_000}
+    table = write(tmp_path / "counts.txt", [(kmer, 10 * change(kmer, n)) for kmer, n in counts.items()])
+    result = cmgems("build-pmi", "--from-counts", table, "--out", tmp_path / "p")
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize("name", ["c20_10000.txt", "d1000.txt", "full_c20.txt", "full_d.txt"])
+def test_f3_real_tables(shared_data: Path, name: str) -> None:
+    path = shared_data.parent / "faults" / "inputs" / "capped-counts" / name
+    if not path.is_file():
+        pytest.skip(f"no real data at {path}")
+    table = read_kmer_table(path)
+    if name.startswith("full"):
+        check_balance(table, pytest.fail)
+    else:
+        with pytest.raises(InputError, match="capped"):
+            check_balance(table, pytest.fail)
