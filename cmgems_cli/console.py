@@ -143,7 +143,7 @@ class Console:
             table.add_column(printable(name), justify="right" if numeric else "left", overflow="fold")
         for row in cells:
             table.add_row(*row)
-        # Off a terminal nobody's window limits the width: never fold what a program or a file will hold.
+        # Off a terminal no window limits the width: never fold what a program or a file will hold.
         width = None if sys.stdout.isatty() else 200
         console = RichConsole(file=sys.stdout, width=width, highlight=False, markup=False)
         # Through a capture: rich itself would end the process when the reader of a pipe leaves.
@@ -222,7 +222,7 @@ class Console:
 
 
 def looks_numeric(value: Any) -> bool:
-    """Tell whether a cell belongs in a right-aligned column: a number, a formatted one, or nothing."""
+    """Return whether a cell belongs in a right-aligned column: a number, a formatted one, or nothing."""
     if isinstance(value, str):
         return re.fullmatch(r"…?|[-−+]?[\d,]+(\.\d+)?( ± [\d.,]+)?( ?%)?", value) is not None
     return value is None or isinstance(value, int | float)

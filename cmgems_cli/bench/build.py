@@ -1,4 +1,4 @@
-"""A model and a task become a fine-tuning run: files read, checked against each other, and loaded."""
+"""Builds fine-tuning runs from a model and a task, with all files read and checked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cmgems_cli.training.processes import Processes, resolve_precision
 class Finetuner:
     """A model and options, to be fine-tuned on any task with any seed.
 
-    Files are read once for all runs of a task that follow each other.
+    The files of a task are read once for all of its consecutive runs.
 
     Parameters
     ----------

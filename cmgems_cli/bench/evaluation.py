@@ -1,4 +1,4 @@
-"""A benchmark's grid of fine-tuning runs: each in its own folder, so that any of them can be resumed."""
+"""A benchmark's grid of fine-tuning runs, each in its own folder, so that each can be resumed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.processes import Processes
 from cmgems_cli.training.run import MACHINE, device_name
 
-# Below an evaluation's folder: one artifact a run.
+# Subfolder of an evaluation with one artifact per run.
 RUNS = "runs"
 SCORES, REPORT = "scores.csv", "report.md"
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Scores that a report shows beside a model's: those of the same architecture, not pretrained.
+    """Scores of the same architecture without pretraining, for comparison in a report.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Baseline:
     digest : str
         Of the artifact.
     changed : dict
-        What was not as in the published recipes, as `FinetuneOptions.changes` has it.
+        Deviations from the published recipes, as in `FinetuneOptions.changes`.
     """
 
     scores: list[Score]
@@ -69,7 +69,7 @@ def read_baseline(folder: Path) -> Baseline:
     return Baseline(read_scores(folder / SCORES), manifest.digest, changed)
 
 
-# Called before a cell's run with the cell, its place in this process's share and the run; gives the observer.
+# Called before each run with its cell, its number among the cells to run, and the run; yields the observer.
 Watch = Callable[[Cell, int, FinetuningRun], AbstractContextManager[Observer]]
 
 
@@ -107,11 +107,11 @@ class Evaluation:
         return self.out / RUNS / cell.folder
 
     def done(self, cell: Cell) -> bool:
-        """Tell whether a cell's run is finished, whatever it was made with."""
+        """Return whether a cell's run is finished, with any options and data."""
         return is_finished(self.run_folder(cell))
 
     def fits(self, cell: Cell) -> bool:
-        """Tell whether a cell's run is finished, with the very options and data of this evaluation."""
+        """Return whether a cell's run is finished with the options and data of this evaluation."""
         return self.done(cell) and not self._difference(cell)
 
     def precisions(self) -> list[str]:
@@ -120,7 +120,7 @@ class Evaluation:
         return sorted({manifest.environment["precision"] for manifest in manifests})
 
     def check_data(self, cells: Sequence[Cell]) -> None:
-        """Read the files of these cells' tasks, so that errors in the data come up before hours of training.
+        """Read the files of these cells' tasks, so that errors in the data are found before hours of training.
 
         Raises
         ------
@@ -190,8 +190,8 @@ class Evaluation:
         return self.merge(started, overwrite=overwrite)
 
     def _reusable(self, cell: Cell, *, overwrite: bool) -> bool:
-        """Tell whether a cell is done with the very options and data of this evaluation."""
-        # Rank 0's view of the disk decides, or processes might part ways.
+        """Return whether a cell need not be run."""
+        # Rank 0's view of the disk decides, so that all processes do the same.
         if not self.processes.broadcast_from_main(float(self.done(cell))):
             return False
         difference = self._difference(cell)
@@ -202,7 +202,7 @@ class Evaluation:
         return not difference
 
     def _difference(self, cell: Cell) -> str:
-        """Say in what a finished run differs from that of this evaluation; empty if in nothing."""
+        """Describe how a finished run differs from this evaluation's; empty without a difference."""
         folder = self.run_folder(cell)
         key = (cell.folder, (folder / MANIFEST).read_bytes())
         if key not in self._differences:
@@ -293,7 +293,7 @@ class Evaluation:
         OverwriteError
             If a finished run was made with other parameters or data and is not to be replaced.
         """
-        # As in `_reusable`: another shard may end between two processes' looks.
+        # As in `_reusable`: another shard may end meanwhile.
         if not self.processes.broadcast_from_main(float(all(self.done(cell) for cell in self.grid.cells))):
             return None
         if self.left(self.grid.cells, resume=True, overwrite=overwrite):
@@ -329,7 +329,7 @@ class Evaluation:
         return read_manifest(self.run_folder(cell), "scores", verify=True)
 
     def _merge(self, started: float) -> Manifest:
-        # Again if there are scores already: they may be of other runs.
+        # Existing scores are replaced: they may be of other runs.
         with self.output.claim(overwrite=True, resume=False, wait=True) as claim:
             manifests, scores = [self._manifest(cell) for cell in self.grid.cells], self.scores()
             if claim.done is not None:

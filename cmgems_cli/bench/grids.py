@@ -1,4 +1,4 @@
-"""The runs of a benchmark: which tasks, on how many rows, with which seeds, in which shards."""
+"""The runs of a benchmark: tasks, numbers of training rows, seeds and shards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cmgems_cli.datasets.task_files import TaskFiles, find_task_files
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.metrics import METRICS
 
-# What `shots` is called where all rows are trained on.
+# Value of `shots` for training on all rows.
 ALL_ROWS = "all"
 
 
@@ -83,7 +83,7 @@ def build_grid(
     Raises
     ------
     UsageError
-        If a name is no task.
+        If a name is not a task.
     InputError
         If `root` is not a folder or has none of the tasks, or the benchmark's metric is unknown.
     """

@@ -155,9 +155,12 @@ class _Job:
     def _died(self, cell: Cell) -> CmgemsError:
         self.process.join()
         code = self.process.exitcode or 0
-        how = f"by signal {-code}" if code < 0 else f"with exit status {code}"
         if code == -signal.SIGKILL:
-            how += ", as when memory runs out: try fewer `jobs`"
+            return CmgemsError(
+                f"the process of {cell} ended by signal 9, as when memory runs out: try fewer `jobs`; the same"
+                " command resumes"
+            )
+        how = f"by signal {-code}" if code < 0 else f"with exit status {code}"
         return CmgemsError(f"the process of {cell} ended {how}; the same command resumes")
 
 

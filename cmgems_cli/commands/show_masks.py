@@ -110,7 +110,7 @@ def _open(
 
     opened = Corpus.open(corpus or workspace.corpus_folder())
     if not opened.n_train:
-        raise InputError(f"{opened.folder} has no training sequences; make it with a lower --valid-fraction")
+        raise InputError(f"{opened.folder} has no training sequences; make it with a lower --valid-share")
     rank_of_token = no_ranks(opened.k)
     if pmi is not None or any(variant.uses_ranks for variant in variants):
         rank_of_token = read_ranking(pmi or workspace.pmi_folder(), opened.k).rank_of_token

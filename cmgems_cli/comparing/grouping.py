@@ -93,7 +93,7 @@ def with_sd(value: float, sd: float | None, metric: str) -> str:
 
 
 def span(counts: Iterable[int]) -> str:
-    """Return counts as a range: "3", or "2 to 3"; empty if there are none."""
+    """Return counts as a range: "3", or "2 to 3"; empty without counts."""
     listed = sorted(set(counts))
     return " to ".join(dict.fromkeys(str(count) for count in (listed[:1] + listed[-1:])))
 

@@ -1,4 +1,4 @@
-"""From what a user names to columns of paired scores: the input of every test in `comparing.statistics`."""
+"""Columns of paired scores from the models that a user named: the input of the tests in `comparing.statistics`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAPER = "paper:"
 # ours: how many tasks a message names before it only counts.
 TASKS_SHOWN = 3
 
-# What a scores artifact records of a benchmark that is not part of this package, whose file may be gone by now.
+# Recorded in a scores artifact of a benchmark that is not part of this package: its file may be missing later.
 RECORDED = ("title", "metric")
 
 
@@ -65,7 +65,7 @@ def benchmark_of(bench: str, recorded: Mapping[str, Any]) -> Benchmark:
     bench : str
         Its name in the scores.
     recorded : mapping
-        Parameters of a scores artifact; empty if there is none.
+        Parameters of a scores artifact; empty without one.
     """
     if bench in shipped_names():
         return shipped(bench)
@@ -97,7 +97,7 @@ class Paired:
     columns : list of lists of float
         One per model, along `rows`: means over seeds, on the printed scale (MCC × 100).
     seeds : list of str
-        How many values were averaged per row, one text per model: "1", "3", or "2 to 3".
+        Number of values averaged per row, one text per model: "1", "3", or "2 to 3".
     left_out : list of str
         One sentence for each model whose rows were left out because another model lacks them.
     """
@@ -141,8 +141,8 @@ def source_of_artifact(named: str, folder: Path, manifest: Manifest, chosen: str
 
 
 def from_random_weights(manifest: Manifest) -> bool:
-    """Tell whether the scores of an artifact are of a model that was not pretrained."""
-    # A preset's name, which is not a folder and so not an input, stands for random weights too.
+    """Return whether the scores of an artifact are of a model that was not pretrained."""
+    # A preset, which is not a folder and so not an input, has random weights too.
     return manifest.params.get("init") == "random" or "model" not in manifest.inputs
 
 
@@ -187,8 +187,8 @@ def pair(sources: Sequence[Source], metric: str | None = None, *, common: bool =
     sources : sequence of Source
         Two or more.
     metric : str, optional
-        A name of `METRICS`. By default the main metric of the benchmark, or the first of the others that the models
-        have common tasks of if they have none of it.
+        A name of `METRICS`. By default the main metric of the benchmark; if the models have no task of it in
+        common, the first metric of which they have.
     common : bool, default False
         Leave out the tasks that a model lacks, instead of refusing.
 

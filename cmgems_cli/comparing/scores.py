@@ -39,7 +39,7 @@ class Score:
     task : str
         For example tf/0 or prom-core.
     species : str
-        Species or other group of the task; empty if there is none.
+        Species or other group of the task; empty without one.
     shots : int or None
         Training rows per class; None: all rows.
     seed : int or None

@@ -28,7 +28,7 @@ class TaskDefinition:
     path : str
         Its folder, relative to the benchmark's data; `/` separates the parts.
     group : str
-        Species or other group that means are taken over; empty if there is none.
+        Species or other group that means are taken over; empty without one.
     classes : int or None
         Published number of labels.
     rows : mapping, split -> int

@@ -62,7 +62,7 @@ def find_benchmark(text: str) -> Benchmark:
     Raises
     ------
     UsageError
-        If it is none of these; the message suggests a name.
+        If it is something else; the message suggests a name.
     InputError
         If the file or folder is not what is needed.
     """
@@ -84,7 +84,7 @@ def find_benchmark(text: str) -> Benchmark:
     if benchmark.name.casefold() in names:
         raise InputError(
             f"{text}: {benchmark.name!r} is the name of a benchmark of this package; choose another name, or give"
-            f" its data with --bench {benchmark.name.casefold()} --data FOLDER"
+            f" its data with `bench={benchmark.name.casefold()}` and `data=FOLDER`"
         )
     return benchmark
 

@@ -25,7 +25,7 @@ class Recipe:
     warmup_steps : str
         Steps of linear warm-up, or a percentage of all steps: `10%`.
     eval_every : int or None, steps
-        Interval of evaluations on the dev split; None: there is none, and the last model is tested.
+        Interval of evaluations on the dev split; None: no evaluation, the last model is tested.
     learning_rate, weight_decay : float
         Of AdamW; the rate then falls linearly to 0.
     global_batch : int, sequences

@@ -190,7 +190,7 @@ def _test_near(train: Path) -> Path:
 
 
 def _one_file(folder: Path, split: str) -> Path | None:
-    """Return the file named `train.tsv`, `train_splice40_10.tsv` or the like; None if there is none."""
+    """Return the file named `train.tsv`, `train_splice40_10.tsv` or the like; None without one."""
     named = re.compile(rf"{split}([_.-].*)?\.(tsv|csv)")
     files = [entry for name, entry in _entries(folder).items() if named.fullmatch(name) and entry.is_file()]
     if len(files) > 1:

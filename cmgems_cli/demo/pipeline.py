@@ -1,7 +1,8 @@
 """The whole pipeline in miniature, on the human sequence that ships with the package: the stages of `cmgems demo`.
 
-The sequence is cut into pieces. Most of each is pretrained on; its end is held out and gives a few-shot task, to
-tell its windows from their DeePromoter negatives. Two pretrained models, and one that is not, learn every task.
+The sequence is cut into pieces. The end of each piece is held out from pretraining and gives a few-shot task:
+classify its windows and their DeePromoter negatives. Two pretrained models and one with random weights learn every
+task.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmgems_cli.artifacts import Manifest
-from cmgems_cli.demo.held_out import Stretch, as_fasta, hold_out
+from cmgems_cli.demo.held_out import Segment, as_fasta, hold_out
 from cmgems_cli.errors import OverwriteError
 from cmgems_cli.files import write_whole
 from cmgems_cli.genome.bundled import BASES_BEFORE, bundled_fasta
@@ -29,36 +30,36 @@ if TYPE_CHECKING:
 
 ARCHITECTURE = "tiny"
 STRATEGIES: tuple[StrategyName, ...] = ("random", "cm-gems")
-# The model that nothing was learnt by before, and the pretrained ones; the last is what the others are judged against.
+# The model with random weights, then the pretrained ones; the last is the reference of the comparison.
 MODELS = (ARCHITECTURE, *(f"{ARCHITECTURE}-{strategy}" for strategy in STRATEGIES))
 
-# ours: short sequences teach a small model faster a token, and k-mers seen 20 times are ranked, since next to
-# none occurs 101 times here (docs/log.md).
+# ours: on short sequences a small model learns faster per token, and k-mers seen 20 times are ranked, since almost
+# no k-mer occurs 101 times here (docs/log.md).
 MAX_TOKENS = 62
 MIN_COUNT = 20
-# ours: a drop of 1.0 perplexity is far away on so small a budget (method, section 4).
+# ours: so short a training never reaches a drop of 1.0 perplexity (method, section 4).
 SWITCH_THRESHOLD = "3%"
-# ours: the model is too small for bf16 to pay, and fp32 is what every CPU has (docs/log.md).
+# ours: bf16 is not faster for so small a model, and every CPU has fp32 (docs/log.md).
 PRECISION: Precision = "fp32"
 # ours: a third makes ten tasks of 104 windows, each as long as the longest sequence pretrained on (k = 6).
-HELD_SHARE = 1 / 3
+HELD_FRACTION = 1 / 3
 WINDOW_BASES = MAX_TOKENS + 5
-# ours: half of the pairs, since so few rows leave chance much room.
+# ours: half of the pairs, because scores on few rows vary much by chance.
 TEST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is computed; by default what two cores do in two minutes (docs/log.md).
+    """Amount of computation; the default takes two minutes on two cores (docs/log.md).
 
     Attributes
     ----------
     steps, global_batch, eval_every : int
         Of pretraining.
     regions : int
-        Pieces of the sequence, and so tasks.
+        Pieces of the sequence; one task each.
     shots : int
-        Training rows a class.
+        Training rows per class.
     runs : int
         Of each model on each task.
     """
@@ -67,7 +68,7 @@ class Sizes:
     global_batch: int = 128
     eval_every: int = 30
     regions: int = 10
-    # paper, section 5: the fewer of the two numbers of shots it reports.
+    # paper, section 5: the lower of its two numbers of shots.
     shots: int = 10
     runs: int = 3
 
@@ -76,17 +77,17 @@ DEMO = Sizes()
 
 
 class Miniature:
-    """The stages, in the folders of a workspace below `out`; each does nothing where its artifact is finished already.
+    """The stages, in the folders of a workspace below `out`; each does nothing if its artifact is finished already.
 
     Parameters
     ----------
     out : Path
     seed : int
-        Of everything drawn; runs of fine-tuning have it and those that follow.
+        Of all random draws; runs of fine-tuning use it and the next ones.
     overwrite : bool
-        Make everything anew.
+        Make everything again.
     sizes : Sizes, optional
-        `DEMO` when left out.
+        Default: `DEMO`.
     """
 
     def __init__(self, out: Path, *, seed: int, overwrite: bool, sizes: Sizes | None = None) -> None:
@@ -119,7 +120,9 @@ class Miniature:
         """
         source = FastaFile(bundled_fasta())
         (record,) = fasta_records(source)
-        parts = hold_out(Stretch(record.name, BASES_BEFORE, record.letters), self.sizes.regions, HELD_SHARE)
+        parts = hold_out(
+            Segment(record.name, BASES_BEFORE, record.letters), self.sizes.regions, HELD_FRACTION
+        )
         texts = {"pretraining": as_fasta([kept for kept, _ in parts])}
         texts |= {
             task: as_fasta(held.windows(WINDOW_BASES))
@@ -132,7 +135,7 @@ class Miniature:
                 continue
             if path.exists() and not self.overwrite:
                 raise OverwriteError(
-                    f"{path} is not what this demo would write; add `overwrite=True` or choose another `out`"
+                    f"{path} differs from the sequence of this demo; add `overwrite=True` or choose another `out`"
                 )
             write_whole(path, text.decode())
 
@@ -178,7 +181,7 @@ class Miniature:
         return pretrain(run, resume=not self.overwrite, overwrite=self.overwrite, observer=observer)
 
     def build_task(self, task: str) -> Manifest:
-        """Make the few-shot data set of one of `tasks`: the windows, a negative of each, split by pairs."""
+        """Make the few-shot data set of one of `tasks`: the windows and a negative of each, split by pairs."""
         from cmgems_cli.fewshot_builder.building import make_fewshot, read_positives, write_fewshot
 
         positives = read_positives(self._fasta(task))

@@ -189,7 +189,7 @@ def read_positives(
         raise InputError(
             f"{path} has {len(kept)} usable positives of {records:,} records ({other_letters:,} with letters other"
             f" than A, C, G, T, {too_short:,} under {PARTS} bases, {too_long:,} over {max_bases},"
-            f" {repeats:,} repeats); needed at least 2: give more, or another --max-bases"
+            f" {repeats:,} repeats); needed at least 2: give more, or another `max_bases`"
         )
     return Positives(
         path,

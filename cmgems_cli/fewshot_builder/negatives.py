@@ -24,7 +24,7 @@ _LETTERS = np.frombuffer(b"ATCG", np.uint8)
 def negative_of(positive: bytes, seed: int, index: int, attempt: int = 0) -> bytes:
     """Return the negative of one positive: a pure function of the arguments.
 
-    Where the description is silent: the parts of a sequence whose length is no multiple of 20 have
+    Where the description is silent: the parts of a sequence whose length is not a multiple of 20 have
     length // 20 bases; a place is any start from which a part fits, all equally likely, and not only the
     start of a part, so that strings may overlap and 12 of them leave 54 % of the letters (0.95^12) untouched on
     average; letters are A, C, G, T, equally likely, whatever they replace. This is how the silencer data of

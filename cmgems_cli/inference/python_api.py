@@ -262,7 +262,7 @@ def mask(
         If the strategy is unknown, or needs a ranking.
     """
     if strategy not in SINGLE:
-        raise UsageError(f"strategy {strategy!r} is none of {', '.join(SINGLE)}")
+        raise UsageError(f"strategy {strategy!r} is unknown; choose {', '.join(SINGLE)}")
     if ranking is None and strategy not in WITHOUT_RANKS:
         raise UsageError(f"{strategy} masks by k-mer ranks; give a `ranking` from `load_ranking`")
     k = ranking.k if ranking else k

@@ -65,16 +65,16 @@ def mask_variants_of(strategies: str, rank_by: str) -> list[MaskVariant]:
     lookups = ("content", "position") if rank_by == "both" else (rank_by,)
     for name in [part.strip() for part in strategies.split(",") if part.strip()]:
         if name in STRATEGIES and name not in SINGLE:
-            raise UsageError(f"--strategies: {name} is {INFO[name].made_of}; name those")
+            raise UsageError(f"`strategies`: {name} is {INFO[name].made_of}; name those")
         if name not in SINGLE:
-            raise UsageError(f"--strategies: {name!r} is unknown; choose {', '.join(SINGLE)}")
+            raise UsageError(f"`strategies`: {name!r} is unknown; choose {', '.join(SINGLE)}")
         # Without ranks the lookup makes no difference.
         variants += [
             MaskVariant(SINGLE[name], lookup)
             for lookup in (("content",) if name in WITHOUT_RANKS else lookups)
         ]
     if not variants:
-        raise UsageError(f"--strategies {strategies!r} names none; give some, such as random,genemask,global")
+        raise UsageError(f"`strategies={strategies}` names none; give some, such as random,genemask,global")
     return sorted(dict.fromkeys(variants), key=lambda variant: variant.rank_by)
 
 

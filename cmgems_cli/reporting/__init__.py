@@ -1,6 +1,5 @@
-"""From finished runs to one page for people: tables, pictures, methods, and where every number comes from.
+"""Reports of finished runs: tables, pictures, methods, and the source of every number.
 
-`runs` reads; `pretraining`, `scoring`, `comparing`, `methods` and `document` say what is to be shown; `figures`
-draws it, as `drawing` has it look; `page` and `text` set it as HTML and Markdown; `writing` puts it on disk.
-matplotlib is imported inside functions only.
+`sources` reads the runs; the chapters, `methods` and `document` choose what is shown; `figures` draws it in the
+style of `plot_style`; `html` and `markdown` render it; `output` writes it. matplotlib is imported in functions only.
 """

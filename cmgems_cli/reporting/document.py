@@ -17,7 +17,7 @@ from cmgems_cli.reporting.pretraining_chapter import data_section, models_sectio
 from cmgems_cli.reporting.scores_chapter import score_sections
 from cmgems_cli.reporting.sources import PUBLISHED, Run
 
-# More inputs than this are given by number: the manifest, folded below, has them all.
+# Longest list of inputs that is shown; the manifest, collapsed below, has all of them.
 INPUTS_SHOWN = 6
 
 
@@ -36,7 +36,7 @@ def make_document(runs: Sequence[Run], *, seed: int, advance: Callable[[float], 
     Returns
     -------
     Document
-        The same for the same runs and seed; no date enters it.
+        The same for the same runs and seed: it contains no date.
 
     Raises
     ------
@@ -75,9 +75,9 @@ def _opening(runs: Sequence[Run]) -> Section:
         [
             Table(ReportTable("", ["run", "name", "kind", "digest"], rows), []),
             Text(
-                "R1, R2, … under tables and pictures say which runs their numbers come from; “Where the numbers come"
-                " from”, at the end, has each run's command, versions, seeds and digests. A digest names a result by"
-                " its content: equal digests, equal results."
+                "R1, R2, … under tables and pictures give the runs that their numbers come from; “Where the numbers"
+                " come from”, at the end, has each run's command, versions, seeds and digests. A digest names a result"
+                " by its content: equal digests, equal results."
             ),
         ],
     )
@@ -167,7 +167,7 @@ def _origin(run: Run, by_digest: dict[str, Run]) -> list[Part]:
 
 
 def _json(made: Manifest) -> str:
-    # All but what was never in the file.
+    # `fresh` is not stored.
     recorded = {name: value for name, value in made.__dict__.items() if name != "fresh"}
     return json.dumps(recorded, indent=1, ensure_ascii=False)
 

@@ -1,4 +1,4 @@
-"""What a report is made of, before anybody sets it as HTML or Markdown. All text is plain: no markup."""
+"""The elements of a report, independent of HTML and Markdown. All text is plain, without markup."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cmgems_cli.comparing.tables import ReportTable
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names as a sentence has them.
+    """Join names as in a sentence.
 
     >>> listed(["a", "b", "c"])
     'a, b and c'
@@ -56,9 +56,9 @@ class Picture:
         File name without ending.
     title : str
     caption : str
-        What is drawn, over how many values, and what bars and ± mean.
+        What is drawn, from how many values, and the meaning of bars and ±.
     alt : str
-        For those who cannot see it.
+        Text for readers who cannot see the picture.
     svg, png : bytes
     sources : list of str
         As in `Table`.
@@ -75,7 +75,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Code:
-    """Text to be copied as it stands.
+    """Text to copy verbatim.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Folded:
-    """Parts that most readers can do without, folded under a title."""
+    """Parts that most readers can skip, collapsed under a title."""
 
     title: str
     parts: list[Part]
@@ -100,7 +100,7 @@ Part = Text | Notes | Table | Picture | Code | Folded
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it; `anchor` is what a tag in `sources` links to."""
+    """A heading and its parts; tags in `sources` link to `anchor`."""
 
     title: str
     parts: list[Part] = field(default_factory=list)

@@ -30,7 +30,7 @@ class Curve:
     ----------
     label : str
     colour : int
-        Which of `COLOURS` (and dashes), counted from 0.
+        Index into `COLOURS` and the dashes.
     x : list of int
         Steps, or sequences seen, of the evaluations.
     fixed, active : list of float
@@ -49,7 +49,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Bar:
-    """One model's value: `sd` over seeds where there are several; `own` False for a published one."""
+    """One model's value: `sd` over seeds if there are several; `own` is false for a published model."""
 
     label: str
     colour: int
@@ -106,7 +106,7 @@ def learning_curves(curves: Sequence[Curve], unigram: Sequence[float], x_name: s
 
 
 def _mark_switches(axes: Axes, curves: Sequence[Curve]) -> None:
-    """Name the dotted lines at their foot, one above the other; one name where several coincide."""
+    """Label the dotted lines at the bottom, stacked; lines that coincide share a label."""
     middle = max(curve.x[-1] for curve in curves) / 2
     colour_at = {
         curve.switched_at: curve.colour for curve in reversed(curves) if curve.switched_at is not None
@@ -121,14 +121,14 @@ def _mark_switches(axes: Axes, curves: Sequence[Curve]) -> None:
 
 
 def ranking(npmi: Sequence[float], with_cg: Sequence[bool], ends: Sequence[tuple[int, str]]) -> Figure:
-    """Draw NPMI along the ranking, and how many k-mers have which, with and without CG.
+    """Draw NPMI by rank, and its distribution for k-mers with and without CG.
 
     Parameters
     ----------
     npmi : sequence of float, nats
         Of the ranked k-mers, best first.
     with_cg : sequence of bool
-        Whether the k-mer holds the dinucleotide CG.
+        Whether the k-mer contains the dinucleotide CG.
     ends : sequence of (int, str)
         Ranks to name, with their k-mers.
     """
@@ -188,7 +188,7 @@ def fractions_of_best(groups: Mapping[str, tuple[str, Sequence[Bar]]]) -> Figure
                 axes.errorbar(
                     100 * bar.value, row, xerr=100 * bar.sd, color="black", linewidth=0.9, capsize=2
                 )
-            # On the bar, above its whisker; beside a bar too short for words.
+            # On the bar, above its whisker; to the right of a bar that is too short for the text.
             inside = bar.value > 0.25
             axes.annotate(
                 f"{100 * bar.value:.1f} %",
@@ -214,7 +214,7 @@ def fractions_of_best(groups: Mapping[str, tuple[str, Sequence[Bar]]]) -> Figure
 
 
 def mask_rates(lines: Mapping[str, Sequence[tuple[int, float, float | None]]], y_name: str) -> Figure:
-    """Draw the mean score against the steps of pretraining, one line a mask rate (paper, Figure 4).
+    """Draw the mean score against the steps of pretraining, one line per mask rate (paper, Figure 4).
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ def differences(rows: Sequence[Difference], overall: Difference, x_name: str) ->
     Parameters
     ----------
     rows : sequence of Difference
-        One a task.
+        One per task.
     overall : Difference
         Over the tasks.
     x_name : str
@@ -272,14 +272,14 @@ def differences(rows: Sequence[Difference], overall: Difference, x_name: str) ->
 
 
 def mean_ranks(ranks: Mapping[str, float], colours: Mapping[str, int], critical: float | None) -> Figure:
-    """Draw mean ranks on a line, best left, bars over models nearer than the critical difference.
+    """Draw mean ranks on an axis, the best on the left, bars over models closer than the critical difference.
 
     Parameters
     ----------
     ranks : mapping, label -> mean rank
         1 is best.
     colours : mapping, label -> int
-        Of the dots; grey where there is none.
+        Colour number of a dot; models without one are grey.
     critical : float or None
         Nemenyi's critical difference of mean ranks.
     """
@@ -322,7 +322,7 @@ def mean_ranks(ranks: Mapping[str, float], colours: Mapping[str, int], critical:
 
 
 def _bars(ordered: Sequence[tuple[str, float]], critical: float | None) -> list[tuple[float, float]]:
-    """Return the widest ranges of mean ranks that lie within the critical difference."""
+    """Return the widest ranges of mean ranks that are within the critical difference."""
     if critical is None:
         return []
     values = [rank for _, rank in ordered]

@@ -24,7 +24,7 @@ PRETRAINING_OPTIMIZER = (
     "AdamW (betas 0.9 and 0.98, epsilon 1e-6, weight decay 0.01, gradient norm clipped at 1)"
 )
 
-# What a group of models pretrained alike shares.
+# Parameters that models described in one sentence have in common.
 _ALIKE = ("model", "init", "k", "steps", "global_batch", "learning_rate", "warmup_steps", "rank_by", "seed")
 
 _BIBTEX = """\
@@ -173,7 +173,7 @@ def _classifiers(runs: Sequence[Run]) -> list[str]:
 
 
 def task_of(run: Run) -> str:
-    """Return the name of a classifier's task; of one's own data, the folder that the classifier is in."""
+    """Return the name of a classifier's task; for custom data, the name of the classifier's folder."""
     return str(run.made.params.get("task") or run.label)
 
 

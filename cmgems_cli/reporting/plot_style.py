@@ -1,4 +1,4 @@
-"""How the pictures look, and how they become bytes: matplotlib without pyplot, no window, no global state."""
+"""Style and rendering of the pictures: matplotlib without pyplot, windows or global state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# So that curves are also told apart in black and white.
+# Curves also differ in black and white.
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 PALE = "#d9d9d9"
@@ -38,18 +38,18 @@ _STYLE: dict[str, Any] = {
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.6,
     "legend.frameon": False,
-    "svg.fonttype": "path",  # no fonts needed where it is read
+    "svg.fonttype": "path",  # viewers need no fonts
     "svg.hashsalt": "cmgems",  # identifiers follow from the content
 }
 
 
 def need_matplotlib() -> None:
-    """Refuse where matplotlib is absent.
+    """Check that matplotlib can be imported.
 
     Raises
     ------
     CmgemsError
-        With the command that installs it.
+        If it cannot; the message has the command that installs it.
     """
     try:
         import matplotlib.figure  # noqa: F401
@@ -61,7 +61,7 @@ def need_matplotlib() -> None:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in the report's style, whatever the user's own settings are."""
+    """Draw in the report's style, whatever the user's settings are."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -95,13 +95,13 @@ def colour_of(index: int) -> str:
 
 
 def line_of(index: int) -> dict[str, Any]:
-    """Return how the index-th model's curve is drawn."""
+    """Return the line style of the index-th model's curve."""
     dashes = DASHES[(index + index // len(COLOURS)) % len(DASHES)]
     return {"color": colour_of(index), "linestyle": dashes, "linewidth": 1.6}
 
 
 def grouped_digits(axis: Any) -> None:
-    """Write an axis's numbers with their thousands apart."""
+    """Separate the thousands in an axis's numbers."""
     from matplotlib.ticker import FuncFormatter
 
     axis.set_major_formatter(
@@ -110,7 +110,7 @@ def grouped_digits(axis: Any) -> None:
 
 
 def log_scale(axes: Axes) -> None:
-    """Scale y by powers, its ticks written as plain numbers."""
+    """Use a logarithmic y axis with plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.set_yscale("log")

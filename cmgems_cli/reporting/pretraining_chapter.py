@@ -15,12 +15,12 @@ from cmgems_cli.reporting.plot_style import rendered, style
 from cmgems_cli.reporting.sources import Run
 from cmgems_cli.training.metrics_log import METRICS, read_metrics
 
-# How many k-mers of either end of a ranking are named: in the table, in the picture.
+# Number of k-mers named at each end of a ranking: in the table, in the picture.
 ENDS_IN_TABLE, ENDS_IN_PICTURE = 5, 3
 
 
 def data_section(runs: Sequence[Run]) -> Section | None:
-    """Return what was counted of corpora and few-shot sets; None if there are none."""
+    """Return the counts of corpora and few-shot sets; None without any."""
     chosen = [run for run in runs if run.kind in ("corpus", "fewshot")]
     parts: list[Part] = []
     for run in chosen:
@@ -37,7 +37,7 @@ def data_section(runs: Sequence[Run]) -> Section | None:
 
 
 def ranking_section(runs: Sequence[Run]) -> Section | None:
-    """Return the rankings of k-mers; None if there are none."""
+    """Return the rankings of k-mers; None without any."""
     parts: list[Part] = []
     chosen = [run for run in runs if run.kind == "pmi"]
     for run in chosen:
@@ -95,14 +95,14 @@ def _ends(count: int, each: int) -> list[int]:
 
 
 def models_section(runs: Sequence[Run], colours: dict[str, int]) -> Section | None:
-    """Return the pretrained models, their learning curves first; None if there are none.
+    """Return the pretrained models, their learning curves first; None without any.
 
     Parameters
     ----------
     runs : sequence of Run
         All of the report's.
     colours : dict, label -> int
-        Which colour a model has in every picture.
+        Colour number of a model in every picture.
     """
     chosen = [run for run in runs if run.kind == "model"]
     if not chosen:
@@ -120,8 +120,8 @@ def models_section(runs: Sequence[Run], colours: dict[str, int]) -> Section | No
         Text(
             "Perplexity is exp(mean loss over masked tokens) of validation sequences. Under the fixed masks it"
             " compares strategies trained on the same corpus; under the active masks it does not, since each"
-            " strategy masks other tokens. k-mer frequencies: what a model would score that knows how often"
-            " each k-mer occurs and nothing of its context."
+            " strategy masks other tokens. k-mer frequencies: the perplexity of a model that knows how"
+            " often each k-mer occurs but not its context."
         )
     )
     return Section("Pretraining", parts)
@@ -173,14 +173,14 @@ def _curves(
     switches = [curve for curve in curves if curve.switched_at is not None]
     caption = (
         f"Validation perplexity of {listed([run.label for run in group])} by {unit}, log scale, on {sizes} held-out"
-        f" sequences; one run each, seed {listed(seeds)}, so that nothing here says how far runs differ by chance."
+        f" sequences; one run each, seed {listed(seeds)}, so variation between runs is not shown."
         f" Left: under fixed {masks} masks, the same for every curve. Right: under the masks of the strategy in"
         " force; these differ in difficulty and do not compare across strategies, nor across a switch."
     )
     if switches:
         caption += " Dotted: the evaluation after which CM-GEMS switched from GENEMASK to GLOBAL."
     if len(seeds) > 1:
-        caption += " Runs of different seeds are judged on different draws of sequences and masks."
+        caption += " Runs with different seeds are evaluated on different draws of sequences and masks."
     if n_groups > 1:
         caption += " Runs on another corpus or under other fixed masks are in pictures of their own."
     alt = "; ".join(
@@ -191,7 +191,7 @@ def _curves(
 
 
 def _n_held_out(run: Run) -> str:
-    """Return how many held-out sequences a run was evaluated on; earlier versions recorded the limit alone."""
+    """Return the number of validation sequences of a run; earlier versions recorded only the limit."""
     wanted, evaluated = run.made.params["eval_sequences"], run.made.stats.get("eval_sequences")
     return f"at most {wanted:,}" if evaluated is None else f"{evaluated:,}"
 

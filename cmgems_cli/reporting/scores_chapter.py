@@ -41,7 +41,7 @@ def score_sections(runs: Sequence[Run], colours: Mapping[str, int], seed: int) -
     seed : int
         Of bootstrap and sign flips.
     """
-    # Artifacts first: what they recorded of a benchmark of one's own is not known to a published column.
+    # Artifacts first: published columns do not know what was recorded of a custom benchmark.
     ordered = sorted(runs, key=lambda run: run.kind == PUBLISHED)
     benchmarks = {name: one for run in reversed(ordered) for name, one in run.benchmarks.items()}
     names = dict.fromkeys(name for run in ordered for name in run.benchmarks)

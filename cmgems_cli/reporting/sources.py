@@ -111,7 +111,7 @@ def runs_of_workspace(workspace: Path) -> list[str]:
     Raises
     ------
     InputError
-        If there are none.
+        If there is no such artifact.
     """
     folders = [path for place in PLACES for path in sorted(workspace.glob(place)) if is_finished(path)]
     if not folders:

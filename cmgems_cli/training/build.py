@@ -59,7 +59,7 @@ def build_pretraining_run(
         validation_strategy = Strategy.GENEMASK
     elif options.strategy not in WITHOUT_RANKS:
         raise UsageError(
-            f"--strategy {options.strategy} masks by k-mer ranks; give --pmi or run `cmgems build-pmi` first"
+            f"`strategy={options.strategy}` masks by k-mer ranks; give `pmi` or run `cmgems build-pmi` first"
         )
     source = ModelSource(options.model, options.init)
 
@@ -70,7 +70,7 @@ def build_pretraining_run(
         if longest > positions:
             raise InputError(
                 f"{corpus_folder} holds sequences of {longest} positions, the model has {positions};"
-                f" run `cmgems prepare-genome` with --max-tokens {positions - SPECIAL_POSITIONS}"
+                f" run `cmgems prepare-genome` with `max_tokens={positions - SPECIAL_POSITIONS}`"
             )
         return MaskedPositionsLM(model)
 
@@ -104,7 +104,7 @@ def _check_corpus(corpus: Corpus, folder: Path, options: PretrainingOptions) -> 
     for found, kind in ((corpus.n_train, "training"), (corpus.n_valid, "validation")):
         if not found:
             raise InputError(
-                f"{folder} has no {kind} sequences; make a corpus of more sequence, or with another --valid-share"
+                f"{folder} has no {kind} sequences; make a corpus of more sequence, or with another `valid_share`"
             )
     if options.eval_sequences < 1 or options.global_batch < 1:
-        raise UsageError("--eval-sequences and --global-batch need at least 1 sequence")
+        raise UsageError("`eval_sequences` and `global_batch` need at least 1 sequence")

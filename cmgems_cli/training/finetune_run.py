@@ -213,7 +213,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         return {"epoch": data.epoch}
 
     def evaluates_after(self, step: int) -> bool:
-        """Tell whether the dev split is due: at the end too, whatever the interval."""
+        """Return whether the dev split is due: at the end too, whatever the interval."""
         every = self.recipe.eval_every
         return every is not None and (step % every == 0 or step == self.steps)
 
@@ -237,7 +237,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         return {"dev_loss": loss, "dev_accuracy": accuracy}
 
     def saves_after(self, step: int) -> bool:
-        """Tell whether a checkpoint is due: with an evaluation, and not too soon after the last one."""
+        """Return whether a checkpoint is due: with an evaluation, and not too soon after the last one."""
         if not self.evaluates_after(step):
             return False
         due = float(time.monotonic() - self._saved_at >= SECONDS_BETWEEN_CHECKPOINTS)

@@ -45,7 +45,7 @@ class MetricsFile:
         self._stream.flush()
 
     def in_place(self) -> bool:
-        """Tell whether the path still leads to the file that is being written."""
+        """Return whether the path still leads to the file that is being written."""
         try:
             return os.path.samestat(os.fstat(self._stream.fileno()), self._path.stat())
         except FileNotFoundError:
@@ -62,7 +62,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     Raises
     ------
     InputError
-        If a line is no record.
+        If a line is not a record.
     """
     try:
         with path.open("rb") as stream:

@@ -200,11 +200,11 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
         return {"masked_fraction": data.masked_fraction, "strategy": self.curriculum.name(step)}
 
     def evaluates_after(self, step: int) -> bool:
-        """Tell whether perplexity is due: at the end too."""
+        """Return whether perplexity is due: at the end too."""
         return step % self.options.eval_every == 0 or step == self.options.steps
 
     def saves_after(self, step: int) -> bool:
-        """Tell whether a checkpoint is due."""
+        """Return whether a checkpoint is due."""
         return step % self.options.save_every == 0
 
     def state(self) -> dict[str, Any]:

@@ -108,7 +108,9 @@ def test_what_cannot_be_is_refused_as_on_the_command_line(
         cmgems_cli.embed(judge, ["NNNN", ""])
     with pytest.raises(UsageError, match="global masks by k-mer ranks; give a `ranking`"):
         cmgems_cli.mask("ACGT", "global")
-    with pytest.raises(UsageError, match="'cm-gems' is none of random, genemask, global, random-mask"):
+    with pytest.raises(
+        UsageError, match="'cm-gems' is unknown; choose random, genemask, global, random-mask"
+    ):
         cmgems_cli.mask("ACGT", "cm-gems", ranking=ranking)
 
 
