@@ -35,8 +35,9 @@ def pretrain(
     target = io.out or workspace.model_folder(options.model, options.strategy)
     from cmgems_cli.artifacts import is_finished, read_manifest
     from cmgems_cli.masking import WITHOUT_RANKS
+    from cmgems_cli.pmi.ranking import origin_note
 
-    read_manifest(folder, "corpus")
+    masked = read_manifest(folder, "corpus")
     ranks: Path | None = pmi or workspace.pmi_folder()
     if pmi is None and options.strategy in WITHOUT_RANKS and not is_finished(workspace.pmi_folder()):
         ranks = None
@@ -52,6 +53,10 @@ def pretrain(
         console = io.console(is_main=processes.is_main)
         chosen = options.resolve(processes.device.type)
         run = build_pretraining_run(folder, ranks, target, chosen, processes)
+        if ranks and processes.is_main:
+            note = origin_note(ranks, read_manifest(ranks, "pmi"), folder, masked)
+            if note:
+                console.warn(note)
         if io.dry_run:
             _plan(console, run)
             return

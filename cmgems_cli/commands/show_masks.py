@@ -68,7 +68,9 @@ def show_masks(
     from cmgems_cli.mask_viewer.summaries import as_object, excerpts
 
     variants = mask_variants_of(strategies, rank_by)
-    sample = _open(corpus, pmi, variants, n_sequences=max(sequences, show), mask_rate=mask_rate, seed=io.seed)
+    sample = _open(
+        console, corpus, pmi, variants, n_sequences=max(sequences, show), mask_rate=mask_rate, seed=io.seed
+    )
     with console.progress("masking", len(sample.sequence_indices), "sequences") as bar:
         tally = sample.tally(bar.advance)
     label = max(len("tenth"), *(len(variant.name) for variant in variants)) + 2
@@ -95,6 +97,7 @@ def show_masks(
 
 
 def _open(
+    console: Console,
     corpus: Path | None,
     pmi: Path | None,
     variants: list[Any],
@@ -106,14 +109,18 @@ def _open(
     """Open the corpus and, if a strategy uses ranks, the ranking."""
     from cmgems_cli.genome.corpus import Corpus
     from cmgems_cli.mask_viewer.samples import MaskSample
-    from cmgems_cli.pmi.ranking import no_ranks, read_ranking
+    from cmgems_cli.pmi.ranking import no_ranks, origin_note, read_ranking
 
     opened = Corpus.open(corpus or workspace.corpus_folder())
     if not opened.n_train:
         raise InputError(f"{opened.folder} has no training sequences; make it with a lower --valid-share")
     rank_of_token = no_ranks(opened.k)
     if pmi is not None or any(variant.uses_ranks for variant in variants):
-        rank_of_token = read_ranking(pmi or workspace.pmi_folder(), opened.k).rank_of_token
+        folder = pmi or workspace.pmi_folder()
+        ranking = read_ranking(folder, opened.k)
+        rank_of_token = ranking.rank_of_token
+        if note := origin_note(folder, ranking.manifest, opened.folder, opened.manifest):
+            console.warn(note)
     return MaskSample.of_run(
         opened, rank_of_token, variants, n_sequences=n_sequences, mask_rate=mask_rate, seed=seed
     )

@@ -17,6 +17,9 @@ from cmgems_cli.genome.vocabulary import FIRST_KMER, MAX_K, MIN_K, kmers, vocabu
 UNRANKED = np.int32(2**31 - 1)
 
 KMERS_CSV = "kmers.csv"
+# ours: bytes of the longest row; `write_kmers` needs up to 90.
+_LONGEST_ROW = 128
+
 COLUMNS = ("rank", "kmer", "count", "pmi_nats", "npmi_nats")
 
 
@@ -140,6 +143,9 @@ def read_ranking(folder: Path, corpus_k: int | None = None) -> Ranking:
         raise InputError(
             f"{folder} ranks {k}-mers, but the corpus was cut for {corpus_k}-mers; make both with one `k`"
         )
+    size = path.stat().st_size
+    if size > _LONGEST_ROW * (4**k + 1):
+        raise _damaged(path, f"it has {size:,} bytes, too many for 4^{k} rows")
     try:
         header, *lines = path.read_text(encoding="ascii").splitlines()
     except (OSError, ValueError) as error:  # missing, not ASCII, or empty
@@ -175,6 +181,28 @@ def read_ranking(folder: Path, corpus_k: int | None = None) -> Ranking:
     if (np.diff(ranking.npmi_nats[ranked]) > 0).any():
         raise _damaged(path, "its NPMIs do not fall from rank to rank")
     return ranking
+
+
+def origin_note(pmi: Path, ranked: Manifest, corpus: Path, masked: Manifest) -> str | None:
+    """Describe that a ranking is not known to be of the corpus that it masks; None if it is.
+
+    Parameters
+    ----------
+    pmi : Path
+    ranked : Manifest
+        That of `pmi`.
+    corpus : Path
+    masked : Manifest
+        That of `corpus`.
+    """
+    of = ranked.inputs.get("corpus")
+    if of == masked.digest:
+        return None
+    source = f"another corpus ({of[:12]})" if of else "a table of counts"
+    return (
+        f"{pmi} was made from {source}, not from {corpus} ({masked.digest[:12]}), so its ranks may not be those of the"
+        f" sequences masked here; `cmgems build-pmi {corpus}` ranks their k-mers"
+    )
 
 
 def _numbers(

@@ -92,6 +92,8 @@ def test_rows_are_in_the_specified_order(artifact: Path) -> None:
         (lambda lines: [lines[0], "1,AAT,5,10.0,4.9", *lines[2:]], "do not fall"),
         (lambda lines: [lines[0], f"1,AAT,{10**30},10.0,5.0", *lines[2:]], "damaged"),
         (lambda lines: [*lines[:-1], lines[-1] + "0.5"], "score of an unranked"),
+        (lambda lines: [*lines[:-1], lines[-1] + 5_000 * "9"], "damaged"),
+        (lambda lines: [*lines, 10_000 * "A"], "bytes, too many for 4\\^3 rows"),
         (lambda lines: [lines[0], lines[1].replace("AAT", "ÄAT"), *lines[2:]], "damaged"),
     ],
 )

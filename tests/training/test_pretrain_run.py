@@ -15,9 +15,14 @@ from safetensors.torch import load_file
 
 from cmgems_cli.artifacts import read_manifest
 from cmgems_cli.errors import CmgemsError, InputError, OverwriteError, UsageError
+from cmgems_cli.genome.corpus import Corpus
+from cmgems_cli.genome.preparation import prepare_genome
 from cmgems_cli.masking import Strategy
 from cmgems_cli.modeling.encoder import compiled as compiled_part
 from cmgems_cli.option_fields import recipe_fields
+from cmgems_cli.pmi.ranking import KMERS_CSV
+from cmgems_cli.pmi.stage import build_pmi
+from cmgems_cli.pmi.tables import read_kmer_table
 from cmgems_cli.training.build import build_pretraining_run
 from cmgems_cli.training.metrics_log import read_metrics
 from cmgems_cli.training.pretrain_options import PretrainingOptions
@@ -26,7 +31,7 @@ from cmgems_cli.training.processes import start_processes
 from cmgems_cli.training.run import Observer
 from cmgems_cli.training.validation import perplexity, unigram_perplexity, validation_sample
 from tests.command_line import CommandLine, torchrun, wait_until
-from tests.training.conftest import SHORT, StopAfter
+from tests.training.conftest import FASTA, SHORT, StopAfter
 
 MakeRun = Callable[..., PretrainingRun]
 
@@ -136,6 +141,52 @@ def test_random_needs_no_ranks_and_says_which_validation_masks_it_used(
     assert "pmi" not in without.inputs
     assert not np.array_equal(without.validation.labels, with_ranks.validation.labels)
     assert read_manifest(train(without)).params["validation_masks"] == "random"
+
+
+@pytest.fixture(scope="module")
+def rankings(inputs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """PMI folders of the corpus, of another corpus and of a table of counts."""
+    folder = tmp_path_factory.mktemp("rankings")
+    prepare_genome([FASTA], folder / "corpus", max_tokens=31)
+    build_pmi(Corpus.open(folder / "corpus"), folder / "other", min_count=20)
+    with (inputs[1] / KMERS_CSV).open() as stream:
+        rows = [line.split(",") for line in stream][1:]
+    (folder / "counts.csv").write_text("".join(f"{kmer},{count}\n" for _, kmer, count, *_ in rows))
+    build_pmi(read_kmer_table(folder / "counts.csv"), folder / "counts", min_count=20)
+    return {"own": inputs[1], "other": folder / "other", "counts": folder / "counts"}
+
+
+@pytest.mark.parametrize("command", ["pretrain", "show-masks"])
+@pytest.mark.parametrize(
+    ("name", "said"), [("own", ""), ("other", "another corpus ("), ("counts", "a table of counts, not from")]
+)
+def test_s10_a_ranking_that_is_not_of_the_corpus_is_a_warning(
+    cmgems: CommandLine,
+    inputs: tuple[Path, Path],
+    rankings: dict[str, Path],
+    tmp_path: Path,
+    command: str,
+    name: str,
+    said: str,
+) -> None:
+    words = ["--sequences", 4, "--show", 1]
+    if command == "pretrain":
+        words = [
+            "--model",
+            "tiny",
+            "--strategy",
+            "genemask",
+            "--steps",
+            2,
+            "--global-batch",
+            4,
+            "--eval-every",
+            2,
+        ]
+        words += ["--eval-sequences", 4, "--device", "cpu", "--out", tmp_path / "model"]
+    stderr = cmgems(command, inputs[0], "--pmi", rankings[name], *words).stderr
+    assert (f"warning: {rankings[name]} was made from {said}" in stderr) == bool(said)
+    assert ("was made from" in stderr) == bool(said)
 
 
 def test_a_resumed_run_with_other_options_is_refused_and_loses_nothing(make_run: MakeRun) -> None:
