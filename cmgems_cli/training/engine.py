@@ -274,7 +274,7 @@ class Engine:
             parameter.copy_(weights[name])
 
     def check_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Check that weights, float32 tensors of the shape of the parameters, fit and are finite (or raise InputError)."""
+        """Check that weights, float32 tensors of the parameters' shapes, fit and are finite (or raise InputError)."""
         _check_tensors(weights, dict(self.module.named_parameters()))
 
 
