@@ -77,7 +77,7 @@ class Checkpoint:
         return (self.folder / METRICS).read_bytes()
 
     def records(self) -> list[dict[str, Any]]:
-        """Return the records of metrics.jsonl up to this step (InputError if a line is no record)."""
+        """Return the records of metrics.jsonl up to this step (InputError if a line is not a record)."""
         return read_metrics(self.folder / METRICS)
 
 
