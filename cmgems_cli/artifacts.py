@@ -21,7 +21,7 @@ from cmgems_cli.structured_text import read_json
 MANIFEST = "manifest.json"
 
 # Increased whenever a reader of the older layout would misread the newer one. Compared for equality.
-SCHEMA = {"corpus": 1, "pmi": 1, "model": 1, "classifier": 1, "scores": 1, "fewshot": 1, "report": 1}
+SCHEMA = {"corpus": 2, "pmi": 1, "model": 1, "classifier": 1, "scores": 1, "fewshot": 1, "report": 1}
 
 # The command that makes each kind, for error messages.
 MADE_BY = {

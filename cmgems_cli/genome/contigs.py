@@ -4,44 +4,28 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.genome.contig_names import MAX_HEADER_BYTES, PRIMARY, canonical_name, is_not_human
 
-# method, section 2: the 24 primary chromosomes.
-PRIMARY = (*(str(number) for number in range(1, 23)), "X", "Y")
-
-# UCSC `chr1` and Ensembl `1`; NCBI's RefSeq `NC_000001.11` to `NC_000024.10`, whatever the version.
-_UCSC_OR_ENSEMBL = re.compile(r"(?:chr)?([1-9]|1[0-9]|2[0-2]|X|Y)", re.IGNORECASE)
-_NCBI = re.compile(r"NC_0000(0[1-9]|1[0-9]|2[0-4])(?:\.\d+)?")
-
-# A row of contigs.csv is stored in 16 bits.
-MAX_CONTIGS = 2**16
+# ours: a contig and its name take about 500 bytes of memory. Genomes of more pieces are rare drafts.
+MAX_CONTIGS = 2**20
+MAX_NAMES_BYTES = 2**27
 
 # Letters of the IUPAC code that stand for more than one base (NC-IUB 1984), except N.
 IUPAC = b"RYSWKMBDHV"
 
 # How many names an error message lists.
 NAMES_SHOWN = 8
+# How many are compared with one that was not found.
+NAMES_COMPARED = 10_000
 
 
-def canonical_name(name: str) -> str:
-    """Return 1 … 22, X or Y for the name of a human chromosome, and any other name unchanged.
-
-    >>> [canonical_name(name) for name in ("chr1", "NC_000023.11", "Y", "chr1_KI270706v1_random")]
-    ['1', 'X', 'Y', 'chr1_KI270706v1_random']
-    """
-    if match := _UCSC_OR_ENSEMBL.fullmatch(name):
-        return match[1].upper()
-    if match := _NCBI.fullmatch(name):
-        return PRIMARY[int(match[1]) - 1]
-    return name
-
-
-@dataclass
+@dataclass(slots=True)
 class Contig:
     """One kept record and the counts of its letters.
 
@@ -82,6 +66,20 @@ class ContigSelection:
     contigs : str
         `primary`, `all`, or names separated by commas. A name also matches the same chromosome under
         another naming scheme (`chr20` matches `NC_000020.11`).
+    not_human : collection of str, optional
+        Prefixes of the genomes known not to be human, "" for input without prefixes: of them `primary` keeps every
+        record.
+
+    Attributes
+    ----------
+    kept : list of Contig
+    not_human : set of str
+        As given, and those found by a name that no human chromosome has. With `primary` only.
+    passed_over : int
+        Records that were not kept.
+    missed : bool
+        Whether a record of a genome that is not human was passed over before that was known: select again, with the
+        `not_human` found.
 
     Raises
     ------
@@ -89,7 +87,7 @@ class ContigSelection:
         If `contigs` is empty, or combines `primary` or `all` with other names.
     """
 
-    def __init__(self, contigs: str) -> None:
+    def __init__(self, contigs: str, not_human: Collection[str] = ()) -> None:
         names = list(dict.fromkeys(name.strip() for name in contigs.split(",") if name.strip()))
         if not names:
             raise UsageError("`contigs` is empty; give primary, all, or names separated by commas")
@@ -99,19 +97,50 @@ class ContigSelection:
             )
         self.text = ",".join(names)
         self.everything = names == ["all"]
-        self._named = [] if names in (["all"], ["primary"]) else names
-        self._canonical = set(PRIMARY) if names == ["primary"] else {canonical_name(name) for name in names}
+        self.primary = names == ["primary"]
+        self._named = [] if self.everything or self.primary else names
+        self._canonical = set(PRIMARY) if self.primary else {canonical_name(name) for name in names}
+        self._prefix = ""
         self._seen: dict[str, None] = {}
+        self._name_bytes = 0
+        self._kept_as: dict[str, str] = {}  # canonical name -> name, where they must differ
+        self._found: set[str] = set()  # names asked for
+        self._passed_over_of: set[str] = set()
         self.kept: list[Contig] = []
+        self.not_human = set(not_human)
 
     @property
     def names(self) -> Collection[str]:
-        """Names of all records seen so far, kept or not."""
+        """Names of all records seen so far, kept or not, with their prefixes."""
         return self._seen.keys()
 
+    @property
+    def last_name(self) -> str | None:
+        """Name of the last record seen."""
+        return next(reversed(self._seen), None)
+
+    @property
+    def passed_over(self) -> int:
+        return len(self._seen) - len(self.kept)
+
+    @property
+    def missed(self) -> bool:
+        return bool(self.not_human & self._passed_over_of)
+
+    def begin_genome(self, prefix: str) -> None:
+        """Give the following records names `PREFIX.NAME`; without a prefix, if it is empty, their own."""
+        self._prefix = prefix
+
     def wants(self, name: str) -> bool:
-        """Return whether a record of this name is kept."""
-        return self.everything or canonical_name(name) in self._canonical
+        """Return whether a record of this name, without its prefix, is kept."""
+        if self.everything or (self.primary and self._prefix in self.not_human):
+            return True
+        return not self._canonical.isdisjoint(self._names_of(name))
+
+    def _names_of(self, name: str) -> set[str]:
+        """Return the names that ask for a record."""
+        canonical = canonical_name(name)
+        return {canonical, self._full(name), self._full(canonical)}
 
     def add(self, name: str, path: Path) -> Contig | None:
         """Register the next record of the input; return its contig if it is kept.
@@ -120,29 +149,41 @@ class ContigSelection:
         ------
         InputError
             If the name was seen before, a selected chromosome was seen under another name, or there are
-            more contigs than a corpus can number.
+            more records than a corpus may have.
         """
-        if name in self._seen:
+        full = self._full(name)
+        self._name_bytes += len(full)
+        if full in self._seen:
             raise InputError(
-                f"{path} has a second record named {name!r}; names must differ across all FASTA files"
+                f"{path} has a second record named {full!r}; names must differ across all FASTA files:"
+                " several genomes need `prefix=NAME,…`, one for each file"
             )
-        self._seen[name] = None
+        if len(self._seen) == MAX_CONTIGS or self._name_bytes > MAX_NAMES_BYTES:
+            raise InputError(
+                f"{path}: more than {MAX_CONTIGS:,} records, or {MAX_NAMES_BYTES:,} letters of names, over all files;"
+                " leave out the shortest records, or shorten the names"
+            )
+        self._seen[full] = None
+        if self.primary and is_not_human(name):
+            self.not_human.add(self._prefix)
         if not self.wants(name):
+            self._passed_over_of.add(self._prefix)
             return None
-        contig = Contig(name, canonical_name(name))
-        if not self.everything:
-            for other in self.kept:
-                if other.canonical_name == contig.canonical_name:
-                    raise InputError(
-                        f"{path}: records {other.name!r} and {name!r} are both chromosome"
-                        f" {contig.canonical_name}; give one assembly, or `contigs=all` to keep both"
-                    )
-        if len(self.kept) == MAX_CONTIGS:
-            raise InputError(
-                f"{path} has more than {MAX_CONTIGS:,} records to keep; choose fewer with `contigs=NAME,…`"
-            )
+        contig = Contig(full, self._full(canonical_name(name)))
+        if self._named:
+            self._found |= self._canonical & self._names_of(name)
+        if not self.everything and self._prefix not in self.not_human:
+            other = self._kept_as.setdefault(contig.canonical_name, full)
+            if other != full:
+                raise InputError(
+                    f"{path}: records {other!r} and {full!r} are both chromosome {contig.canonical_name}; give one"
+                    " assembly, `contigs=all` to keep both, or `prefix=NAME,…`, one for each file"
+                )
         self.kept.append(contig)
         return contig
+
+    def _full(self, name: str) -> str:
+        return f"{self._prefix}.{name}" if self._prefix else name
 
     def check_complete(self) -> None:
         """Check that the input held every requested record, and at least one.
@@ -152,10 +193,9 @@ class ContigSelection:
         InputError
             If a record is missing; the message lists the closest names, or the names seen.
         """
-        kept_names = {contig.canonical_name for contig in self.kept}
         for name in self._named:
-            if canonical_name(name) not in kept_names:
-                similar = difflib.get_close_matches(name, self._seen, n=3, cutoff=0.5)
+            if canonical_name(name) not in self._found:
+                similar = difflib.get_close_matches(name, islice(self._seen, NAMES_COMPARED), n=3, cutoff=0.5)
                 hint = (
                     f"the closest: {', '.join(similar)}" if similar else f"there are: {self._names_shown()}"
                 )
@@ -174,12 +214,16 @@ class ContigSelection:
 
 @dataclass(frozen=True)
 class IndexedRecord:
-    """Byte range of a record in a plain FASTA file: begin … end - 1, header included."""
+    """Byte range of a record in a plain FASTA file: begin … end - 1, header included.
+
+    `header_letters` is the number of bytes of its header that are not blanks.
+    """
 
     name: str
     length_bases: int
     begin: int
     end: int
+    header_letters: int = field(default=0, compare=False)
 
 
 def indexed_records(fasta: Path) -> list[IndexedRecord] | None:
@@ -204,18 +248,24 @@ def indexed_records(fasta: Path) -> list[IndexedRecord] | None:
         try:
             with Faidx(str(fasta), rebuild=False, build_index=False) as faidx:
                 entries = sorted(faidx.index.items(), key=lambda entry: entry[1].offset)
-        except (OSError, ValueError, ImportError):
+        except (OSError, ValueError, ImportError, LookupError, TypeError, OverflowError):
             return None
+        size = stream.seek(0, 2)
         records = []
         begin = 0
         for name, entry in entries:
+            if (
+                not 0 <= entry.offset - begin <= MAX_HEADER_BYTES
+                or not entry.offset <= entry.bend <= size + 2
+            ):
+                return None
             stream.seek(begin)
-            header = stream.read(max(0, entry.offset - begin))
+            header = stream.read(entry.offset - begin)
             if not _is_header_of(header, name):
                 return None
-            records.append(IndexedRecord(name, entry.rlen, begin, entry.bend))
+            letters = len(b"".join(header.split()))
+            records.append(IndexedRecord(name, entry.rlen, begin, entry.bend, letters))
             begin = entry.bend
-        size = stream.seek(0, 2)
     # `bend` counts a line end of up to two bytes that the file's last line may lack.
     return records if records and size <= begin <= size + 2 else None
 

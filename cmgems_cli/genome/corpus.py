@@ -23,10 +23,10 @@ from cmgems_cli.genome.vocabulary import MAX_K, MIN_K
 BASES, WINDOWS, RUNS, CONTIGS = "bases.npy", "windows.npy", "runs.npy", "contigs.csv"
 
 # start: first base in the packed array. contig: row of contigs.csv.
-WINDOW = np.dtype([("start", "<i8"), ("n_tokens", "<u2"), ("contig", "<u2"), ("valid", "|b1")])
+WINDOW = np.dtype([("start", "<i8"), ("n_tokens", "<u2"), ("contig", "<u4"), ("valid", "|b1")])
 
 # contig_start: where the run begins in its FASTA record, in letters, 0-based.
-RUN = np.dtype([("start", "<i8"), ("length_bases", "<i8"), ("contig", "<u2"), ("contig_start", "<i8")])
+RUN = np.dtype([("start", "<i8"), ("length_bases", "<i8"), ("contig", "<u4"), ("contig_start", "<i8")])
 
 # Rows of windows.npy checked at a time.
 _ROWS_PER_CHECK = 1 << 20

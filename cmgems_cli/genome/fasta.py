@@ -5,14 +5,15 @@ Every byte is read once, so a named pipe works. Only a few chunks are in memory 
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import queue
 import threading
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from io import BufferedReader, FileIO
-from itertools import cycle
+from itertools import chain, cycle
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ import numpy as np
 
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.contigs import IUPAC
+from cmgems_cli.genome.file_kinds import other_kind
 
 # ours: about the size of a core's second-level cache, so that the scan finds new chunks there.
 CHUNK_BYTES = 1 << 20
@@ -32,26 +34,18 @@ GZIP = b"\x1f\x8b"
 # SAM specification 4.1: an extra field marks a bgzip member, and an empty member ends the file.
 _BGZIP_EXTRA = slice(12, 16)
 _BGZIP_MARK = b"BC\x02\x00"
-_BGZIP_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
 # Its name on the command line.
 STANDARD_INPUT = Path("-")
 
-# Files often given by mistake, by their first bytes.
-_OTHER_KINDS = {
-    b"BZh": "a bzip2 file; decompress it first",
-    b"\xfd7zXZ": "an xz file; decompress it first",
-    b"\x28\xb5\x2f\xfd": "a zstd file; decompress it first",
-    b"PK\x03\x04": "a zip file; unpack it first",
-    b"\x43\x27\x41\x1a": "a 2bit file; convert it with twoBitToFa first",
-    b"\x1a\x41\x27\x43": "a 2bit file; convert it with twoBitToFa first",
-    b"BAM\x01": "a BAM file",
-    b"@": "FASTQ or SAM",
-    b"\xef\xbb\xbf>": "FASTA after a byte-order mark; save it without one",
-}
+# What sequence lines hold, without blanks.
+SEQUENCE_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz*-.?~"
+
 _HEAD_BYTES = 1 << 16
 # Too few letters to guess what a file holds.
 _LETTERS_TO_JUDGE = 30
+# ours: at least so many of the first letters of RNA are U.
+_RNA_FRACTION = 0.05
 
 
 class TextChunk(NamedTuple):
@@ -94,7 +88,27 @@ class FastaFile:
         InputError
             If the file cannot be read, or is a truncated or corrupt gzip file.
         """
-        yield from read_ahead(self._read())
+        yield from read_ahead(self._utf8())
+
+    def _utf8(self) -> Iterator[TextChunk]:
+        """Yield the text without a byte-order mark, and UTF-16 after one, as Windows writes it, as UTF-8."""
+        chunks = self._read()
+        for first in chunks:
+            start = bytes(first.text[:4])
+            if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and start != codecs.BOM_UTF32_LE:
+                yield from self._from_utf16(chain([first], chunks))
+            else:
+                yield TextChunk(first.text[3:], first.bytes_read) if start[:3] == codecs.BOM_UTF8 else first
+                yield from chunks
+
+    def _from_utf16(self, chunks: Iterable[TextChunk]) -> Iterator[TextChunk]:
+        decoder = codecs.getincrementaldecoder("utf-16")()
+        try:
+            for chunk in chunks:
+                yield TextChunk(_as_text(decoder.decode(chunk.text.tobytes()).encode()), chunk.bytes_read)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{self.path} is not valid UTF-16 ({error.reason}); save it as UTF-8") from None
 
     def _read(self) -> Iterator[TextChunk]:
         try:
@@ -121,7 +135,8 @@ class FastaFile:
         blocks: list[bytes] = []
         n_inflated = bytes_read = 0
         for block, n in self._inflate(stream):
-            blocks.append(block)
+            if block:
+                blocks.append(block)
             n_inflated += len(block)
             bytes_read += n
             if n_inflated >= CHUNK_BYTES:
@@ -132,11 +147,9 @@ class FastaFile:
     def _inflate(self, stream: BufferedReader[FileIO]) -> Iterator[tuple[bytes, int]]:
         """Yield (inflated bytes, raw bytes newly read) of all members and check each CRC."""
         member = None
-        is_bgzip = stream.peek(_BGZIP_EXTRA.stop)[_BGZIP_EXTRA] == _BGZIP_MARK
-        last = b""
+        whole = True  # of bgzip, whether the last member is the one that ends a file
         while raw := stream.read(COMPRESSED_READ_BYTES):
             self._hash.update(raw)
-            last = (last + raw)[-len(_BGZIP_END) :]
             n = len(raw)
             full = False
             while raw or full:
@@ -144,6 +157,11 @@ class FastaFile:
                     raw = raw.lstrip(b"\0")  # gzip allows zeros between and after members
                     if not raw:
                         break
+                    if len(raw) < _BGZIP_EXTRA.stop and (more := stream.read(COMPRESSED_READ_BYTES)):
+                        self._hash.update(more)
+                        raw, n = raw + more, n + len(more)
+                    is_bgzip = raw[_BGZIP_EXTRA] == _BGZIP_MARK
+                    whole = True
                     member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
                 try:
                     block = member.decompress(raw, CHUNK_BYTES)
@@ -152,6 +170,7 @@ class FastaFile:
                         f"{self.path} is a corrupt gzip file ({error}); fetch it again"
                     ) from None
                 full = len(block) == CHUNK_BYTES
+                whole = whole and not (is_bgzip and block)
                 raw = member.unconsumed_tail
                 if member.eof:
                     raw, full, member = member.unused_data, False, None
@@ -159,7 +178,7 @@ class FastaFile:
                 n = 0
             if n:
                 yield b"", n
-        if member is not None or (is_bgzip and last != _BGZIP_END):
+        if member is not None or not whole:
             raise InputError(f"{self.path} is a truncated gzip file; fetch it again")
 
 
@@ -225,7 +244,7 @@ def check_readable(path: Path) -> None:
         raise InputError(f"{path} is not readable; change its permissions")
 
 
-def check_is_fasta(head: bytes, path: Path) -> None:
+def check_is_fasta(head: bytes, path: Path, *, judge_rna: bool = True) -> None:
     """Check that text begins like a FASTA file of DNA.
 
     Parameters
@@ -234,6 +253,8 @@ def check_is_fasta(head: bytes, path: Path) -> None:
         The first bytes after any blank lines; only the first 64 KiB are examined.
     path : Path
         Used in error messages.
+    judge_rna : bool, default True
+        Whether many U and few T are refused. Otherwise the caller does so by the letters of the whole file.
 
     Raises
     ------
@@ -246,9 +267,12 @@ def check_is_fasta(head: bytes, path: Path) -> None:
     if not head.startswith(b">"):
         raise InputError(f"{path} begins with {_first_line(head)}; {needed}")
     lines = head.replace(b"\r", b"\n").split(b"\n")
-    letters = np.frombuffer(b"".join(line for line in lines if not line.startswith(b">")).upper(), np.uint8)
-    if letters.size >= _LETTERS_TO_JUDGE:
-        check_is_dna(np.bincount(letters, minlength=256), path)
+    text = np.frombuffer(b"".join(line for line in lines if not line.startswith(b">")).upper(), np.uint8)
+    if text.size >= _LETTERS_TO_JUDGE:
+        letters = np.bincount(text, minlength=256)
+        if not judge_rna or letters[ord("U")] < _RNA_FRACTION * text.size:
+            letters[ord("U")] = 0  # the letters T may come later
+        check_is_dna(letters, path)
 
 
 def check_is_text(head: bytes, path: Path, needed: str) -> None:
@@ -267,11 +291,35 @@ def check_is_text(head: bytes, path: Path, needed: str) -> None:
     InputError
         If it does.
     """
-    for magic, kind in _OTHER_KINDS.items():
-        if head.startswith(magic):
-            raise InputError(f"{path} is not FASTA but looks like {kind}; {needed}")
+    if kind := other_kind(head):
+        raise InputError(f"{path} is not FASTA but looks like {kind[0]}; {kind[1]}; {needed}")
     if b"\0" in head[:_HEAD_BYTES]:
         raise InputError(f"{path} is a binary file; {needed}")
+
+
+def check_only_letters(counts: Mapping[int, int], path: Path, record: str) -> None:
+    """Check that a record holds nothing but letters and the signs that stand for gaps and stops.
+
+    Parameters
+    ----------
+    counts : mapping, byte value -> int
+        The bytes of its sequence lines that are not blanks, or some of them.
+    path : Path
+    record : str
+        Name of the record.
+
+    Raises
+    ------
+    InputError
+        If there is anything else, since the letters next to it are then not sequence either.
+    """
+    strange = {byte: n for byte, n in counts.items() if byte not in SEQUENCE_BYTES}
+    if strange:
+        shown = ", ".join(ascii(chr(byte)) for byte in list(strange)[:8])
+        raise InputError(
+            f"{path}: record {record!r} has {sum(strange.values()):,} characters that no sequence has ({shown}), as in"
+            " a comment line, a '>' that does not begin its line, or another format; remove or mend these lines"
+        )
 
 
 def check_is_dna(letters: np.ndarray, path: Path) -> None:

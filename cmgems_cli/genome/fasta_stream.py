@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from cmgems_cli.errors import InputError
+from cmgems_cli.genome.contig_names import check_header_length, record_name
+from cmgems_cli.genome.fasta import SEQUENCE_BYTES, check_only_letters
 
 _BLANKS = b" \t\n"
 
@@ -46,7 +48,7 @@ def sequence_chunks(texts: Iterable[bytes], path: Path) -> Iterator[SequenceChun
     Raises
     ------
     InputError
-        If a record has no name.
+        If a record has no name, a header is too long, or a sequence line holds what no sequence has.
 
     Examples
     --------
@@ -67,8 +69,9 @@ def sequence_chunks(texts: Iterable[bytes], path: Path) -> Iterator[SequenceChun
                 end = text.find(b"\n", at)
                 header += text[at : end if end >= 0 else len(text)]
                 at = end + 1 if end >= 0 else len(text)
+                check_header_length(header, path)
                 if end >= 0:
-                    name, in_header, at_line_start = _name(header, name, path), False, True
+                    name, in_header, at_line_start = record_name(header, path, name), False, True
             elif at_line_start and text.startswith(b">", at):
                 if name is not None:
                     yield SequenceChunk(name, b"", True)
@@ -78,6 +81,8 @@ def sequence_chunks(texts: Iterable[bytes], path: Path) -> Iterator[SequenceChun
                 next_record = text.find(b"\n>", at)
                 end = next_record + 1 if next_record >= 0 else len(text)
                 letters = text[at:end].translate(None, _BLANKS)
+                if strange := letters.translate(None, SEQUENCE_BYTES):
+                    check_only_letters(Counter(strange), path, name or "")
                 at_line_start = text[end - 1 : end] == b"\n"
                 at = end
                 if next_record >= 0:
@@ -88,14 +93,6 @@ def sequence_chunks(texts: Iterable[bytes], path: Path) -> Iterator[SequenceChun
                 elif letters:
                     yield SequenceChunk(name or "", letters, False)
     if in_header:
-        name = _name(header, name, path)
+        name = record_name(header, path, name)
     if name is not None:
         yield SequenceChunk(name, b"", True)
-
-
-def _name(header: bytearray, before: str | None, path: Path) -> str:
-    words = header.split(maxsplit=1)
-    if not words:
-        where = "the first one" if before is None else f"after {before!r}"
-        raise InputError(f"{path} has a record without a name ({where}); every '>' needs one")
-    return words[0].decode("utf-8", "replace")

@@ -14,22 +14,23 @@ import numpy as np
 from numba import njit, uint8, uint64
 
 from cmgems_cli.errors import InputError
-from cmgems_cli.genome.codec import word_at
+from cmgems_cli.genome.codec import base_at, word_at
+from cmgems_cli.genome.contig_names import check_header_length, record_name
 from cmgems_cli.genome.contigs import IUPAC, Contig, ContigSelection
 from cmgems_cli.genome.corpus import RUN
-from cmgems_cli.genome.fasta import check_is_fasta
+from cmgems_cli.genome.fasta import check_is_fasta, check_only_letters
 
 LINE_FEED, RETURN, SPACE, TAB, HEADER_MARK, N = b"\n\r \t>N"
 BLANKS = b"\n\r \t"
-
-# Longer than any header in use; a file without line ends must not fill memory.
-MAX_HEADER_BYTES = 1 << 20
 
 # Bytes needed after the packed bases of a chunk: a last, partly filled write may touch them.
 SPARE_BYTES = 4
 
 # Runs collected before they are written.
 RUNS_BUFFERED = 1 << 14
+
+# ours: they take 500 MB of memory. A human genome has a thousand.
+MAX_RUNS = 1 << 24
 
 # Slots of the scanner's state, int64 each. PENDING holds less than a byte of packed bases.
 AT_LINE_START, RUN_BASES, LETTERS, TOTAL_BASES, PENDING, PENDING_BITS = range(6)
@@ -40,6 +41,9 @@ _HIGH_BITS = np.uint64(0x8080808080808080)
 _LETTERS_N = np.uint64(0x4E4E4E4E4E4E4E4E)
 _HEADER_MARKS = np.uint64(0x3E3E3E3E3E3E3E3E)
 _UPPER = np.uint64(0xDFDFDFDFDFDFDFDF)
+_LOW_SEVEN_BITS = np.uint64(0x7F7F7F7F7F7F7F7F)
+_ABOVE_BLANKS = np.uint64(0x5F5F5F5F5F5F5F5F)
+_ODD_BITS = np.uint64(0x5555555555555555)
 
 _UPPER_OF_BYTE = np.frombuffer(bytes(range(256)).upper(), np.uint8)
 
@@ -158,24 +162,43 @@ def scan_sequence(text, at, contig, state, packed, n_packed, runs, dropped):  # 
 
 @njit(cache=True, nogil=True)
 def skip_sequence(text, at, state):  # type: ignore[no-untyped-def]
-    """Return where the next header begins at or after `at`, or the end of the text."""
+    """Return where the next '>' is at or after `at`, or the end of the text, and the number of letters before it."""
     begin, n = at, text.size
-    at_line_start = state[AT_LINE_START] != 0
+    letters = 0
     while at < n:
         if at + 8 <= n:
+            word = word_at(text, at)
             # A byte is 0 where the text has '>'; bytes below the first such byte never borrow (Mycroft 1987).
-            marked = word_at(text, at) ^ _HEADER_MARKS
+            marked = word ^ _HEADER_MARKS
             if (marked - _LOW_BITS) & ~marked & _HIGH_BITS == 0:
+                above = (((word & _LOW_SEVEN_BITS) + _ABOVE_BLANKS) | word) & _HIGH_BITS
+                letters += np.int64(((above >> uint64(7)) * _LOW_BITS) >> uint64(56))
                 at += 8
                 continue
-        if text[at] == HEADER_MARK and (
-            at_line_start if at == begin else text[at - 1] in (LINE_FEED, RETURN)
-        ):
+        if text[at] == HEADER_MARK:
             break
+        letters += text[at] > SPACE
         at += 1
     if at > begin:
         state[AT_LINE_START] = text[at - 1] in (LINE_FEED, RETURN)
-    return at
+    return at, letters
+
+
+@njit(cache=True, nogil=True)
+def count_t(packed):  # type: ignore[no-untyped-def]
+    """Return how many of the packed bases are T, whose code is 1."""
+    n = 0
+    whole = packed.size // 8 * 8
+    for at in range(0, whole, 8):
+        word = word_at(packed, at)
+        bits = word & ~(word >> uint64(1)) & _ODD_BITS
+        # Add neighbours: fields of 4, then of 8 bits.
+        bits = (bits & uint64(0x3333333333333333)) + ((bits >> uint64(2)) & uint64(0x3333333333333333))
+        bits = (bits + (bits >> uint64(4))) & uint64(0x0F0F0F0F0F0F0F0F)
+        n += np.int64((bits * _LOW_BITS) >> uint64(56))
+    for base in range(4 * whole, 4 * packed.size):
+        n += base_at(packed, base) == 1
+    return n
 
 
 @njit(cache=True, nogil=True)
@@ -206,6 +229,8 @@ class Scanner:
         Counts of letters of finished records that are not bases, by the byte value of their upper case.
     longest_run : int
         Length of the longest run so far, in bases.
+    letters_passed_over : int
+        Letters of records that were not kept.
     """
 
     def __init__(
@@ -226,11 +251,18 @@ class Scanner:
         self._begun = False
         self._dropped = np.zeros(256, np.int64)
         self.dropped = np.zeros(256, np.int64)
-        self.longest_run = 0
+        self.longest_run = self.letters_passed_over = 0
+        self._n_t = self._n_runs = 0
 
     @property
     def n_bases(self) -> int:
         return int(self._state[TOTAL_BASES])
+
+    @property
+    def n_t(self) -> int:
+        """Letters T among the bases kept so far."""
+        # Bits of PENDING above those in use are 0, the code of A.
+        return self._n_t + int(count_t(self._state[PENDING : PENDING + 1].view(np.uint8)))
 
     def begin_file(self, path: Path) -> None:
         """Continue with the text of another file; `path` is used in error messages."""
@@ -251,7 +283,7 @@ class Scanner:
             rest = text.tobytes().lstrip(BLANKS)
             if not rest:
                 return
-            check_is_fasta(rest, self._path)
+            check_is_fasta(rest, self._path, judge_rna=False)
             self._begun = True
             at = text.size - len(rest)
         if self._packed.size < text.size // 4 + SPARE_BYTES:
@@ -261,11 +293,20 @@ class Scanner:
             if self._header is not None:
                 at = self._read_header(text, at)
             elif self._contig is None:
-                at = skip_sequence(text, at, self._state)
-                self._header = bytearray() if at < text.size else None
+                at, letters = skip_sequence(text, at, self._state)
+                self.letters_passed_over += letters
+                if at < text.size:
+                    if not self._state[AT_LINE_START]:
+                        check_only_letters({HEADER_MARK: 1}, self._path, self._selection.last_name or "")
+                    self._header = bytearray()
             else:
                 at, n_packed = self._scan(text, at, n_packed)
+        self._n_t += int(count_t(self._packed[:n_packed]))
         self._write_bases(self._packed[:n_packed])
+
+    def pass_over(self, text: np.ndarray) -> None:
+        """Count the letters (bytes that are not blanks) of text that is not scanned (uint8, shape (n,))."""
+        self.letters_passed_over += int(np.count_nonzero(text > SPACE))
 
     def end_file(self) -> None:
         """End the file's last record.
@@ -290,10 +331,7 @@ class Scanner:
         assert self._header is not None
         end = end_of_line(text, at)
         self._header += text[at:end].tobytes()
-        if len(self._header) > MAX_HEADER_BYTES:
-            raise InputError(
-                f"{self._path} has a header line of more than {MAX_HEADER_BYTES:,} bytes; not FASTA"
-            )
+        check_header_length(self._header, self._path)
         if end < text.size:
             self._begin_record()
             self._state[AT_LINE_START] = True
@@ -302,11 +340,8 @@ class Scanner:
     def _begin_record(self) -> None:
         assert self._header is not None
         self._end_record()
-        words = self._header[1:].split(maxsplit=1)
-        if not words:
-            where = f"after {list(self._selection.names)[-1]!r}" if self._selection.names else "the first one"
-            raise InputError(f"{self._path} has a record without a name ({where}); every '>' needs one")
-        self._contig = self._selection.add(words[0].decode("utf-8", "replace"), self._path)
+        name = record_name(self._header[1:], self._path, self._selection.last_name)
+        self._contig = self._selection.add(name, self._path)
         self._header = None
         self._state[LETTERS] = 0
 
@@ -318,6 +353,8 @@ class Scanner:
             row = len(self._selection.kept) - 1
             self._end_runs(np.array([(total - run_bases, run_bases, row, letters - run_bases)], RUN))
             self._state[RUN_BASES] = 0
+        counts = {int(byte): int(self._dropped[byte]) for byte in np.flatnonzero(self._dropped)}
+        check_only_letters(counts, self._path, self._contig.name)
         self._contig.length_bases = letters
         self._contig.bases = letters - int(self._dropped.sum())
         self._contig.dropped_n = int(self._dropped[N])
@@ -344,5 +381,11 @@ class Scanner:
     def _end_runs(self, runs: np.ndarray) -> None:
         assert self._contig is not None
         self._contig.runs += runs.size
+        self._n_runs += runs.size
+        if self._n_runs > MAX_RUNS:
+            raise InputError(
+                f"{self._path}: more than {MAX_RUNS:,} runs of A, C, G, T, over all files; needed longer ones: give an"
+                " assembly with fewer other letters"
+            )
         self.longest_run = max(self.longest_run, int(runs["length_bases"].max()))
         self._write_runs(runs)

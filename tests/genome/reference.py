@@ -37,7 +37,7 @@ class NotFasta(Exception):
 
 
 def read_records(text: bytes) -> list[Record]:
-    """Parse FASTA line by line; names must be there and differ."""
+    """Parse FASTA line by line; names must be there and differ, and '>' begins a line."""
     records: list[Record] = []
     for line in re.split("[\r\n]", text.decode()):
         if line.startswith(">"):
@@ -45,7 +45,7 @@ def read_records(text: bytes) -> list[Record]:
             if not words or words[0] in {record.name for record in records}:
                 raise NotFasta
             records.append(Record(words[0]))
-        elif line.strip(" \t") and not records:
+        elif ">" in line or (line.strip(" \t") and not records):
             raise NotFasta
         elif records:
             records[-1].letters += re.sub("[ \t]", "", line).upper()

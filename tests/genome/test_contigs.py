@@ -7,49 +7,11 @@ import pyfaidx
 import pytest
 
 from cmgems_cli.errors import InputError, UsageError
-from cmgems_cli.genome.contigs import (
-    MAX_CONTIGS,
-    PRIMARY,
-    ContigSelection,
-    IndexedRecord,
-    canonical_name,
-    indexed_records,
-)
+from cmgems_cli.genome import contigs
+from cmgems_cli.genome.contigs import ContigSelection, IndexedRecord, indexed_records
 from tests.genome.reference import write_fasta
 
 FASTA = Path("genome.fa")
-
-
-@pytest.mark.parametrize("style", ["chr{}", "{}", "Chr{}"])
-def test_ucsc_and_ensembl_names_of_all_24_chromosomes(style: str) -> None:
-    assert [canonical_name(style.format(name)) for name in PRIMARY] == list(PRIMARY)
-
-
-def test_ncbi_names_of_all_24_chromosomes_in_any_version() -> None:
-    names = [
-        f"NC_{number:06}.{version}" for number, version in zip(range(1, 25), [9, 10, 11, 12] * 6, strict=True)
-    ]
-    assert [canonical_name(name) for name in names] == list(PRIMARY)
-    assert canonical_name("NC_000001") == "1"
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "chrM",
-        "MT",
-        "NC_012920.1",
-        "NC_000025.1",
-        "chr23",
-        "chr0",
-        "chr1_KI270706v1_random",
-        "chr1_alt",
-        "NC_0000011",
-        "01",
-    ],
-)
-def test_other_names_stay_as_they_are(name: str) -> None:
-    assert canonical_name(name) == name
 
 
 def test_primary_leaves_out_alternatives_and_mitochondria() -> None:
@@ -103,24 +65,37 @@ def test_one_chromosome_under_two_names_is_an_error_unless_all_is_asked_for() ->
     assert everything.add("1", FASTA) is not None
 
 
-def test_more_contigs_than_16_bits_number_are_an_error() -> None:
-    selection = ContigSelection("all")
-    for number in range(MAX_CONTIGS):
+@pytest.mark.parametrize("kept", ["all", "c0"])
+def test_m_more_records_than_memory_is_planned_for_are_an_error(
+    kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert contigs.MAX_CONTIGS == 2**20
+    monkeypatch.setattr(contigs, "MAX_CONTIGS", 5)
+    selection = ContigSelection(kept)
+    for number in range(5):
         selection.add(f"c{number}", FASTA)
-    with pytest.raises(InputError, match="more than 65,536 records"):
+    with pytest.raises(InputError, match="more than 5 records"):
         selection.add("one", FASTA)
 
 
-@pytest.mark.parametrize("contigs", ["", " , ", "primary,chrM", "all,20"])
-def test_selections_that_say_nothing_or_two_things_are_usage_errors(contigs: str) -> None:
+def test_m_names_do_not_fill_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contigs, "MAX_NAMES_BYTES", 1000)
+    selection = ContigSelection("all")
+    selection.add("x" * 500, FASTA)
+    with pytest.raises(InputError, match="or 1,000 letters of names"):
+        selection.add("y" * 501, FASTA)
+
+
+@pytest.mark.parametrize("text", ["", " , ", "primary,chrM", "all,20"])
+def test_selections_that_say_nothing_or_two_things_are_usage_errors(text: str) -> None:
     with pytest.raises(UsageError):
-        ContigSelection(contigs)
+        ContigSelection(text)
 
 
 def test_identity_does_not_depend_on_the_naming_scheme() -> None:
     selection = ContigSelection("all")
-    contigs = [selection.add(name, FASTA) for name in ("chr7", "7", "NC_000007.14", "chr8")]
-    identities = [contig.identity for contig in contigs if contig is not None]
+    added = [selection.add(name, FASTA) for name in ("chr7", "7", "NC_000007.14", "chr8")]
+    identities = [contig.identity for contig in added if contig is not None]
     assert identities[0] == identities[1] == identities[2] != identities[3]
 
 
@@ -213,6 +188,26 @@ def test_an_index_of_a_zipped_file_is_not_asked_for(tmp_path: Path) -> None:
     zipped.write_bytes(b"\x1f\x8b whatever")
     (tmp_path / "g.fa.gz.fai").write_text("chr1\t4\t6\t4\t5\n")
     assert indexed_records(zipped) is None
+
+
+HOSTILE = {
+    "offset beyond the file": "chr1\t150\t99999999999999999999\t60\t61\n",
+    "negative offset": "chr1\t150\t-12\t60\t61\n",
+    "no columns": "chr1\n",
+    "letters for numbers": "chr1\tA\tB\tC\tD\n",
+    "no letters a line": "chr1\t150\t12\t0\t0\n",
+    "a length of 20 digits": "chr1\t99999999999999999999\t12\t60\t61\n",
+    "not text": "\x00\x01\x02\t\t\t\t\n",
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_c3_any_index_is_used_or_ignored(case: str, indexed: Path) -> None:
+    index = indexed.with_name("g.fa.fai")
+    index.write_text(HOSTILE[case])
+    assert indexed_records(indexed) is None
+    index.write_bytes(b"\xff\xfe" * 99)
+    assert indexed_records(indexed) is None
 
 
 def test_indexed_record_counts_from_its_header(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_the_digest_is_what_it_was(tmp_path: Path) -> None:
     # A change here changes every corpus anybody made: raise the schema, or find what went wrong.
     fasta = write_fasta(tmp_path / "g.fa", {"chr20": "ACGTTGCATTAGGACC" * 40 + "N" + "TTGACCAGATTACA" * 30})
     manifest = prepare_genome([fasta], tmp_path / "corpus", max_tokens=60)
-    assert manifest.digest == "fb6af86d094c2ba2ad54be91c7f6a3e2ced8df8aff938ff40b21730cf7a2072b"
+    assert manifest.digest == "9b3165dbd23d8e3dcc6d279baa404408aeee2090e5334a99f689c733d7d98447"
 
 
 def test_the_digest_depends_on_the_seed_and_not_on_the_run(fasta: Path, tmp_path: Path) -> None:
@@ -364,11 +364,11 @@ def test_a_dry_run_says_what_would_be_read_and_writes_nothing(
     result = done.json
     assert result["dry_run"] is True
     assert result["files"][0]["bytes"] == fasta.stat().st_size
-    assert result["files"][0]["contigs"] is None
+    assert result["files"][0]["contigs"] == ["chr1", "chrX", "chrY"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["g.fa"]
     pyfaidx.Faidx(str(fasta)).close()
-    assert plan([fasta], contigs="chrX,chrM")[0].contigs == ["chrX", "chrM"]
-    assert plan([fasta])[0].letters == 4000 + 2500 + 350 + 900 + 3 + 12 + 1 + 3
+    assert plan([fasta], contigs="chrX,chrM").files[0].contigs == ["chrX", "chrM"]
+    assert plan([fasta]).files[0].letters == 4000 + 2500 + 350 + 900 + 3 + 12 + 1 + 3
     cmgems("prepare-genome", fasta, "--contigs", "chr9", "--dry-run", code=3)
     cmgems("prepare-genome", fasta, fasta, "--dry-run", code=3)
     (tmp_path / "bad.fa").write_text("nothing")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome import fasta, scanner
+from cmgems_cli.genome.contig_names import MAX_HEADER_BYTES
 from cmgems_cli.genome.contigs import ContigSelection
 from cmgems_cli.genome.corpus import RUN
 from tests.genome import reference
@@ -160,7 +161,7 @@ def test_several_files_follow_each_other() -> None:
 
 
 def test_a_header_without_an_end_does_not_fill_memory() -> None:
-    endless = b">" + b"x" * (2 * scanner.MAX_HEADER_BYTES)
+    endless = b">" + b"x" * (2 * MAX_HEADER_BYTES)
     with pytest.raises(InputError, match="header line of more than 1,048,576 bytes"):
         Scanned(endless, [1 << 16])
 
