@@ -4,9 +4,13 @@ For notebooks: `load_model`, `encode`, `predict`, `embed`, `load_ranking`, `mask
 from here (cmgems_cli/inference/python_api.py documents them; examples/notebook.py shows them at work).
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+# Without `typing`, whose import would keep the command line from handling signals for some milliseconds.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cmgems_cli.inference.python_api import (
         corrupt,
         embed,

@@ -6,18 +6,15 @@ import atexit
 import gc
 import os
 import re
-import signal
 import sys
-import threading
 from io import TextIOWrapper
-from types import FrameType
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from cmgems_cli import __version__
+from cmgems_cli import __version__, signals
 from cmgems_cli.commands import (
     build_fewshot,
     build_pmi,
@@ -44,10 +41,6 @@ from cmgems_cli.errors import CmgemsError, Interrupted, as_user_error
 atexit.register(gc.freeze)
 
 
-# ours: long enough for a running finalizer to return before the signal is sent again.
-SECONDS_BETWEEN_SIGNALS = 0.05
-
-
 class _OneLineErrors(TyperGroup):
     """Turns every error a user can cause into one line on stderr and its exit code."""
 
@@ -69,45 +62,63 @@ class _OneLineErrors(TyperGroup):
         if not standalone_mode:
             return super().main(args, standalone_mode=False, **extra)
         _make_streams_safe()
-        with_handler = threading.current_thread() is threading.main_thread()
-        before = signal.signal(signal.SIGTERM, _terminate) if with_handler else None
-        hook, sys.unraisablehook = sys.unraisablehook, _send_again
+        self._stopper = signals.Stopper()
+        before = signals.install(signals.end_at_once)
+        hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         try:
-            # In this mode typer returns the exit code of an Exit (130 for Ctrl-C) instead of exiting.
+            # In this mode typer returns the exit code of an Exit instead of exiting.
             code = super().main(args, standalone_mode=False, **extra)
         except CmgemsError as error:
-            code = error.exit_code
-            _print_error(self._with_flags(str(error)))
+            code = self._report(error, self._with_flags(str(error)))
         except TyperException as error:
-            code = error.exit_code
             where = getattr(getattr(error, "ctx", None), "command_path", "cmgems")
-            _print_error(
-                f"{error.format_message().replace('Value error, ', '').rstrip('.')} (see {where} --help)"
-            )
+            message = error.format_message().replace("Value error, ", "").rstrip(".")
+            code = self._report(error, f"{message} (see {where} --help)")
         except Exception as error:
             refused = as_user_error(error)
             if refused is None:
                 raise
-            code = refused.exit_code
-            _print_error(self._with_flags(str(refused)))
+            code = self._report(refused, self._with_flags(str(refused)))
         finally:
             sys.unraisablehook = hook
-            if with_handler:
-                signal.signal(signal.SIGTERM, before)
+            signals.restore(before)
         sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
+        before: dict[int, Any] = {}
         try:
+            before = signals.install(self._stopper)
             result = super().invoke(ctx)
             sys.stdout.flush()
-        except KeyboardInterrupt:
-            raise Interrupted("stopped by Ctrl-C; nothing half-written was kept", 130) from None
+        except KeyboardInterrupt as stop:
+            raise _stopped(getattr(stop, "exit_code", 130)) from None
         except BrokenPipeError:
             # The reader of a pipe exited (`| head`): not an error. Point stdout elsewhere, or the
             # interpreter complains when it flushes the closed stream at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return None
+        except Exception as error:
+            # Libraries turn the exception of a signal into one of their own.
+            if self._stopper.signum and not isinstance(error, Interrupted):
+                raise _stopped(128 + self._stopper.signum) from None
+            raise
+        finally:
+            signals.restore(before)
         return result
+
+    def _report(self, error: Any, message: str) -> int:
+        """Print an error, or that a signal stopped the command; return the exit code."""
+        signals.install(signals.IGNORE)
+        prefix = "" if isinstance(error, Interrupted) else "error: "
+        print_line(f"{prefix}{' '.join(message.split())}")
+        return int(error.exit_code)
+
+    def _unraisable(self, lost: sys.UnraisableHookArgs) -> None:
+        """Repeat a signal whose exception a finalizer has swallowed; report other exceptions."""
+        if isinstance(lost.exc_value, KeyboardInterrupt):
+            self._stopper.lost()
+        else:
+            sys.__unraisablehook__(lost)
 
     def _with_flags(self, message: str) -> str:
         """Replace the parameters that library errors name in backticks by the options that set them.
@@ -142,21 +153,8 @@ def _make_streams_safe() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise Interrupted("stopped by SIGTERM; nothing half-written was kept", 128 + signum)
-
-
-def _send_again(lost: sys.UnraisableHookArgs) -> None:
-    """Repeat a signal whose exception was raised in a finalizer, where Python ignores it; report other exceptions."""
-    if isinstance(lost.exc_value, (Interrupted, KeyboardInterrupt)):
-        number = signal.SIGTERM if isinstance(lost.exc_value, Interrupted) else signal.SIGINT
-        threading.Timer(SECONDS_BETWEEN_SIGNALS, os.kill, (os.getpid(), number)).start()
-    else:
-        sys.__unraisablehook__(lost)
-
-
-def _print_error(message: str) -> None:
-    print_line(f"error: {' '.join(message.split())}")
+def _stopped(exit_code: int) -> Interrupted:
+    return Interrupted(f"{signals.stopped_by(exit_code)}; nothing half-written was kept", exit_code)
 
 
 def _version(wanted: bool) -> None:

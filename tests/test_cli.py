@@ -223,5 +223,5 @@ def test_a_signal_that_meets_a_finalizer_is_not_lost(number: str, code: int) -> 
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment()
     )
     assert (done.returncode, done.stdout) == (code, "")
-    assert done.stderr.startswith("error: stopped by ")
+    assert done.stderr.startswith("stopped by ")
     assert len(done.stderr.splitlines()) == 1

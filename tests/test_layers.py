@@ -19,6 +19,7 @@ LAYERS = [
         "option_fields",
         "markdown",
         "metrics",
+        "signals",
         "__init__",
     ],
     ["files", "growing_array", "html_page", "structured_text"],

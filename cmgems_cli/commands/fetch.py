@@ -120,6 +120,7 @@ def _bring(console: Console, download: "Download", left: "list[RemoteFile]") -> 
     """Fetch what is left, one file after the other, and say what an interruption keeps."""
     from cmgems_cli.errors import Interrupted
     from cmgems_cli.fetching.transfer import fetch as fetch_file
+    from cmgems_cli.signals import stopped_by
 
     had = sum(file.bytes_here for file in left)
     if had:
@@ -134,7 +135,7 @@ def _bring(console: Console, download: "Download", left: "list[RemoteFile]") -> 
             for file in left:
                 fetch_file(file, advance=advance, retrying=console.warn)
         except (KeyboardInterrupt, Interrupted) as error:
-            code, by = (error.exit_code, "SIGTERM") if isinstance(error, Interrupted) else (130, "Ctrl-C")
+            code = getattr(error, "exit_code", 130)
             raise Interrupted(
-                f"stopped by {by}; {amount(bar.done)}B are kept: run the command again to resume", code
+                f"{stopped_by(code)}; {amount(bar.done)}B are kept: run the command again to resume", code
             ) from None

@@ -165,7 +165,7 @@ def partial_files(
         except (KeyboardInterrupt, Interrupted) as stop:
             if not checkpoint.exists():
                 raise
-            code = stop.exit_code if isinstance(stop, Interrupted) else 130
+            code = getattr(stop, "exit_code", 130)
             raise Interrupted(
                 f"stopped; the same command resumes from {staging.path}, or remove that folder", code
             ) from None
