@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 IGNORE: int = signal.SIG_IGN
 
-# ours: long enough for a running finalizer to return, or an import to go on, before a signal is sent again.
+# ours: long enough for a running finalizer to return, or an import to end, before a signal is sent again.
 SECONDS_BETWEEN_SIGNALS = 0.05
 
 # The modules that import what a command needs before it writes anything.
@@ -27,7 +27,7 @@ _IMPORT = "<frozen importlib._bootstrap>"
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal stops the command. Not an `Exception`: libraries catch those and go on."""
+    """A signal stops the command. Not an `Exception`: libraries catch those and continue."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
@@ -42,7 +42,7 @@ def stopped_by(exit_code: int) -> str:
 def install(handler: Callable[[int, FrameType | None], Any] | int) -> dict[int, Any]:
     """Handle SIGINT and SIGTERM by `handler`; return the handlers before, for `restore`.
 
-    Only the main thread can, and a command that was started to ignore Ctrl-C goes on ignoring it.
+    Only the main thread can, and a command that was started to ignore Ctrl-C still ignores it.
     """
     before: dict[int, Any] = {}
     try:
