@@ -105,6 +105,8 @@ def _announce(console: Console, run: "FinetuningRun", task: "TaskFiles") -> None
         f" {recipe.global_batch} rows from {len(run.task.train):,}, {chosen} is tested on"
         f" {len(run.task.test):,}"
     )
+    for note in run.task.warnings:
+        console.warn(note)
     if params["task"] is None:
         console.say(
             f"{task.name} is not a known benchmark task; using the default recipe (lr {recipe.learning_rate:g},"
@@ -173,6 +175,8 @@ def _show(console: Console, manifest: "Manifest", title: str) -> None:
         ["parameters", f"{stats['parameters']:,}"],
     ]
     if stats["collapsed"]:
-        rows.append(["collapsed", "every row was given the same class: nothing was learnt"])
+        # Of a test split of one class this may be right.
+        learnt = "" if stats["accuracy"] == 1 else ": nothing was learnt"
+        rows.append(["collapsed", f"every row was given the same class{learnt}"])
     rows += [["note", note] for note in stats["notes"]]
     console.table(title, ["what", "value"], rows)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cmgems_cli.datasets.labels import problem_of_label
 from cmgems_cli.datasets.sequence_table import SequenceTable
+from cmgems_cli.datasets.text_lines import lines_of, texts_of
 from cmgems_cli.errors import InputError
+from cmgems_cli.genome.fasta import FastaFile
 
 NEEDED = "needed a CSV or TSV file whose first line is sequence,label"
 
@@ -28,6 +32,8 @@ class Rows:
         Truncated sequences.
     longest : int, bases
         Length of the longest sequence before it was truncated; 0 if none was.
+    sha256 : str
+        Of the file that these rows were read from.
     """
 
     sequences: list[bytes] = field(default_factory=list)
@@ -36,6 +42,7 @@ class Rows:
     contradictory: int = 0
     too_long: int = 0
     longest: int = 0
+    sha256: str = ""
 
 
 def read_rows(path: Path, *, max_bases: int) -> Rows:
@@ -44,40 +51,43 @@ def read_rows(path: Path, *, max_bases: int) -> Rows:
     Parameters
     ----------
     path : Path
+        Plain or gzip.
     max_bases : int
         Truncate longer sequences to this; their number is in the result.
 
     Raises
     ------
     InputError
-        If the file cannot be read, a row has no label, or as `SequenceTable`.
+        If the file cannot be read, a row has no usable label, or as `SequenceTable`.
     """
+    if not path.exists():
+        raise InputError(f"{path} does not exist; {NEEDED}")
     if path.is_dir():
         raise InputError(f"{path} is a folder; {NEEDED}")
     rows = Rows()
     label_of: dict[bytes, str] = {}
     contradictory: set[bytes] = set()
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            table = SequenceTable(stream, path, NEEDED, ("sequence", "label"))
-            column = table.column("label")
-            assert column is not None
-            for sequence, cells in table.rows():
-                label = cells[column].strip()
-                if not label:
-                    raise table.wrong("has no label; add one or remove the line")
-                if len(sequence) > max_bases:
-                    rows.too_long += 1
-                    rows.longest = max(rows.longest, len(sequence))
-                    sequence = sequence[:max_bases]
-                if label_of.setdefault(sequence, label) != label:
-                    contradictory.add(sequence)
-                rows.sequences.append(sequence)
-                rows.labels.append(label)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; {NEEDED}") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; {NEEDED}") from None
+    checked: set[str] = set()
+    file = FastaFile(path)
+    with closing(texts_of(file)) as texts:
+        table = SequenceTable(lines_of(texts, path, NEEDED), path, NEEDED, ("sequence", "label"))
+        column = table.column("label")
+        assert column is not None
+        for sequence, cells in table.rows():
+            label = table.cell(cells, column)
+            if label not in checked:
+                if problem := problem_of_label(label):
+                    raise table.wrong(problem)
+                checked.add(label)
+            if len(sequence) > max_bases:
+                rows.too_long += 1
+                rows.longest = max(rows.longest, len(sequence))
+                sequence = sequence[:max_bases]
+            if label_of.setdefault(sequence, label) != label:
+                contradictory.add(sequence)
+            rows.sequences.append(sequence)
+            rows.labels.append(label)
+    rows.sha256 = file.sha256
     rows.duplicates = len(rows.sequences) - len(label_of)
     rows.contradictory = len(contradictory)
     return rows

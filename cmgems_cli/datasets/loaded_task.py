@@ -5,17 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmgems_cli.artifacts import sha256_of_file
+from cmgems_cli.artifacts import MANIFEST, is_finished, read_manifest
 from cmgems_cli.datasets.recipe import Recipe
 from cmgems_cli.datasets.shots import check_pool, draw_shots, pool_note
 from cmgems_cli.datasets.splits import Table, read_splits
 from cmgems_cli.datasets.task_files import POOL, TEST, TaskFiles
-from cmgems_cli.errors import UsageError
+from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS
 
 
@@ -62,6 +63,8 @@ class LoadedTask:
         With every change applied; `max_tokens` is the limit that the sequences were checked against.
     notes : tuple of str
         What a reader of the scores should know about the data.
+    warnings : tuple of str
+        Those notes that make the scores doubtful.
     sha256 : mapping, split -> str
         Of the files.
     shots : int or None
@@ -79,6 +82,7 @@ class LoadedTask:
     sha256: Mapping[str, str] = field(default_factory=dict)
     shots: int | None = None
     pool: Table | None = None
+    warnings: tuple[str, ...] = ()
 
     def drawn(self, seed: int) -> LoadedTask:
         """Return the task of the run with this seed: shots are drawn by it, all rows are the same for every seed.
@@ -110,12 +114,15 @@ def load_task(task: TaskFiles, changes: Mapping[str, Any], *, k: int, positions:
     Raises
     ------
     InputError
-        As `read_splits`, or if a pool holds fewer rows per class than are to be drawn.
+        As `read_splits`, if a file differs from the manifest of its few-shot artifact, or if a pool holds fewer
+        rows per class than are to be drawn.
     UsageError
         If a change does not fit the model or the task.
     """
     recipe = recipe_of_task(task, changes, positions=positions)
     splits = read_splits(task.files, k=k, max_tokens=recipe.max_tokens, truncate=recipe.truncate)
+    for split, path in task.files.items():
+        _check_manifest(path, splits.tables[split].sha256)
     notes = [*_published_notes(task, splits.rows, len(splits.label_names)), *splits.notes()]
     pool = splits.tables.get(POOL)
     if pool is not None:
@@ -135,10 +142,25 @@ def load_task(task: TaskFiles, changes: Mapping[str, Any], *, k: int, positions:
         k,
         recipe,
         tuple(notes),
-        {split: sha256_of_file(path) for split, path in task.files.items()},
+        {split: table.sha256 for split, table in splits.tables.items()},
         task.shots,
         pool,
+        warnings=tuple(splits.warnings()),
     )
+
+
+def _check_manifest(path: Path, sha256: str) -> None:
+    """Compare a file with the manifest of the few-shot artifact that it belongs to, if it does."""
+    path = path.absolute()
+    for folder in path.parents[:2]:
+        if not is_finished(folder) or b'"fewshot"' not in (folder / MANIFEST).read_bytes():
+            continue
+        expected = read_manifest(folder, "fewshot").files.get(path.relative_to(folder).as_posix())
+        if expected is not None and expected["sha256"] != sha256:
+            raise InputError(
+                f"{path} does not have the sha256 of its manifest: the artifact is damaged; make it again with"
+                " `cmgems build-fewshot`"
+            )
 
 
 def recipe_of_task(

@@ -8,18 +8,22 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
+from cmgems_cli.datasets.dna_check import DnaCheck
+from cmgems_cli.datasets.text_lines import LONGEST_LINE
 from cmgems_cli.errors import InputError
+from cmgems_cli.files import LFS_ADVICE, LFS_POINTER
+from cmgems_cli.safe_text import from_spreadsheet_cell
 
 
 class SequenceTable:
     """A table of sequences: UTF-8, comma or tab, quoted or not; the first line names the columns.
 
-    Blank lines and a byte order mark are skipped, columns are named in any case of letters.
+    Blank lines are skipped, columns are named in any case of letters.
 
     Parameters
     ----------
     lines : iterable of str
-        Of the file, with their ends. The header is read at once.
+        Of the file, as from `lines_of`. The header is read at once.
     path : Path
         For messages.
     needed : str
@@ -35,18 +39,22 @@ class SequenceTable:
     Raises
     ------
     InputError
-        If there is no line, no text, or a column is missing or not unique.
+        If there is no line, or a column is missing or not unique.
     """
 
     def __init__(
         self, lines: Iterable[str], path: Path, needed: str, required: Sequence[str] = ("sequence",)
     ) -> None:
         self.path, self.line, self._needed = path, 0, needed
-        self._lines = self._not_blank(lines)
+        self._lines, self._row_characters = self._not_blank(lines), 0
+        # Python's own limit of 131,072 is below many sequences; lines and rows have one.
+        csv.field_size_limit(LONGEST_LINE)
         with self._one_line_errors():
             header = next(self._lines, None)
             if header is None:
                 raise InputError(f"{path} is empty; {needed}")
+            if header.encode().startswith(LFS_POINTER):
+                raise InputError(f"{path} is {LFS_ADVICE}")
             self._delimiter = "\t" if "\t" in header else ","
             names = next(csv.reader([header], delimiter=self._delimiter, strict=True))
         names = [name.strip() for name in names]
@@ -54,6 +62,10 @@ class SequenceTable:
         for name in required:
             if self._columns.count(name) != 1:
                 raise self._without(name, names)
+
+    def cell(self, cells: Sequence[str], place: int) -> str:
+        """Return the text of a cell, as it was before it was made safe for spreadsheets."""
+        return from_spreadsheet_cell(cells[place].strip())
 
     def column(self, *names: str) -> int | None:
         """Return the place of the first of these columns that the table has; None if it has none."""
@@ -65,21 +77,29 @@ class SequenceTable:
         Raises
         ------
         InputError
-            If there is no row, or one has another number of fields than the header, a sequence of anything but
-            letters, or k-mers that do not overlap. The message names the line.
+            If there is no row, or one has another number of fields than the header, repeats the header, or has
+            a sequence of anything but letters, or k-mers that do not overlap: the message names the line. Also
+            if the sequences are RNA or protein.
         """
         place = self._columns.index("sequence")
         # strict: a quote that is never closed would otherwise swallow the rest of the file.
         reader = csv.reader(self._lines, delimiter=self._delimiter, strict=True)
-        empty = True
+        empty, dna = True, DnaCheck(self.path)
         with self._one_line_errors():
             for cells in reader:
+                self._row_characters = 0
                 if len(cells) != len(self._columns):
                     raise self.wrong(
                         f"has {len(cells)} fields, its header {len(self._columns)}; correct or remove the line"
                     )
                 empty = False
-                yield self._bases(cells[place].strip()), cells
+                text = cells[place].strip()
+                if text.casefold() == self._columns[place]:
+                    raise self.wrong("repeats the header, as in files that were joined; remove it")
+                sequence = self._bases(text)
+                dna.add(sequence)
+                yield sequence, cells
+        dna.finish()
         if empty:
             raise InputError(
                 f"{self.path} has a header and no rows; needed a sequence in every line after it"
@@ -92,8 +112,11 @@ class SequenceTable:
     def _not_blank(self, lines: Iterable[str]) -> Iterator[str]:
         for line in lines:
             self.line += 1
-            if self.line == 1:
-                line = line.removeprefix("\ufeff")
+            self._row_characters += len(line)
+            if self._row_characters > LONGEST_LINE:
+                raise self.wrong(
+                    f"ends no row after {LONGEST_LINE:,} characters; close its quotes, or give long sequences as FASTA"
+                )
             if line and not line.isspace():
                 yield line
 
@@ -101,13 +124,8 @@ class SequenceTable:
     def _one_line_errors(self) -> Iterator[None]:
         try:
             yield
-        except UnicodeDecodeError:
-            raise InputError(
-                f"{self.path} is not UTF-8 text; {self._needed}: decompress it or save it as text"
-            ) from None
         except csv.Error as error:
-            advice = ": give long sequences as FASTA" if "field limit" in str(error) else ""
-            raise self.wrong(f"is not a readable row ({error}); {self._needed}{advice}") from None
+            raise self.wrong(f"is not a readable row ({error}); {self._needed}") from None
 
     def _without(self, name: str, names: list[str]) -> InputError:
         if any(len(cell) > 4 and set(cell) <= set("acgtn ") for cell in self._columns):

@@ -12,6 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cmgems_cli.datasets.labelled_table import read_rows
+from cmgems_cli.datasets.labels import are_measured, listed, ordered, spelled_differently, value_of
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.codec import check_k, encode_sequences, offsets_of
 from cmgems_cli.genome.vocabulary import BASE_CODE_OF_BYTE, NOT_A_BASE
@@ -42,6 +43,8 @@ class Counts:
         Rows as long as a k-mer or longer in which every token is `[UNK]`.
     truncated_rows : int
         Rows truncated to their first tokens, which happens on demand only.
+    tokens, known_tokens : int
+        k-mers of all rows, and those of A, C, G and T alone; the others are `[UNK]`.
     """
 
     rows: int
@@ -52,6 +55,14 @@ class Counts:
     rows_with_other_letters: int
     unknown_rows: int
     truncated_rows: int
+    tokens: int = 0
+    known_tokens: int = 0
+
+    def warnings(self) -> list[str]:
+        """Return what makes any score doubtful."""
+        unknown = self.tokens - self.known_tokens
+        mostly = 2 * unknown > self.tokens
+        return [f"tokens that are [UNK]: {100 * unknown / self.tokens:.0f} %"] if mostly else []
 
     def notes(self) -> list[str]:
         """Return what a reader of a score should know; zero counts are left out."""
@@ -87,6 +98,8 @@ class Table:
         The labels as they are written.
     counts : Counts
         Of the whole file, also in a table that `take` made.
+    sha256 : str
+        Of the file that the rows were read from.
     """
 
     path: Path
@@ -95,6 +108,7 @@ class Table:
     labels: NDArray[np.int64]
     label_names: tuple[str, ...]
     counts: Counts
+    sha256: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -126,7 +140,9 @@ class Table:
         """
         sequences = self.sequences()
         chosen = [sequences[row] for row in rows.tolist()]
-        return Table(self.path, *_joined(chosen), self.labels[rows], self.label_names, self.counts)
+        return Table(
+            self.path, *_joined(chosen), self.labels[rows], self.label_names, self.counts, self.sha256
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,9 +170,29 @@ class Splits:
         """Rows of each split."""
         return {split: len(table) for split, table in self.tables.items()}
 
+    def warnings(self) -> list[str]:
+        """Return what makes scores doubtful, or what is most likely a mistake in the data."""
+        said = [f"{split} {note}" for split, table in self.tables.items() for note in table.counts.warnings()]
+        for group in spelled_differently(self.label_names):
+            said.append(f"labels that say the same and are classes of their own: {listed(group)}")
+        if are_measured(self.label_names):
+            said.append(
+                f"labels that look like measured values, each a class of its own: {listed(self.label_names)}"
+            )
+        for split, table in self.tables.items():
+            present = np.unique(table.labels)
+            if len(present) == 1:
+                label = self.label_names[present[0]]
+                said.append(
+                    f"{split} has one class only, {label!r}, in its {len(table):,} row(s): MCC is 0 by definition,"
+                    " and accuracy and F1 tell nothing"
+                )
+        return said
+
     def notes(self) -> list[str]:
-        """Return what a reader of a score should know about the data."""
-        said = [f"{split} {note}" for split, table in self.tables.items() for note in table.counts.notes()]
+        """Return what a reader of a score should know about the data; `warnings` come first."""
+        said = self.warnings()
+        said += [f"{split} {note}" for split, table in self.tables.items() for note in table.counts.notes()]
         return said + [
             f"sequences in both {one} and {other}: {number:,}"
             for (one, other), number in self.shared.items()
@@ -246,12 +282,12 @@ def read_table(
             f"{path}: {rows.too_long:,} of {len(rows.sequences):,} sequences are longer than {max_tokens}"
             f" tokens, the longest {rows.longest - k + 1:,}: add `truncate=True` to truncate them"
         )
-    names = tuple(label_names) if label_names is not None else _ordered(set(rows.labels))
+    names = tuple(label_names) if label_names is not None else ordered(set(rows.labels))
     _check_labels(rows.labels, names, path, split or path.stem)
     number_of = {name: number for number, name in enumerate(names)}
     labels = np.array([number_of[label] for label in rows.labels], dtype=np.int64)
     bases, offsets = _joined(rows.sequences)
-    lengths, (longest_runs, other_letters) = np.diff(offsets), _scan(bases, offsets)
+    lengths, (longest_runs, other_letters, known) = np.diff(offsets), _scan(bases, offsets, k)
     if longest_runs.max() < k:
         raise InputError(
             f"{path}: none of its {len(labels):,} sequences has {k} letters A, C, G, T in a row, so that"
@@ -266,24 +302,29 @@ def read_table(
         rows_with_other_letters=int((other_letters > 0).sum()),
         unknown_rows=int(((longest_runs < k) & (lengths >= k)).sum()),
         truncated_rows=rows.too_long,
+        tokens=int(np.maximum(lengths - k + 1, 0).sum()),
+        known_tokens=int(known.sum()),
     )
-    return Table(path, bases, offsets, labels, names, counts)
-
-
-def _ordered(labels: set[str]) -> tuple[str, ...]:
-    """Order labels by number where all are plain whole numbers, else as text."""
-    if all(label.isdecimal() and label == str(int(label)) for label in labels):
-        return tuple(sorted(labels, key=int))
-    return tuple(sorted(labels))
+    return Table(path, bases, offsets, labels, names, counts, rows.sha256)
 
 
 def _check_labels(labels: list[str], names: Sequence[str], path: Path, split: str) -> None:
     unseen = sorted(set(labels) - set(names))
     if unseen:
-        number = sum(label in unseen for label in labels)
+        among = set(unseen)
+        number = sum(label in among for label in labels)
+        same = [name for name in names if value_of(name) == value_of(unseen[0])]
+        if same:
+            remedy = f"write it as in train, {same[0]!r}"
+        elif are_measured(names):
+            remedy = (
+                "these look like measured values (regression); needed a few classes, as in ranges of values"
+            )
+        else:
+            remedy = "correct these labels or add such rows to train"
         raise InputError(
-            f"{path}: the {split} split has the label {unseen[0]!r}, unseen in train ({', '.join(names)}),"
-            f" in {number:,} of {len(labels):,} rows: correct these labels or add such rows to train"
+            f"{path}: the {split} split has the label {listed([unseen[0]])!r}, unseen in train ({listed(names)}),"
+            f" in {number:,} of {len(labels):,} rows: {remedy}"
         )
 
 
@@ -294,10 +335,14 @@ def _joined(sequences: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64
 
 
 @njit(cache=True, nogil=True)
-def _scan(bases, offsets):  # type: ignore[no-untyped-def]
-    """Return for each row its longest run of A, C, G, T and its number of other letters: int64, shape (n_rows,)."""
+def _scan(bases, offsets, k):  # type: ignore[no-untyped-def]
+    """Return for each row its longest run of A, C, G, T, and its number of other letters and of known k-mers.
+
+    int64, shape (n_rows,)
+    """
     longest_runs = np.zeros(len(offsets) - 1, np.int64)
     other_letters = np.zeros(len(offsets) - 1, np.int64)
+    known = np.zeros(len(offsets) - 1, np.int64)
     for row in range(len(longest_runs)):
         run = 0
         for i in range(offsets[row], offsets[row + 1]):
@@ -307,4 +352,5 @@ def _scan(bases, offsets):  # type: ignore[no-untyped-def]
             else:
                 run += 1
                 longest_runs[row] = max(longest_runs[row], run)
-    return longest_runs, other_letters
+                known[row] += run >= k
+    return longest_runs, other_letters, known

@@ -21,7 +21,7 @@ from cmgems_cli.inference.embedding import embed_blocks
 from cmgems_cli.inference.inference_options import Pooling
 from cmgems_cli.inference.loading import Model
 from cmgems_cli.inference.prediction import predict_blocks
-from cmgems_cli.inference.record_readers import Source
+from cmgems_cli.inference.record_readers import Source, checked_dna
 from cmgems_cli.inference.row_blocks import check_lengths, survey, tiling_options
 from cmgems_cli.inference.survey import Input, survey_input
 from cmgems_cli.masking import SINGLE, WITHOUT_RANKS
@@ -329,6 +329,6 @@ def _input(sequences: Sequences, model: Model, **options: Any) -> Input:
             # A non-ASCII character counts as one letter that is not a base.
             yield SequenceChunk(name, sequence.encode("ascii", "replace"), True)
 
-    counted = survey(chunks(), tiling)
+    counted = survey(checked_dna(chunks(), Path("input")), tiling)
     check_lengths(counted, tiling, "input")
     return Input("input", tiling, chunks, counted)

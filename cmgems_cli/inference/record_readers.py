@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Generator, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+from cmgems_cli.datasets.dna_check import DnaCheck
 from cmgems_cli.datasets.sequence_table import SequenceTable
+from cmgems_cli.datasets.text_lines import lines_of, texts_of
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.fasta import STANDARD_INPUT, FastaFile, check_is_fasta, check_is_text, check_readable
 from cmgems_cli.genome.fasta_stream import SequenceChunk, sequence_chunks
@@ -65,12 +66,13 @@ class Source:
         Raises
         ------
         InputError
-            If the file is empty, neither FASTA nor a table, truncated or corrupt, a record has no name, or
-            a row does not match the header of its table. The message names the line.
+            If the file is empty, neither FASTA nor a table of DNA, truncated or corrupt, a record has no name,
+            a row does not match the header of its table (the message names the line), or the file has changed
+            since it was first read.
         """
         shown = Path(self.name)
         file = FastaFile(self.path)
-        with closing(_texts(file)) as texts:
+        with closing(texts_of(file)) as texts:
             head = b""
             for head in texts:
                 if head.lstrip(_BLANKS):
@@ -81,16 +83,29 @@ class Source:
             check_is_text(start, shown, NEEDED)
             if start.startswith(b">"):
                 check_is_fasta(start, shown)
-                yield from sequence_chunks(_chained(start, texts), shown)
+                yield from checked_dna(sequence_chunks(_chained(start, texts), shown), shown)
             else:
-                yield from _table_chunks(_Lines(_chained(head, texts)), shown)
+                yield from _table_chunks(_chained(head, texts), shown)
+        if self.sha256 not in ("", file.sha256):
+            raise InputError(
+                f"{self.name} changed while it was read; run the command again once it is complete"
+            )
         self.sha256 = file.sha256
 
 
-def _texts(file: FastaFile) -> Generator[bytes, None, None]:
-    with closing(file.chunks()) as chunks:
-        for chunk in chunks:
-            yield chunk.text.tobytes()
+def checked_dna(chunks: Iterable[SequenceChunk], path: Path) -> Iterator[SequenceChunk]:
+    """Yield chunks of sequences, and judge their letters at the end.
+
+    Raises
+    ------
+    InputError
+        If they are RNA or protein.
+    """
+    dna = DnaCheck(path)
+    for chunk in chunks:
+        dna.add(chunk.letters)
+        yield chunk
+    dna.finish()
 
 
 def _chained(head: bytes, texts: Iterator[bytes]) -> Iterator[bytes]:
@@ -98,32 +113,10 @@ def _chained(head: bytes, texts: Iterator[bytes]) -> Iterator[bytes]:
     yield from texts
 
 
-class _Lines(io.RawIOBase):
-    """Chunks of text as a readable file."""
-
-    def __init__(self, texts: Iterator[bytes]) -> None:
-        self._texts = texts
-        self._left = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while not self._left:
-            text = next(self._texts, None)
-            if text is None:
-                return 0
-            self._left = memoryview(text)
-        n = min(len(buffer), len(self._left))
-        buffer[:n] = self._left[:n]
-        self._left = self._left[n:]
-        return n
-
-
-def _table_chunks(raw: _Lines, shown: Path) -> Iterator[SequenceChunk]:
-    with io.TextIOWrapper(io.BufferedReader(raw), encoding="utf-8", newline="") as stream:
-        table = SequenceTable(stream, shown, NEEDED)
+def _table_chunks(texts: Iterator[bytes], shown: Path) -> Iterator[SequenceChunk]:
+    with closing(lines_of(texts, shown, NEEDED)) as lines:
+        table = SequenceTable(lines, shown, NEEDED)
         name_column = table.column(*NAME_COLUMNS)
         for number, (sequence, cells) in enumerate(table.rows()):
-            name = str(number) if name_column is None else cells[name_column].strip()
+            name = str(number) if name_column is None else table.cell(cells, name_column)
             yield SequenceChunk(name, sequence, True)

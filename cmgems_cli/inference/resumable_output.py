@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from cmgems_cli.errors import Interrupted, OverwriteError
+from cmgems_cli.errors import InputError, Interrupted, OverwriteError
 from cmgems_cli.files import exclusive_lock, force_to_disk, open_new, write_json
 from cmgems_cli.output_state import check_file
 from cmgems_cli.staging import Staging, lock_of, stagings
@@ -162,6 +162,10 @@ def partial_files(
                 partial.replace(out)
                 force_to_disk(out.parent)
             staging.remove()
+        except InputError:
+            # The input was sound when the command began: the rows written may be another input's.
+            staging.remove()
+            raise
         except (KeyboardInterrupt, Interrupted) as stop:
             if not checkpoint.exists():
                 raise

@@ -1,6 +1,10 @@
 import csv
+import gzip
+import hashlib
 import io
 import itertools
+import re
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -115,12 +119,32 @@ REFUSED = {
     "no label": (HEADER + b"ACGT,1\nACGT, \n", "line 3 has no label"),
     "a digit in a sequence": (HEADER + b"ACG7T,1\n", "line 2 has '7' in its sequence"),
     "a letter beyond ASCII": (HEADER + "ACGÄT,1\n".encode(), "line 2 has 'Ä' in its sequence"),
-    "compressed": (b"\x1f\x8b\x08\x00\x00\xff\xfe", "is not UTF-8 text"),
+    "compressed and cut off": (b"\x1f\x8b\x08\x00\x00\xff\xfe", "is a truncated gzip file"),
     "UTF-16": ("sequence,label\nACGT,1\n".encode("utf-16"), "is not UTF-8 text"),
     "zero bytes": (b"\x00\x01\x00\x02\n", "has no column 'sequence'"),
+    **{
+        f"the missing value {value}": (
+            HEADER + f"ACGT,1\nACGT,{value}\n".encode(),
+            f"line 3 has the label '{re.escape(value)}', which marks a missing value",
+        )
+        for value in ("NaN", "nan", "None", "NA", "n/a", "<NA>", "NULL", "?", "#N/A")
+    },
+    "a header again": (HEADER + b"ACGT,1\n" + HEADER + b"ACGT,0\n", "line 3 repeats the header"),
+    "a header again, quoted": (HEADER + b'ACGT,1\n "Sequence",Label\n'.replace(b" ", b""), "line 3 repeats"),
+    "a label of many digits": (HEADER + b"ACGT," + b"9" * 5_000 + b"\n", "a label of 5,000 characters"),
+    "a label of words": (HEADER + b"ACGT," + b"word " * 100 + b"\n", "a label of 499 characters"),
+    "a row without end": (
+        HEADER + b'ACGT,"' + b"1\n" * 5_000_001 + b'"\n',
+        "ends no row after 10,000,000 characters",
+    ),
+    "many cells": (HEADER + b"," * 10_000_001, "line 2 has more than 10,000,000 characters"),
+    "a long header": (b"sequence,label," + b"x" * 10_000_000, "line 1 has more than 10,000,000"),
+    "git-lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "git lfs pull"),
+    "a vertical tab": (b"\x0b", "is empty"),
+    "a form feed": (b"\x0c\n\x0b\n", "is empty"),
     "an open quote": (HEADER + b'"ACGT,1\nACGT,1\n', "line 3 is not a readable row"),
     "a quote inside": (HEADER + b'"AC"GT,1\n', "line 2 is not a readable row"),
-    "an endless field": (HEADER + b"A" * 200_000 + b",1\n", "line 2 is not a readable row"),
+    "an endless field": (HEADER + b"A" * 10_000_001 + b",1\n", "line 2 has more than 10,000,000 characters"),
 }
 
 
@@ -134,6 +158,35 @@ def test_what_is_no_table_is_refused_in_one_line(tmp_path, name):
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value).replace(str(path), "")) < 200
+
+
+@pytest.mark.parametrize("letters", [131_072, 131_073, 200_000, 1_000_000])
+@pytest.mark.parametrize("as_kmers", [False, True])
+def test_f7_long_fields_are_read(tmp_path, letters, as_kmers):
+    path = tmp_path / "table.csv"
+    sequence = "ACGTT" * (letters // 5)
+    path.write_text(f"sequence,label\n{kmers(sequence, 6) if as_kmers else sequence},1\n")
+    found = read_rows(path, max_bases=515)
+    assert (found.sequences, found.longest) == ([sequence[:515].encode()], len(sequence))
+
+
+def test_m_a_bomb_of_one_line_is_refused_without_memory(tmp_path):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "bomb.csv"
+    path.write_bytes(gzip.compress(HEADER + b"A" * 300_000_000, compresslevel=1))
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    with pytest.raises(InputError, match="line 2 has more than 10,000,000 characters"):
+        read_rows(path, max_bases=PLENTY)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000
+    assert time.perf_counter() - started < 10
+
+
+def test_a_gzip_table_is_read_as_the_plain_one(tmp_path):
+    text = b"\xef\xbb\xbfsequence,label\nACGT,'=1\n"
+    (tmp_path / "table.csv").write_bytes(gzip.compress(text))
+    found = read_rows(tmp_path / "table.csv", max_bases=PLENTY)
+    assert (found.sequences, found.labels) == ([b"ACGT"], ["=1"])
+    assert found.sha256 == hashlib.sha256((tmp_path / "table.csv").read_bytes()).hexdigest()
 
 
 def test_missing_files_and_folders_are_refused(tmp_path):

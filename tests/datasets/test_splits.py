@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cmgems_cli.artifacts import sha256_of_file
 from cmgems_cli.datasets.benchmark import SPLITS
 from cmgems_cli.datasets.benchmark_file import shipped
 from cmgems_cli.datasets.splits import Splits, read_splits, read_table
@@ -35,7 +36,7 @@ def slow_token_ids(sequence: str, k: int) -> list[int]:
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.lists(st.tuples(st.text("ACGTacgtNU", max_size=30), st.sampled_from("0123")), min_size=1),
+    st.lists(st.tuples(st.text("ACGTacgtNR", max_size=30), st.sampled_from("0123")), min_size=1),
     st.sampled_from([3, 6]),
     st.integers(8, 20),
 )
@@ -160,6 +161,7 @@ def test_splits_share_the_labels_of_train_and_overlaps_are_counted(tmp_path):
     assert splits.tables["test"].labels.tolist() == [1]
     assert splits.shared == {("train", "dev"): 2, ("train", "test"): 0, ("dev", "test"): 0}
     assert splits.notes() == [
+        "test has one class only, 'yes', in its 1 row(s): MCC is 0 by definition, and accuracy and F1 tell nothing",
         "dev rows that repeat an earlier sequence: 1",
         "sequences in both train and dev: 2",
     ]
@@ -239,3 +241,118 @@ def test_real_few_shot_files_in_either_quoting(fewshot_data):
     assert splits.rows == {"train": 300, "test": 3000}
     assert splits.tables["train"].counts.rows_of_label == (100, 100, 100)
     assert {len(sequence) for table in splits.tables.values() for sequence in table.sequences()} == {40}
+
+
+# --- labels and letters that are most likely a mistake
+
+
+def labelled(folder: Path, *labels: str, **splits: list[tuple[str, object]]) -> Path:
+    """A task whose train split has these labels, two rows of each."""
+    rows = [(f"ACGTACG{'ACGT'[i % 4]}{'ACGT'[i // 4 % 4]}", label) for i, label in enumerate(labels * 2)]
+    return task_folder(folder, train=rows, **({"dev": rows[:2], "test": rows[:2]} | splits))
+
+
+@pytest.mark.parametrize(
+    ("labels", "group"),
+    [
+        (("0", "1", "1.0"), "1, 1.0"),
+        (("0", "1", "01"), "01, 1"),
+        (("True", "False", "true"), "True, true"),
+        (("1", "0", "TRUE"), "1, TRUE"),
+        (("yes", "no", "Yes"), "Yes, yes"),
+        (("1e3", "1000", "5"), "1000, 1e3"),
+        (("first class", "first  class", "b"), "first  class, first class"),
+        (("one", "two", "ｏｎｅ"), "one, ｏｎｅ"),
+    ],
+)
+def test_f5_labels_that_say_the_same_are_warned_of(
+    tmp_path: Path, labels: tuple[str, ...], group: str
+) -> None:
+    splits = read_task(labelled(tmp_path, *labels))
+    assert len(splits.label_names) == 3
+    assert f"labels that say the same and are classes of their own: {group}" in splits.warnings()
+    assert set(splits.warnings()) <= set(splits.notes())
+
+
+def test_f5_labels_of_their_own_are_not_warned_of(tmp_path: Path) -> None:
+    assert read_task(labelled(tmp_path, "0", "1", "10", "-1")).warnings() == []
+
+
+def test_f5_another_spelling_in_another_split_names_that_of_train(tmp_path: Path) -> None:
+    folder = labelled(tmp_path, "0", "1", dev=[("ACGTACGT", "1.0")])
+    with pytest.raises(InputError, match=r"has the label '1\.0', unseen in train.*write it as in train, '1'"):
+        read_task(folder)
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_s11_f6_a_split_of_one_class_is_named(tmp_path: Path, split: str, rows: int) -> None:
+    one: dict[str, list[tuple[str, object]]] = {split: [("ACGTACGT", "b")] * rows}
+    splits = read_task(labelled(tmp_path, "a", "b", **one))
+    assert [note for note in splits.warnings() if note.startswith(f"{split} has one class only, 'b'")]
+
+
+def test_f15_labels_of_a_regression_are_named_in_a_short_line(tmp_path: Path) -> None:
+    values = [f"0.{number:03}" for number in range(900)]
+    folder = labelled(tmp_path, *values, dev=[("ACGTACGT", "0.9999")])
+    with pytest.raises(
+        InputError, match=r"\(900 labels\).*look like measured values \(regression\)"
+    ) as caught:
+        read_task(folder)
+    assert len(str(caught.value).replace(str(folder), "")) < 300
+
+
+def test_f15_numbers_with_decimals_are_named(tmp_path: Path) -> None:
+    splits = read_task(labelled(tmp_path, *(f"{number / 10}" for number in range(11))))
+    assert splits.warnings() == [
+        "labels that look like measured values, each a class of its own: 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, … (11 labels)"
+    ]
+
+
+def test_c3_labels_of_many_digits_are_ordered(tmp_path: Path) -> None:
+    long = "1" + "0" * 150
+    assert read_table(written(tmp_path / "t.csv", [("ACGTAC", long), ("ACGTAC", 2)])).label_names == (
+        "2",
+        long,
+    )
+
+
+@pytest.mark.parametrize(
+    ("sequences", "words"),
+    [
+        (["ACGU" * 10] * 3, "looks like RNA"),
+        (["acgu" * 10, "ACGTACGT"], "looks like RNA"),
+        (["MKVLAAGIVGLLFTAEQW" * 2] * 9 + ["AAAAAAAA"], "looks like protein"),
+        (["RYSWKMBDHV" * 4] * 3 + ["ACGTACGT"], "looks like ambiguous sequence"),
+    ],
+)
+def test_f4_rna_and_protein_in_a_table_are_refused(tmp_path: Path, sequences: list[str], words: str) -> None:
+    path = written(tmp_path / "t.csv", [(sequence, number % 2) for number, sequence in enumerate(sequences)])
+    with pytest.raises(InputError, match=words):
+        read_table(path)
+
+
+def test_f4_dna_with_a_letter_u_or_many_n_is_dna_and_half_unknown_is_warned_of(tmp_path: Path) -> None:
+    read_table(written(tmp_path / "one-u.csv", [("ACGTACGTTTTT" * 3, 0), ("ACGUACGTTTTT" * 3, 1)]))
+    table = read_table(written(tmp_path / "n.csv", [("ACGTACGTNNNNNNNNNNNNNN" * 3, 0), ("ACGTACGT", 1)]))
+    assert table.counts.warnings() == ["tokens that are [UNK]: 81 %"]
+    assert (
+        read_table(written(tmp_path / "t.csv", [("ACGTACGTACGTACGTNACGTACGTACGT", 0)])).counts.warnings()
+        == []
+    )
+
+
+def test_s9_the_sha256_is_of_the_bytes_that_were_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = labelled(tmp_path, "a", "b")
+    before = {split: sha256_of_file(folder / f"{split}.csv") for split in SPLITS}
+
+    def change(*arguments: Any, **named: Any) -> Any:
+        table = read_table(*arguments, **named)
+        written(arguments[0], [("ACGTACGT", "another")])
+        return table
+
+    monkeypatch.setattr("cmgems_cli.datasets.splits.read_table", change)
+    splits = read_task(folder)
+    assert {split: table.sha256 for split, table in splits.tables.items()} == before
