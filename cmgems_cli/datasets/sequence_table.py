@@ -64,7 +64,7 @@ class SequenceTable:
                 raise self._without(name, names)
 
     def cell(self, cells: Sequence[str], place: int) -> str:
-        """Return the text of a cell, as it was before it was made safe for spreadsheets."""
+        """Return the text of a cell, without the apostrophe of `spreadsheet_cell`."""
         return from_spreadsheet_cell(cells[place].strip())
 
     def column(self, *names: str) -> int | None:
