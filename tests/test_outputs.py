@@ -16,6 +16,7 @@ from cmgems_cli.artifacts import Manifest, read_manifest
 from cmgems_cli.errors import InputError, OverwriteError
 from cmgems_cli.output_state import Holds, check_place
 from cmgems_cli.outputs import Claim, Output
+from tests.kills import Kill, Killed
 
 needs_locks = pytest.mark.skipif(importlib.util.find_spec("fcntl") is None, reason="needs fcntl's locks")
 
@@ -498,42 +499,9 @@ def test_a_file_system_without_locks_excludes_nobody(tmp_path: Path, monkeypatch
 # ---------------------------------------------------------------------- kills
 
 
-class Killed(BaseException):
-    """The process ended here: nothing that would clean up runs any more."""
-
-
-class Kill:
-    """Ends the process, as far as the disk can tell, just before or after one of its file operations."""
-
-    NAMES = ("rename", "replace", "unlink", "rmdir", "mkdir", "fsync", "open", "chmod")
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.at, self.done, self.after = -1, 0, False
-        for name in self.NAMES:
-            patch.setattr(os, name, self.counted(getattr(os, name)))
-        patch.setattr(staging, "exchange", self.counted(staging.exchange))
-
-    def counted(self, whole: Callable[..., Any]) -> Callable[..., Any]:
-        def operation(*arguments: Any, **more: Any) -> Any:
-            if whole.__name__ == "open" and not arguments[1] & os.O_CREAT:
-                return whole(*arguments, **more)
-            self.done += 1
-            if self.at >= 0 and (self.done > self.at + self.after):
-                raise Killed
-            found = whole(*arguments, **more)
-            if self.after and self.done > self.at >= 0:
-                raise Killed
-            return found
-
-        return operation
-
-    def arm(self, at: int, *, after: bool = False) -> None:
-        self.at, self.done, self.after = at, 0, after
-
-
 @pytest.fixture
 def kill(monkeypatch: pytest.MonkeyPatch) -> Kill:
-    return Kill(monkeypatch)
+    return Kill(monkeypatch.setattr)
 
 
 def old_artifact(out: Path) -> None:
