@@ -8,7 +8,9 @@ In Python `key` returns an int: pass it on as `np.uint64(key)`, since numba trea
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, uint64
+from numba import uint64
+
+from cmgems_cli.kernels import kernel
 
 # SplitMix64's increment, the odd integer nearest to 2^64 / golden ratio, and its two multipliers.
 STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -29,7 +31,7 @@ VALIDATION_SAMPLE, DROPOUT, WEIGHTS, FEWSHOT_ROWS = range(7, 11)
 NEGATIVES, FEWSHOT_SPLIT, FEWSHOT_POOLS, FEWSHOT_ORDER = range(11, 15)
 
 
-@njit(cache=True, inline="always")
+@kernel(inline="always")
 def mix(x):  # type: ignore[no-untyped-def]
     """Scramble 64 bits so that every input bit reaches every output bit. uint64 -> uint64."""
     x = uint64(x)
@@ -38,7 +40,7 @@ def mix(x):  # type: ignore[no-untyped-def]
     return x ^ (x >> uint64(31))
 
 
-@njit(cache=True)
+@kernel(nogil=False)
 def key(seed, purpose, a=0, b=0):  # type: ignore[no-untyped-def]
     """Return the key (uint64) of the stream for `purpose` at indices `a` and `b` under `seed`."""
     x = mix(uint64(seed) + STEP)
@@ -47,20 +49,20 @@ def key(seed, purpose, a=0, b=0):  # type: ignore[no-untyped-def]
     return mix(x ^ (uint64(b) + STEP))
 
 
-@njit(cache=True, inline="always")
+@kernel(inline="always")
 def bits(stream, n):  # type: ignore[no-untyped-def]
     """Return the n-th 64 bits of a stream. uint64, int -> uint64."""
     # The casts are needed: numba turns int64 + uint64 into float64.
     return mix(uint64(stream) + (uint64(n) + uint64(1)) * STEP)
 
 
-@njit(cache=True, inline="always")
+@kernel(inline="always")
 def uniform(stream, n):  # type: ignore[no-untyped-def]
     """Return the n-th draw of a stream as float64, uniform over [0, 1) in steps of 2^-53."""
     return float(bits(stream, n) >> uint64(11)) * (1.0 / 9007199254740992.0)
 
 
-@njit(cache=True, inline="always")
+@kernel(inline="always")
 def below(stream, n, limit):  # type: ignore[no-untyped-def]
     """Return the n-th draw of a stream as int64, uniform over 0 … limit - 1 (0 < limit < 2^31).
 
@@ -69,7 +71,7 @@ def below(stream, n, limit):  # type: ignore[no-untyped-def]
     return np.int64(((bits(stream, n) >> uint64(32)) * uint64(limit)) >> uint64(32))
 
 
-@njit(cache=True)
+@kernel(nogil=False)
 def permuted(index, n, stream):  # type: ignore[no-untyped-def]
     """Return the image (int64) of `index` under a keyed random permutation of 0 … n - 1, without building it.
 

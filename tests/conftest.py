@@ -72,22 +72,17 @@ def room_for() -> Callable[[int], AbstractContextManager[None]]:
     """A context in which no file, of this process or one it starts, grows beyond so many bytes.
 
     The system then refuses to write as it does when a disk is full; a full disk takes an administrator to make.
-    numba keeps no kernel meanwhile: whether one was compiled before decides nothing.
     """
     resource = pytest.importorskip("resource")
 
     @contextmanager
     def room(size: int) -> Iterator[None]:
-        from numba.core.caching import IndexDataCacheFile
-
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(IndexDataCacheFile, "save", lambda *_: None)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-            try:
-                yield
-            finally:
-                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     return room
 

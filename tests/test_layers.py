@@ -13,6 +13,7 @@ LAYERS = [
     [
         "errors",
         "safe_text",
+        "kernels",
         "draws",
         "workspace",
         "palette",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, uint64
+from numba import uint64
 from numpy.typing import NDArray
 
 from cmgems_cli import draws
 from cmgems_cli.datasets.splits import Table
 from cmgems_cli.errors import InputError
+from cmgems_cli.kernels import kernel
 
 # The 64-bit FNV-1a hash (Fowler, Noll and Vo): where it starts and its multiplier.
 _FNV_START = np.uint64(0xCBF29CE484222325)
@@ -91,7 +92,7 @@ def _numbers_of(pool: Table, seed: int) -> NDArray[np.uint64]:
     return random_numbers(np.uint64(seed), draws.FEWSHOT_ROWS, contents, repeats)
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _contents(bases, offsets, labels):  # type: ignore[no-untyped-def]
     """Hash each row's label and sequence. uint64, shape (n_rows,)."""
     hashes = np.empty(len(labels), np.uint64)
@@ -103,7 +104,7 @@ def _contents(bases, offsets, labels):  # type: ignore[no-untyped-def]
     return hashes
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def random_numbers(seed, purpose, first, second):  # type: ignore[no-untyped-def]
     """Return 64 random bits for each row, a function of its two keys.
 

@@ -8,7 +8,6 @@ from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cmgems_cli.datasets.labelled_table import read_rows
@@ -16,6 +15,7 @@ from cmgems_cli.datasets.labels import are_measured, listed, ordered, spelled_di
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.codec import check_k, encode_sequences, offsets_of
 from cmgems_cli.genome.vocabulary import BASE_CODE_OF_BYTE, NOT_A_BASE
+from cmgems_cli.kernels import kernel
 
 # Paper, section 5: 512 positions, two of which are [CLS] and [SEP].
 MAX_TOKENS = 510
@@ -334,7 +334,7 @@ def _joined(sequences: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64
     return np.frombuffer(b"".join(sequences), dtype=np.uint8), offsets
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _scan(bases, offsets, k):  # type: ignore[no-untyped-def]
     """Return for each row its longest run of A, C, G, T, and its number of other letters and of known k-mers.
 

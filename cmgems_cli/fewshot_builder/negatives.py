@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from numba import njit
 
 from cmgems_cli import draws
 from cmgems_cli.errors import InputError
+from cmgems_cli.kernels import kernel
 
 # method, section 7: 20 parts of equal length, 12 random strings of that length.
 PARTS = 20
@@ -94,7 +94,7 @@ def negatives_of(positives: Sequence[bytes], seed: int, indices: Iterable[int]) 
     return negatives
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _replace(letters, part, seed, index, attempt):  # type: ignore[no-untyped-def]
     stream = draws.key(seed, draws.NEGATIVES, index, attempt)
     n = 0

@@ -6,21 +6,22 @@ Packed bases take 2 bits per base: base i is bits 2 * (i % 4) and the next one o
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, uint64
+from numba import uint64
 
 from cmgems_cli.errors import UsageError
 from cmgems_cli.genome.vocabulary import BASE_CODE_OF_BYTE, FIRST_KMER, MAX_K, MIN_K, NOT_A_BASE, UNK
+from cmgems_cli.kernels import kernel
 
 BASES_PER_BYTE = 4
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def base_at(bases, i):  # type: ignore[no-untyped-def]
     """Return the code (0 … 3) of base `i` of packed `bases`. uint8 array, int64 -> int64."""
     return (bases[i >> 2] >> ((i & 3) << 1)) & 3
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def word_at(data, at):  # type: ignore[no-untyped-def]
     """Return data[at:at + 8] (uint8) as one uint64, the first byte lowest. LLVM compiles it to one load."""
     i = uint64(at)
@@ -35,7 +36,7 @@ def word_at(data, at):  # type: ignore[no-untyped-def]
     return word
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def unpack_token_ids(bases, starts, n_tokens, k, offsets, token_ids):  # type: ignore[no-untyped-def]
     """Decode windows of packed bases into token ids.
 
@@ -65,7 +66,7 @@ def unpack_token_ids(bases, starts, n_tokens, k, offsets, token_ids):  # type: i
             token_ids[at] = code + FIRST_KMER
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _encode_letters(text, text_offsets, k, offsets, token_ids):  # type: ignore[no-untyped-def]
     mask = (1 << (2 * k)) - 1
     for sequence in range(text_offsets.size - 1):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numba import njit, uint8, uint64
+from numba import uint8, uint64
 
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.codec import base_at, word_at
@@ -19,6 +19,7 @@ from cmgems_cli.genome.contig_names import check_header_length, record_name
 from cmgems_cli.genome.contigs import IUPAC, Contig, ContigSelection
 from cmgems_cli.genome.corpus import RUN
 from cmgems_cli.genome.fasta import check_is_fasta, check_only_letters
+from cmgems_cli.kernels import kernel
 
 LINE_FEED, RETURN, SPACE, TAB, HEADER_MARK, N = b"\n\r \t>N"
 BLANKS = b"\n\r \t"
@@ -48,7 +49,7 @@ _ODD_BITS = np.uint64(0x5555555555555555)
 _UPPER_OF_BYTE = np.frombuffer(bytes(range(256)).upper(), np.uint8)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def _leading_bases(word):  # type: ignore[no-untyped-def]
     """Return the number of leading bases among a word's eight letters, and their packed codes.
 
@@ -73,7 +74,7 @@ def _leading_bases(word):  # type: ignore[no-untyped-def]
     return np.int64(n), codes & ((uint64(1) << (uint64(2) * n)) - uint64(1))
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def scan_sequence(text, at, contig, state, packed, n_packed, runs, dropped):  # type: ignore[no-untyped-def]
     """Scan the text of a kept record from `at` to the next header, to the end, or until `runs` is full.
 
@@ -160,7 +161,7 @@ def scan_sequence(text, at, contig, state, packed, n_packed, runs, dropped):  # 
     return at, n_packed, n_runs
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def skip_sequence(text, at, state):  # type: ignore[no-untyped-def]
     """Return where the next '>' is at or after `at`, or the end of the text, and the number of letters before it."""
     begin, n = at, text.size
@@ -184,7 +185,7 @@ def skip_sequence(text, at, state):  # type: ignore[no-untyped-def]
     return at, letters
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def count_t(packed):  # type: ignore[no-untyped-def]
     """Return how many of the packed bases are T, whose code is 1."""
     n = 0
@@ -201,7 +202,7 @@ def count_t(packed):  # type: ignore[no-untyped-def]
     return n
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def end_of_line(text, at):  # type: ignore[no-untyped-def]
     """Return the end of the line that contains `at`: the index of its LF or CR, or the end of the text."""
     while at < text.size and text[at] != LINE_FEED and text[at] != RETURN:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numba import njit, uint64
+from numba import uint64
 
 from cmgems_cli.draws import SEQUENCE_LENGTH, SEQUENCE_SPLIT, SEQUENCE_START, below, key, mix, uniform
 from cmgems_cli.genome.codec import base_at, word_at
 from cmgems_cli.genome.corpus import WINDOW
+from cmgems_cli.kernels import kernel
 
 # method, section 2: the first sequence starts below 1,000 and below a tenth of the run.
 MAX_START = 1000
@@ -55,7 +56,7 @@ class WindowSpec:
         return self.full_share * self.max_tokens + (1 - self.full_share) * others + self.k - 1
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _tile(  # type: ignore[no-untyped-def]
     runs, identities, k, min_tokens, max_tokens, full_share, valid_share, seed, windows
 ):
@@ -117,7 +118,7 @@ def tile(runs: np.ndarray, identities: np.ndarray, spec: WindowSpec) -> np.ndarr
     return windows
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def _word(bases, base):  # type: ignore[no-untyped-def]
     """Return 32 bases from `base` on as one uint64; bits behind the array's end are zero."""
     first = uint64(base) >> uint64(2)
@@ -132,13 +133,13 @@ def _word(bases, base):  # type: ignore[no-untyped-def]
     return word
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def _below(n):  # type: ignore[no-untyped-def]
     """Return the mask of a word's first n bases, 0 <= n < 32."""
     return (uint64(1) << uint64(2 * n)) - uint64(1)
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _hash(bases, first_base, windows, k, hashes):  # type: ignore[no-untyped-def]
     """Hash each window's bases and length; `bases` begins with base `first_base` of the corpus."""
     for w in range(windows.size):
@@ -152,7 +153,7 @@ def _hash(bases, first_base, windows, k, hashes):  # type: ignore[no-untyped-def
         hashes[w] = mix(value ^ (_word(bases, base) & _below(n_bases & 31)))
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _same(bases, one, other, n_bases):  # type: ignore[no-untyped-def]
     for i in range(0, n_bases & ~31, 32):
         if _word(bases, one + i) != _word(bases, other + i):
@@ -161,7 +162,7 @@ def _same(bases, one, other, n_bases):  # type: ignore[no-untyped-def]
     return (_word(bases, one + n_bases - rest) ^ _word(bases, other + n_bases - rest)) & _below(rest) == 0
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _compare(bases, windows, rows, others, k, equal):  # type: ignore[no-untyped-def]
     """Set `equal[i]` where windows `rows[i]` and `others[i]` hold the same bases."""
     for i in range(rows.size):

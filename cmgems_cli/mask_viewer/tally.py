@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cmgems_cli.genome.vocabulary import FIRST_KMER
+from cmgems_cli.kernels import kernel
 from cmgems_cli.masking.strategies import check_batch
 from cmgems_cli.pmi.ranking import UNRANKED
 
@@ -199,7 +199,7 @@ def _fractions(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _count_seen(token_ids, offsets, at_position, of_kmer):  # type: ignore[no-untyped-def]
     for s in range(len(offsets) - 1):
         for at in range(offsets[s], offsets[s + 1]):
@@ -208,7 +208,7 @@ def _count_seen(token_ids, offsets, at_position, of_kmer):  # type: ignore[no-un
                 of_kmer[token_ids[at] - FIRST_KMER] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _count_masked(token_ids, offsets, masked, k, at_position, of_kmer, span_lengths):  # type: ignore[no-untyped-def]
     """Add one variant's counts; return the number of hidden bases and of sequences without a mask."""
     hidden = untouched = 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from cmgems_cli import draws
 from cmgems_cli.genome.vocabulary import FIRST_KMER, MASK
+from cmgems_cli.kernels import kernel
 from cmgems_cli.masking.strategies import check_batch
 
 # BERT (Devlin et al. 2019), adopted by DNABERT and the paper; the remaining tenth stays unchanged.
@@ -60,7 +60,7 @@ def corrupt_batch(
     return input_ids, masked_index, labels
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _corrupt(
     input_ids: NDArray[np.int32],
     offsets: NDArray[np.int64],

@@ -11,12 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, uint64
+from numba import uint64
 from numpy.typing import NDArray
 
 from cmgems_cli import draws
 from cmgems_cli.errors import UsageError
 from cmgems_cli.genome.vocabulary import FIRST_KMER, MAX_K, MIN_K, vocabulary_size
+from cmgems_cli.kernels import kernel
 from cmgems_cli.masking import Strategy
 from cmgems_cli.pmi.ranking import UNRANKED
 
@@ -164,7 +165,7 @@ def check_batch(
             )
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _mask_sequences(
     token_ids: NDArray[np.int32],
     offsets: NDArray[np.int64],
@@ -219,7 +220,7 @@ def _mask_sequences(
             raise ValueError("no branch of the masking kernel implements this strategy code")
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _draw_centres(stream: int, n: int, probability: float, centres: NDArray[np.int64]) -> int:
     """Draw centres, write their positions into `centres` and return their number."""
     # Position p uses draw p under every strategy, so runs that differ only in strategy or rate share their
@@ -233,7 +234,7 @@ def _draw_centres(stream: int, n: int, probability: float, centres: NDArray[np.i
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _mask_span(centre: int, span: int, masked: NDArray[np.bool_]) -> None:
     """Mask `span` positions around a centre, the longer half to its right (paper, section 3.2: T[i-2…i+3])."""
     first = max(0, centre - (span - 1) // 2)
@@ -241,14 +242,14 @@ def _mask_span(centre: int, span: int, masked: NDArray[np.bool_]) -> None:
         masked[position] = True
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _mask_kmer(position: int, k: int, masked: NDArray[np.bool_]) -> None:
     """Mask the 2k - 1 tokens that share a base with the k-mer at `position`."""
     for other in range(max(0, position - k + 1), min(len(masked), position + k)):
         masked[other] = True
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _keep(
     rank: int,
     position: int,
@@ -272,7 +273,7 @@ def _keep(
     return kept + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _mask_best(
     ranks: NDArray[np.int32],
     m: int,
@@ -289,7 +290,7 @@ def _mask_best(
         _mask_kmer(position, k, masked)
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _mask_genes(
     ranks: NDArray[np.int32],
     centres: NDArray[np.int64],
@@ -312,7 +313,7 @@ def _mask_genes(
         _mask_kmer(position, k, masked)
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def draw_strategies(
     fraction: float,
     chosen: int,

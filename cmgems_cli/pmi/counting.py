@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numba import njit, uint64
+from numba import uint64
 
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.arrays import check_not_cut
+from cmgems_cli.kernels import kernel
 from cmgems_cli.pmi.scoring import shorter_orders
 
 BASES_PER_BYTE = 4
@@ -136,7 +137,7 @@ def _chunks(n_bases: int, chunk_bases: int) -> Iterator[tuple[int, int]]:
         yield lo, min(lo + chunk_bases, n_bases)
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _count_chunk(  # type: ignore[no-untyped-def]
     bases, words, starts, ends, run, lo, hi, k, stride, blocks, singles, last
 ):
@@ -163,7 +164,7 @@ def _count_chunk(  # type: ignore[no-untyped-def]
         run += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _count_blocks(words, word, stop, k, stride, blocks):  # type: ignore[no-untyped-def]
     """Count the words of k + stride - 1 bases that begin at every stride-th base of 64-bit words.
 
@@ -183,7 +184,7 @@ def _count_blocks(words, word, stop, k, stride, blocks):  # type: ignore[no-unty
         here = after
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _count_singles(bases, first, beyond, k, singles):  # type: ignore[no-untyped-def]
     """Count the k-mers that start in [first, beyond), one by one."""
     code = 0
@@ -193,7 +194,7 @@ def _count_singles(bases, first, beyond, k, singles):  # type: ignore[no-untyped
             singles[code] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _count_last(bases, end, longest, last):  # type: ignore[no-untyped-def]
     """Count the n-grams of 1 to `longest` bases that end at `end`."""
     code = 0

@@ -10,9 +10,9 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from numba import njit
 
 from cmgems_cli.errors import UsageError
+from cmgems_cli.kernels import kernel
 
 # ours: the fixed cost of a micro-batch, in tokens. Batches are split while that saves more padding than this.
 BATCH_OVERHEAD_TOKENS = 256
@@ -117,7 +117,7 @@ def _check_shareable(lengths: np.ndarray, max_batch_tokens: int, processes: int)
         )
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _cheapest_bounds(lengths: np.ndarray, max_batch_tokens: int, overhead: int) -> np.ndarray:
     """Return the bounds of the cheapest batches of descending `lengths` by dynamic programming."""
     n = len(lengths)

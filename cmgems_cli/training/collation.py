@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
-from numba import njit
 
 from cmgems_cli.genome.vocabulary import CLS, PAD, SEP, SPECIAL_POSITIONS
+from cmgems_cli.kernels import kernel
 from cmgems_cli.modeling.encoder import Packing
 from cmgems_cli.training.batching import LENGTH_STEP, SIZE_STEP
 
@@ -84,7 +84,7 @@ def n_real_tokens(attention_mask: torch.Tensor | Packing | None, input_ids: torc
     return input_ids.numel() if attention_mask is None else int(attention_mask.sum())
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _fill(input_ids: np.ndarray, token_ids: np.ndarray, starts: np.ndarray, n_tokens: np.ndarray) -> None:
     for row in range(len(starts)):
         start, n = starts[row], n_tokens[row]
@@ -94,7 +94,7 @@ def _fill(input_ids: np.ndarray, token_ids: np.ndarray, starts: np.ndarray, n_to
         input_ids[row, 1 + n] = SEP
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _fill_masked(
     flat_masked: np.ndarray,
     source: np.ndarray,
@@ -194,7 +194,7 @@ def pack(token_ids: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> tuple[
     return torch.from_numpy(input_ids)[None], packing
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _fill_packed(
     input_ids: np.ndarray,
     positions: np.ndarray,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from cmgems_cli import draws
+from cmgems_cli.kernels import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def training_order(first: int, count: int, n_train: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the training sequences number `first` … `first + count - 1` of the endless training stream.
 
