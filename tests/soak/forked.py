@@ -13,6 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cmgems_cli import signals
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 # The exit code of an exception that the command line let through.
 UNCAUGHT = 70
 SECONDS = 60.0
@@ -54,8 +57,10 @@ def fork(work: Callable[[], int | None], stdout: int, stderr: int, memory: int =
     """Start a process that does `work` and exits with what it returns; return its number."""
     sys.stdout.flush()
     sys.stderr.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     child = os.fork()
     if child:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         return child
     code = UNCAUGHT
     try:
@@ -65,6 +70,9 @@ def fork(work: Callable[[], int | None], stdout: int, stderr: int, memory: int =
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         limit_memory(memory)
+        # As a command does before its first import.
+        signals.install(signals.end_at_once)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         code = work() or 0
     except BaseException:
         with contextlib.suppress(BaseException):

@@ -89,8 +89,8 @@ class Kills:
         group = f"{name} {signal.Signals(number).name}"
         ended = _run(STAGES[name], folder, more, at=at, number=number)
         if ended.code != 0:
-            verdict = trials.refused(ended, (128 + number,))
-            if verdict != trials.NOTICED:
+            verdict = trials.fault(ended) or ("" if _stopped(ended, number) else trials.REFUSED)
+            if verdict:
                 return Outcome(group, verdict, f"{at:.3f} s: {trials.said(ended)}")
         return self._repeated(name, folder, more, group, f"at {at:.3f} s", overwrite=overwrite)
 
@@ -173,6 +173,12 @@ class Kills:
         half = len(found) // 2
         old, new = any(found[:half]), any(found[half:])
         return f"neither the old nor the new is there ({found})" if old and new else ""
+
+
+def _stopped(ended: Ended, number: int) -> bool:
+    """Return whether a command ended as a signal asked, with one line that says so after its warnings."""
+    lines = [line for line in ended.stderr.splitlines() if not line.startswith("warning: ")]
+    return ended.code == 128 + number and len(lines) == 1 and lines[0].startswith("stopped")
 
 
 def _lacks(one: Path, other: Path) -> str:
