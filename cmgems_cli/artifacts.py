@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cmgems_cli.errors import InputError
-from cmgems_cli.files import check_no_lfs_pointer, force_to_disk, write_json
+from cmgems_cli.files import NAME_BYTES, check_no_lfs_pointer, force_to_disk, write_json
 from cmgems_cli.structured_text import read_json
 
 MANIFEST = "manifest.json"
@@ -36,6 +36,51 @@ MADE_BY = {
 
 # The digest is the sha256 of the canonical JSON of these fields, which hold no paths, times or versions.
 DIGESTED = ("kind", "schema", "params", "inputs", "files", "stats")
+
+
+# The form of what readers compute with; None is allowed, as for an option that was not given. Scores record the
+# options as they were given, also as lists and percentages.
+_WHOLE = [
+    "k",
+    "max_tokens",
+    "min_tokens",
+    "steps",
+    "global_batch",
+    "eval_every",
+    "eval_sequences",
+    "warmup_steps",
+    "max_steps",
+    "epochs",
+    "seed",
+    "min_count",
+    "bases",
+    "sequences",
+    "train_sequences",
+    "valid_sequences",
+    "ranked",
+    "unranked",
+    "positions_counted",
+    "parameters",
+    "switched_at_step",
+    "n_train",
+    "n_dev",
+    "n_test",
+    "best_step",
+]
+_REAL = ["mask_rate", "learning_rate", "unigram_perplexity", "mcc", "accuracy", "f1", "best_dev_loss"]
+_TEXT = ["definition", "model", "strategy", "rank_by", "validation_masks", "init", "keeps"]
+_FORMS = {**dict.fromkeys(_WHOLE, int), **dict.fromkeys(_REAL, (int, float)), **dict.fromkeys(_TEXT, str)}
+
+
+class _Fields(dict[str, Any]):
+    """Parameters, statistics or the environment of a manifest; InputError for one that is missing."""
+
+    def __init__(self, path: Path, name: str, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self._where = f"{path} has no {name}"
+
+    def __missing__(self, key: str) -> Any:
+        raise InputError(f"{self._where} {key!r}; make the artifact again")
 
 
 @dataclass(frozen=True)
@@ -209,6 +254,30 @@ def read_manifest(folder: Path, kind: str | None = None, *, verify: bool = False
     return manifest
 
 
+def verify_parts(folder: Path, manifest: Manifest) -> int:
+    """Hash the files of the artifacts inside an artifact that it was made from, such as the runs of an evaluation.
+
+    Returns
+    -------
+    int
+        How many files there are. A part that was removed as a whole is passed over.
+
+    Raises
+    ------
+    InputError
+        If one is damaged, or is not the one that the manifest names.
+    """
+    count = 0
+    for name, digest in manifest.inputs.items():
+        part = folder / name
+        if "/" in name and ".." not in Path(name).parts and not Path(name).is_absolute() and part.is_dir():
+            found = read_manifest(part, verify=True)
+            if found.digest != digest:
+                raise InputError(f"{part} is not the one that {folder} was made from: make {folder} again")
+            count += len(found.files)
+    return count
+
+
 def parse_manifest(path: Path) -> Manifest:
     """Read a manifest and check only its form.
 
@@ -219,9 +288,11 @@ def parse_manifest(path: Path) -> Manifest:
     """
     try:
         raw = read_json(path)
-        manifest = Manifest(
-            **{name: raw[name] for name in (*DIGESTED, "digest")}, environment=raw.get("environment", {})
-        )
+        fields = {name: raw[name] for name in (*DIGESTED, "digest")}
+        fields["environment"] = raw.get("environment", {})
+        for name in ("params", "stats", "environment"):
+            fields[name] = _Fields(path, name, fields[name])
+        manifest = Manifest(**fields)
         for value, form in (
             (manifest.kind, str),
             (manifest.schema, int),
@@ -231,14 +302,35 @@ def parse_manifest(path: Path) -> Manifest:
         ):
             if not isinstance(value, form):
                 raise TypeError(f"{str(value)[:60]!r} where it needs a {form.__name__}")
+        if not all(isinstance(digest, str) for digest in manifest.inputs.values()):
+            raise TypeError("a digest of the inputs is not a text")
+        if manifest.kind != "scores":
+            _check_forms(raw["params"])
+            _check_forms(raw["stats"])
+        _check_forms(manifest.environment)
         for name, entry in manifest.files.items():
             if not isinstance(entry["bytes"], int) or not isinstance(entry["sha256"], str):
                 raise TypeError(f"no size or sha256 of {name}")
             if Path(name).is_absolute() or ".." in Path(name).parts:
                 raise ValueError(f"{name} is outside the folder")
+            if any(len(part.encode()) > NAME_BYTES for part in Path(name).parts):
+                raise ValueError(f"{name[:60]}… is too long for the name of a file")
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise InputError(f"{path} is not a readable manifest ({error}); make the artifact again") from None
     return manifest
+
+
+def _check_forms(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        form = _FORMS.get(name, object)
+        if value is None or form is object:
+            continue
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, form)
+            or (form is not str and abs(value) >= 2**63)
+        ):
+            raise TypeError(f"{name} is {str(value)[:60]!r}")
 
 
 def _check_content(folder: Path, manifest: Manifest, *, verify: bool) -> None:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import stat
 import sys
@@ -22,7 +23,7 @@ _CREATE = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | ge
 _LOCK = os.O_CREAT | os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 # Longest name of a file on the usual file systems.
-_NAME_BYTES = 255
+NAME_BYTES = 255
 
 # The first bytes of the text that git keeps in place of a large file.
 LFS_POINTER = b"version https://git-lfs"
@@ -42,7 +43,7 @@ def hidden_name(name: str, ending: str) -> str:
     38
     """
     hidden = f".{name}.{ending}"
-    if len(os.fsencode(hidden)) <= _NAME_BYTES:
+    if len(os.fsencode(hidden)) <= NAME_BYTES:
         return hidden
     return f".{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.{ending}"
 
@@ -111,6 +112,23 @@ def write_whole(path: Path, text: str, *, aside: Path | None = None) -> None:
         with suppress(FileNotFoundError):
             partial.unlink()
     force_to_disk(path.parent)
+
+
+def write_output(path: Path, text: str) -> None:
+    """Write a file of the user's in the same way as `write_whole`, and remove what killed commands left of it.
+
+    Raises
+    ------
+    OverwriteError
+        If another command is writing it.
+    """
+    path = Path(os.path.realpath(path))
+    with exclusive_lock(path.with_name(hidden_name(path.name, "lock")), path):
+        for left in path.parent.iterdir():
+            token = re.search(r"[0-9a-f]{16}\.tmp$", left.name)
+            if token and left.name == hidden_name(path.name, token[0]) and left.is_file():
+                left.unlink()
+        write_whole(path, text)
 
 
 def write_json(path: Path, value: Any, *, aside: Path | None = None) -> None:

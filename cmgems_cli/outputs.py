@@ -188,7 +188,8 @@ class Output:
             If the path holds an artifact that differs and `overwrite` is false, or something else.
         """
         recovered = False
-        if repair and (stagings(self.path) or (is_finished(self.path) and read_marker(self.path))):
+        left = lock_of(self.path).is_file() or (is_finished(self.path) and read_marker(self.path))
+        if repair and (left or stagings(self.path)):
             with suppress(OverwriteError), self._locked():  # another command may be writing there
                 recovered = self._recover()
         state = self.state()
@@ -241,7 +242,7 @@ class Output:
             self._recover()
             if not is_finished(self.path):
                 self.path.mkdir(exist_ok=True)
-                write_marker(self.path, self.kind, self.params, self.inputs())
+                self._mark(self._stage())
 
     def _begin_here(self, *, resume: bool) -> None:
         if not resume:
@@ -251,7 +252,10 @@ class Output:
         staging = self._unfinished_staging(resume=resume)
         if staging is None and (self.path / MARKER).exists():
             return
-        staging = staging or self._stage()
+        self._mark(staging or self._stage())
+
+    def _mark(self, staging: Staging) -> None:
+        """Mark the path as an unfinished run, and move there what an earlier command left in a staging folder."""
         if not (self.path / MARKER).exists():
             write_marker(staging.folder, self.kind, self.params, self.inputs())
             (staging.folder / MARKER).replace(self.path / MARKER)

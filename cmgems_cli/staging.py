@@ -48,6 +48,7 @@ def read_marker(folder: Path) -> dict[str, Any] | None:
         valid = marker["made_by"] == _MADE_BY and all(
             isinstance(marker[name], dict) for name in ("params", "inputs")
         )
+        valid = valid and all(isinstance(digest, str) for digest in marker["inputs"].values())
         return marker if valid and isinstance(marker["kind"], str) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -156,6 +156,43 @@ def test_a_manifest_of_another_form_is_refused(tmp_path: Path, changed: dict[str
         read_manifest(tmp_path / "pmi")
 
 
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("params", {"k": "x"}),
+        ("params", {"max_tokens": [1]}),
+        ("params", {"steps": True}),
+        ("params", {"learning_rate": 10**30}),
+        ("stats", {"valid_sequences": 1.5}),
+        ("inputs", {"corpus": 2}),
+        ("environment", {"precision": ["fp32"]}),
+        ("environment", {"versions": 3}),
+    ],
+)
+def test_c3_a_manifest_of_right_digest_with_other_forms_is_refused(
+    tmp_path: Path, field: str, values: dict[str, Any]
+) -> None:
+    fields = {"params": {}, "inputs": {}, "stats": {}, "environment": {}} | {field: values}
+    (tmp_path / "pmi").mkdir()
+    artifacts.finish_artifact(tmp_path / "pmi", "pmi", files=[], **fields)
+    with pytest.raises(InputError, match="is not a readable manifest"):
+        read_manifest(tmp_path / "pmi")
+
+
+def test_c3_a_missing_parameter_is_an_input_error(tmp_path: Path) -> None:
+    make(tmp_path / "pmi")
+    manifest = read_manifest(tmp_path / "pmi")
+    with pytest.raises(InputError, match=r"manifest\.json has no stats 'sequences'"):
+        manifest.stats["sequences"]
+
+
+def test_a_name_too_long_for_any_file_is_refused(tmp_path: Path) -> None:
+    make(tmp_path / "pmi")
+    edit(tmp_path / "pmi", files={"x" * 300: {"bytes": 1, "sha256": ""}})
+    with pytest.raises(InputError, match="too long for the name of a file"):
+        read_manifest(tmp_path / "pmi")
+
+
 def test_an_edited_manifest_is_noticed_without_hashing_the_files(tmp_path: Path) -> None:
     make(tmp_path / "pmi")
     edit(tmp_path / "pmi", params={"k": 5})

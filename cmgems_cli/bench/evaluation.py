@@ -21,6 +21,7 @@ from cmgems_cli.errors import InputError, OverwriteError
 from cmgems_cli.metrics import METRICS, score
 from cmgems_cli.output_state import place_state
 from cmgems_cli.outputs import Output
+from cmgems_cli.training.checkpoints import FOLDER
 from cmgems_cli.training.finetune_run import PREDICTIONS, FinetuneOutcome, FinetuningRun, write_predictions
 from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.processes import Processes
@@ -210,7 +211,12 @@ class Evaluation:
             if state is None:
                 finished = parse_manifest(folder / MANIFEST)
                 params, inputs = self.finetuner.describe(cell.task, cell.seed, finished)
-                state = Output(folder, "scores", params=params, inputs=inputs, machine=MACHINE).state()
+                output = Output(
+                    folder, "scores", params=params, inputs=inputs, machine=MACHINE, work=(FOLDER,)
+                )
+                # Removes what a killed command left.
+                output.finished(overwrite=True, repair=self.processes.is_main)
+                state = output.state()
             self._differences[key] = state.sentence
         return self._differences[key]
 

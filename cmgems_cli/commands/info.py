@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cmgems_cli.artifacts import read_manifest
+from cmgems_cli.artifacts import read_manifest, verify_parts
 from cmgems_cli.console import amount
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import Shared, takes
@@ -25,7 +25,8 @@ def info(
     console = io.console()
     manifest = read_manifest(artifact, verify=verify)
     if verify:
-        console.say(f"every one of {len(manifest.files)} files has the sha256 its manifest says")
+        count = len(manifest.files) + verify_parts(artifact, manifest)
+        console.say(f"every one of {count} files has the sha256 its manifest says")
     console.result({**manifest.__dict__, "verified": verify})
     console.table(
         f"{artifact}: {manifest.kind}, schema {manifest.schema}",

@@ -21,6 +21,7 @@ from cmgems_cli.datasets.benchmark import (
 from cmgems_cli.datasets.finetune_options import from_recipe, recipe_checks
 from cmgems_cli.datasets.recipe import Recipe
 from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.files import NAME_BYTES
 from cmgems_cli.structured_text import read_toml
 
 SHIPPED_FOLDER = Path(__file__).resolve().parents[1] / "data" / "benchmarks"
@@ -143,7 +144,8 @@ def _listed(what: str, one: Check) -> tuple[str, Check]:
 
 
 def _is_name(value: Any) -> bool:
-    return type(value) is str and value.isprintable() and bool(value.strip())
+    short = type(value) is str and all(len(part.encode()) <= NAME_BYTES for part in value.split("/"))
+    return short and value.isprintable() and bool(value.strip())
 
 
 _NAME = ("a text of printable characters", _is_name)

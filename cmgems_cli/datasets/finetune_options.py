@@ -108,6 +108,10 @@ def from_recipe(recipe: Mapping[str, Any]) -> FinetuneOptions:
     return FinetuneOptions(**values)
 
 
+# More steps than any run takes.
+_DIGITS = 18
+
+
 def warmup_of(given: str | int, total_steps: int) -> int:
     """Return the number of warm-up steps: `given` itself, or its percentage of all steps, rounded down.
 
@@ -120,7 +124,7 @@ def warmup_of(given: str | int, total_steps: int) -> int:
         If `given` is neither a number of steps nor a percentage below 100.
     """
     text = str(given).strip()
-    if text.isdecimal():
+    if text.isdecimal() and len(text) <= _DIGITS:
         return int(text)
     try:
         percentage = float(text.removesuffix("%")) if text.endswith("%") else -1.0

@@ -1,8 +1,9 @@
 """Output files written block by block in a staging folder, which can be resumed and appear when complete.
 
 The staging folder of `scan.tsv` (`staging`) holds the file and `checkpoint.json`: the number of completed blocks of
-rows, where in the file they end, and the sha256 of everything up to there. When a run is resumed, rows of an incomplete
-block are removed first, so that an interrupted run writes the same bytes as an uninterrupted one.
+rows, where in the file they end, the sha256 of everything up to there, and as `digest` that of its own content. When a
+run is resumed, rows of an incomplete block are removed first, so that an interrupted run writes the same bytes as an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from cmgems_cli.artifacts import canonical_json, sha256_of_bytes
 from cmgems_cli.errors import InputError, Interrupted, OverwriteError
 from cmgems_cli.files import exclusive_lock, force_to_disk, open_new, write_json
 from cmgems_cli.output_state import check_file
@@ -94,7 +96,7 @@ class PartialFiles:
             self._hashed[number] = (hasher, end)
         hashes = [hasher.copy().hexdigest() for hasher, _ in self._hashed]
         state = {"blocks": self.blocks, "sizes": ends, "sha256": hashes, "kept": self.saved, "whole": whole}
-        write_json(self._checkpoint, state)
+        write_json(self._checkpoint, {**state, "digest": _digest(state)})
         self._saved_at = time.monotonic()
 
 
@@ -198,6 +200,8 @@ def _read(staging: Staging, outs: Sequence[Path]) -> dict[str, Any] | None:
     """Return the last checkpoint if the files still begin with what it vouches for."""
     try:
         state: dict[str, Any] = read_json(staging.path / _CHECKPOINT)
+        if state.pop("digest") != _digest(state):
+            return None
         for out, size, sha256 in zip(outs, state["sizes"], state["sha256"], strict=True):
             partial = staging.folder / out.name
             # The process was killed between two renames: undo those already done.
@@ -207,9 +211,13 @@ def _read(staging: Staging, outs: Sequence[Path]) -> dict[str, Any] | None:
                     return None
             if path is out:
                 out.replace(partial)
-        return state if isinstance(state["blocks"], int) and "kept" in state else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return state
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _digest(state: dict[str, Any]) -> str:
+    return sha256_of_bytes(canonical_json(state).encode())
 
 
 def _hash(stream: IO[bytes], hasher: Any, n_bytes: int) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cmgems_cli.files import write_whole
+from cmgems_cli.files import write_output
 from cmgems_cli.html_page import html_page, html_table
 from cmgems_cli.mask_viewer.samples import MaskSample
 from cmgems_cli.mask_viewer.summaries import (
@@ -78,7 +78,7 @@ def write_page(path: Path, sample: MaskSample, tally: MaskTally, shown: Sequence
     if shown:
         parts += ["<h2>Sequences</h2>", _legend(tally.k), *(_sequence(one, sample) for one in shown)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, html_page("Masks by strategy", parts, style=_STYLE + _tenth_style()))
+    write_output(path, html_page("Masks by strategy", parts, style=_STYLE + _tenth_style()))
 
 
 def _tenth_style() -> str:

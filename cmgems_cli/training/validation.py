@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from cmgems_cli import draws
+from cmgems_cli.errors import UsageError
 from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.genome.vocabulary import vocabulary_size
 from cmgems_cli.training.engine import Engine
@@ -47,7 +48,14 @@ def unigram_perplexity(corpus: Corpus, sample: Step, seed: int) -> float:
 
     Frequencies come from the first sequences of the training stream, with one added to every count so that
     no token has probability 0. A model near or above this value has learnt nothing from context.
+
+    Raises
+    ------
+    UsageError
+        If no token of the sample is masked.
     """
+    if not len(sample.labels):
+        raise UsageError("no token of the validation sequences is masked; raise `eval_sequences`")
     count = min(UNIGRAM_SEQUENCES, corpus.n_train)
     sequence_indices, _ = training_order(0, count, corpus.n_train, seed)
     token_ids, _ = corpus.token_ids(sequence_indices)

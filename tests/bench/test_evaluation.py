@@ -1,5 +1,6 @@
 """Whole evaluations of the tiny model on small data: grids, shards, going on, merging, and what is refused."""
 
+import contextlib
 import csv
 import shutil
 import signal
@@ -11,8 +12,10 @@ from cmgems_cli.artifacts import read_manifest
 from cmgems_cli.modeling.folder import save_model
 from cmgems_cli.modeling.masked_lm import load_masked_lm
 from cmgems_cli.modeling.model_source import ModelSource
+from cmgems_cli.staging import write_marker
 from tests.bench.conftest import write_table
 from tests.command_line import CommandLine, torchrun, wait_until
+from tests.kills import Kill, Killed
 
 TWO_BY_TWO = ["--tasks", "tf/0,mouse/0", "--seeds", "42-43", "--max-steps", "3"]
 
@@ -81,6 +84,50 @@ def test_the_artifact_names_its_runs_and_how_they_differ_from_the_recipe(whole: 
     assert manifest.params["max_steps"] == 3
     assert "Not the published recipe: max_steps 3." in (whole / "report.md").read_text()
     assert (manifest.stats["runs"], manifest.stats["tasks"]) == (4, 2)
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "predictions.csv", "metrics.jsonl", "manifest.json"])
+def test_s5_a_damaged_run_below_an_evaluation_is_noticed(
+    cmgems: CommandLine, whole: Path, tmp_path: Path, name: str
+) -> None:
+    out = Path(shutil.copytree(whole, tmp_path / "scores"))
+    assert "every one of 18 files" in cmgems("info", out, "--verify").stderr
+    path = out / "runs" / "tf-0-seed-42" / name
+    content = bytearray(path.read_bytes())
+    content[content.index(b"0")] ^= 1
+    path.write_bytes(content)
+    assert "tf-0-seed-42" in cmgems("info", out, "--verify", code=3).error
+
+
+def test_r2_what_a_kill_left_in_finished_runs_and_beside_them_is_removed(
+    evaluate: CommandLine, gue: Path, whole: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(whole, tmp_path / "scores"))
+    run = out / "runs" / "tf-0-seed-42"
+    manifest = read_manifest(run)
+    (run / "checkpoints" / "step_000003").mkdir(parents=True)
+    write_marker(run, "scores", manifest.params, manifest.inputs)
+    (out.parent / ".scores.lock").write_text("")
+    (run.parent / f".{run.name}.lock").write_text("")
+    evaluate("--data", gue, *TWO_BY_TWO, "--out", out)
+    names = [sorted(path.relative_to(root) for path in root.rglob("*")) for root in (whole, out)]
+    assert names[0] == names[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["scores"]
+
+
+def test_r1_an_evaluation_killed_while_it_marks_its_folder_can_be_repeated(
+    evaluate: CommandLine, gue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, words = tmp_path / "scores", ["--tasks", "tf/0", "--seeds", "42", "--max-steps", "2"]
+    kill = Kill(monkeypatch.setattr)
+    for at in range(12):
+        kill.arm(at)
+        with contextlib.suppress(Killed):
+            evaluate("--data", gue, *words, "--out", out)
+        kill.arm(-1)
+        assert evaluate("--data", gue, *words, "--out", out, "--dry-run").stderr
+    evaluate("--data", gue, *words, "--out", out)
+    assert [path.name for path in tmp_path.iterdir()] == ["scores"]
 
 
 def test_a_seed_and_task_are_what_finetune_gives(

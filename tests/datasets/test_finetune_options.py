@@ -53,6 +53,7 @@ def test_a_recipe_becomes_options_and_options_say_what_they_change() -> None:
         ("warmup_steps", 50, True),
         ("warmup_steps", "10%", True),
         ("warmup_steps", "10", True),
+        ("warmup_steps", "9" * 5000, False),
         ("warmup_steps", 0.1, False),
         ("warmup_steps", -1, False),
         ("warmup_steps", "all", False),

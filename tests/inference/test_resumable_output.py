@@ -1,6 +1,7 @@
 """A run of predict or embed that was stopped goes on, and leaves the bytes of one that was not."""
 
 import importlib.util
+import json
 import re
 import signal
 from collections.abc import Iterator
@@ -145,7 +146,7 @@ def test_another_task_is_refused_and_no_resume_starts_again(
     assert out.read_bytes() == found
 
 
-@pytest.mark.parametrize("damage", ["shorter", "flipped", "gone", "no checkpoint"])
+@pytest.mark.parametrize("damage", ["shorter", "flipped", "gone", "no checkpoint", "flipped checkpoint"])
 def test_partial_files_that_lost_something_are_begun_again(
     cmgems: CommandLine, damage: str, classifier: Path, genome: Path, tmp_path: Path, stop: Stop
 ) -> None:
@@ -166,6 +167,14 @@ def test_partial_files_that_lost_something_are_begun_again(
         aside.write_bytes(content)
     elif damage == "gone":
         aside.unlink()
+    elif damage == "flipped checkpoint":
+        checkpoint = staged(tmp_path, "checkpoint.json")
+        counts = json.loads(checkpoint.read_bytes())["kept"]
+        assert sum(counts) > 0
+        text = checkpoint.read_text()
+        at = text.index("[", text.index('"kept"'))
+        digit = next(i for i in range(at, len(text)) if text[i].isdigit())
+        checkpoint.write_text(text[:digit] + str((int(text[digit]) + 1) % 10) + text[digit + 1 :])
     else:
         staged(tmp_path, "checkpoint.json").write_text("{")
     cmgems(*command)

@@ -231,6 +231,15 @@ def test_the_page_is_whole_and_leads_nowhere(show_masks: CommandLine, tmp_path: 
     assert list(page.parent.iterdir()) == [page]
 
 
+def test_r2_what_killed_commands_left_of_a_page_is_removed(show_masks: CommandLine, tmp_path: Path) -> None:
+    left = tmp_path / ".masks.html.0123456789abcdef.tmp"
+    other = tmp_path / ".masks.html.mine.tmp"
+    for path in (left, other, tmp_path / ".masks.html.lock"):
+        path.write_text("")
+    show_masks("--sequences", "20", "--html", tmp_path / "masks.html")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "masks.html"]
+
+
 def test_a_page_is_not_replaced_unasked(show_masks: CommandLine, tmp_path: Path) -> None:
     page = tmp_path / "masks.html"
     page.write_text("mine")

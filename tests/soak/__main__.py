@@ -23,12 +23,14 @@ from pathlib import Path
 # Before torch is imported: trials are forked, which threads do not survive.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from tests.soak.fuzz import Fuzz, passed_of
 from tests.soak.trials import PASSED, Ledger, Outcome
 from tests.soak.world import World
 
 PACKAGE = Path(__file__).resolve().parents[2] / "cmgems_cli"
 # Trials of each kind that a full soak has (issue 12 asked for the first three).
-TRIALS = {"kills": 300, "signals": 100, "flips": 1000, "cuts": 200}
+TRIALS = {"kills": 300, "signals": 100, "flips": 1000, "cuts": 200, "fuzz": 100_000}
+BATCH = 250
 
 Trial = Callable[[random.Random], Outcome]
 
@@ -47,8 +49,12 @@ def main() -> int:
     ledger = Ledger(chosen.results)
     deadline = time.monotonic() + 60 * chosen.minutes
     with _work_folder(chosen.work) as scratch:
-        kinds = _kinds(_warm_world(scratch), scratch)
+        world = _warm_world(scratch)
+        kinds = _kinds(world, scratch)
         for kind in chosen.only or list(TRIALS):
+            if kind == "fuzz":
+                _fuzz(Fuzz(world, scratch, chosen.results.with_suffix(".inputs")), ledger, chosen, deadline)
+                continue
             if chosen.number is not None:
                 print(_trial(kinds[kind], kind, chosen.seed, chosen.number))
                 continue
@@ -64,6 +70,25 @@ def main() -> int:
                             f"{kind} {number} {outcome.group}: {outcome.verdict}: {outcome.words}", flush=True
                         )
     return _table(ledger, chosen.seed)
+
+
+def _fuzz(fuzz: "Fuzz", ledger: Ledger, chosen: argparse.Namespace, deadline: float) -> None:
+    if chosen.number is not None:
+        print(*fuzz.batch(chosen.seed, [chosen.number]))
+        return
+    done = ledger.done("fuzz", chosen.seed)
+    for first in range(0, chosen.trials or TRIALS["fuzz"], BATCH):
+        numbers = [number for number in range(first, first + BATCH) if number not in done]
+        if not numbers or time.monotonic() > deadline:
+            continue
+        outcomes = dict(fuzz.batch(chosen.seed, numbers))
+        if len(numbers) == BATCH:
+            ledger.add_batch("fuzz", chosen.seed, first, BATCH, passed_of(list(outcomes.values())))
+        for number, outcome in outcomes.items():
+            if not outcome.passed or len(numbers) < BATCH:
+                ledger.add("fuzz", chosen.seed, number, outcome)
+            if not outcome.passed:
+                print(f"fuzz {number} {outcome.group}: {outcome.verdict}: {outcome.words}", flush=True)
 
 
 def _trial(trial: Trial, kind: str, seed: int, number: int) -> Outcome:

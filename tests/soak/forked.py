@@ -126,7 +126,7 @@ def run_forked(
             os.kill(child, number)
         while not select.select([watched], [], [], 0.5)[0]:
             elapsed = time.monotonic() - started
-            if elapsed > 10 * seconds or _computed(child) > seconds:
+            if elapsed > 10 * seconds or seconds_computed(child) > seconds:
                 late = True
                 os.kill(child, signal.SIGKILL)
                 break
@@ -134,7 +134,7 @@ def run_forked(
     finally:
         os.close(watched)
     code = os.waitstatus_to_exitcode(status)
-    texts = [_read(stream) for stream in (out, err)]
+    texts = [text_of(stream) for stream in (out, err)]
     return Ended(code, *texts, used.ru_utime + used.ru_stime, late)
 
 
@@ -148,12 +148,14 @@ def cmgems(*words: object, folder: Path, **limits: float) -> Ended:
     return run_forked(work, **limits)  # type: ignore[arg-type]
 
 
-def _computed(process: int) -> float:
+def seconds_computed(process: int) -> float:
+    """Return the computing time of a running process."""
     fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _read(stream: int) -> str:
+def text_of(stream: int) -> str:
+    """Return all that was written to a memory file, and close it."""
     os.lseek(stream, 0, os.SEEK_SET)
     with open(stream, "rb") as opened:
         return opened.read().decode("utf-8", "backslashreplace")

@@ -124,25 +124,22 @@ def write_inputs(folder: Path) -> None:
     """Write a genome, reads, labelled tables, a counts table and a configuration, the same every time."""
     rng = random.Random(20)
 
-    def letters(n: int) -> str:
-        return "".join(rng.choices("ACGT", (3, 2, 2, 3), k=n))
-
-    contigs = [letters(6000) + "N" * 50 + letters(3000).lower() for _ in range(3)]
+    contigs = [letters(rng, 6000) + "N" * 50 + letters(rng, 3000).lower() for _ in range(3)]
     lines = [f">chr{number}\n{_wrapped(text)}" for number, text in enumerate(contigs, 1)]
     (folder / "genome.fa").write_text("".join(lines))
     for name, number, length in (("reads", 120, 50), ("positives", 60, 40)):
-        records = [f">{name}{i}\n{letters(length)}\n" for i in range(number)]
+        records = [f">{name}{i}\n{letters(rng, length)}\n" for i in range(number)]
         (folder / f"{name}.fa").write_text("".join(records))
     (folder / "data").mkdir()
     for split, number in (("train", 40), ("dev", 12), ("test", 12)):
-        rows = [f"{letters(40)},{i % 2}\n" for i in range(number)]
+        rows = [f"{letters(rng, 40)},{i % 2}\n" for i in range(number)]
         (folder / "data" / f"{split}.csv").write_text("sequence,label\n" + "".join(rows))
     (folder / "bench.toml").write_text(
         'name = "own"\nmetric = "mcc"\n[[task]]\nname = "data"\npath = "data"\n'
     )
     (folder / "shape").mkdir()
     (folder / "shape" / "config.json").write_text(json.dumps(SHAPE))
-    circle = letters(20000)
+    circle = letters(rng, 20000)
     counts: dict[str, int] = {}
     for start in range(len(circle)):
         kmer = (circle + circle[:K])[start : start + K]
@@ -150,6 +147,11 @@ def write_inputs(folder: Path) -> None:
     rows = [f"{kmer},{count}\n" for kmer, count in sorted(counts.items())]
     (folder / "counts.csv").write_text("kmer,count\n" + "".join(rows))
     (folder / "genome.fa.gz").write_bytes(gzip.compress((folder / "genome.fa").read_bytes(), mtime=0))
+
+
+def letters(rng: random.Random, n: int) -> str:
+    """Return a random sequence."""
+    return "".join(rng.choices("ACGT", (3, 2, 2, 3), k=n))
 
 
 def _wrapped(text: str) -> str:

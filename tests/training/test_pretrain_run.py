@@ -348,6 +348,13 @@ def test_the_validation_sample_is_of_validation_sequences_once_each(make_run: Ma
     assert not np.array_equal(sample, validation_sample(corpus, 50, 2))
 
 
+def test_a_validation_sample_without_masked_tokens_is_refused(make_run: MakeRun) -> None:
+    with pytest.raises(
+        UsageError, match="no token of the validation sequences is masked; raise `eval_sequences`"
+    ):
+        pretrain(make_run(eval_sequences=1, mask_rate=0.001, strategy="random"))
+
+
 def test_the_unigram_baseline_lies_below_uniform_guessing(make_run: MakeRun) -> None:
     run = make_run()
     sample = run.maker.sample_fixed(run.sample, Strategy.GENEMASK, 0.15)
