@@ -41,35 +41,22 @@ DIGESTED = ("kind", "schema", "params", "inputs", "files", "stats")
 # The form of what readers compute with; None is allowed, as for an option that was not given. Scores record the
 # options as they were given, also as lists and percentages.
 _WHOLE = [
-    "k",
-    "max_tokens",
-    "min_tokens",
-    "steps",
-    "global_batch",
-    "eval_every",
-    "eval_sequences",
-    "warmup_steps",
-    "max_steps",
-    "epochs",
-    "seed",
-    "min_count",
-    "bases",
-    "sequences",
-    "train_sequences",
-    "valid_sequences",
-    "ranked",
-    "unranked",
-    "positions_counted",
-    "parameters",
-    "switched_at_step",
-    "n_train",
-    "n_dev",
-    "n_test",
-    "best_step",
-]
+    "k", "max_tokens", "min_tokens", "steps", "global_batch", "eval_every", "eval_sequences", "warmup_steps",
+    "max_steps", "epochs", "seed", "min_count", "bases", "sequences", "train_sequences", "valid_sequences", "ranked",
+    "unranked", "positions_counted", "parameters", "switched_at_step", "n_train", "n_dev", "n_test", "best_step",
+]  # fmt: skip
 _REAL = ["mask_rate", "learning_rate", "unigram_perplexity", "mcc", "accuracy", "f1", "best_dev_loss"]
-_TEXT = ["definition", "model", "strategy", "rank_by", "validation_masks", "init", "keeps"]
-_FORMS = {**dict.fromkeys(_WHOLE, int), **dict.fromkeys(_REAL, (int, float)), **dict.fromkeys(_TEXT, str)}
+_TEXT = [
+    "definition", "model", "strategy", "rank_by", "validation_masks", "init", "keeps", "precision", "device",
+    "platform",
+]  # fmt: skip
+_FORMS: dict[str, Any] = {
+    **dict.fromkeys(_WHOLE, int),
+    **dict.fromkeys(_REAL, (int, float)),
+    **dict.fromkeys(_TEXT, str),
+    "versions": dict,
+    "command": list,
+}
 
 
 class _Fields(dict[str, Any]):
@@ -322,14 +309,11 @@ def parse_manifest(path: Path) -> Manifest:
 
 def _check_forms(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
-        form = _FORMS.get(name, object)
-        if value is None or form is object:
+        form = _FORMS.get(name)
+        if value is None or form is None:
             continue
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, form)
-            or (form is not str and abs(value) >= 2**63)
-        ):
+        is_large = isinstance(value, int | float) and abs(value) >= 2**63
+        if isinstance(value, bool) or not isinstance(value, form) or is_large:
             raise TypeError(f"{name} is {str(value)[:60]!r}")
 
 

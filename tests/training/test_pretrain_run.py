@@ -6,6 +6,7 @@ import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -348,11 +349,12 @@ def test_the_validation_sample_is_of_validation_sequences_once_each(make_run: Ma
     assert not np.array_equal(sample, validation_sample(corpus, 50, 2))
 
 
-def test_a_validation_sample_without_masked_tokens_is_refused(make_run: MakeRun) -> None:
+def test_a_validation_sample_without_masked_tokens_is_refused(inputs: tuple[Path, Path]) -> None:
+    sample: Any = SimpleNamespace(labels=np.empty(0, np.int64))
     with pytest.raises(
         UsageError, match="no token of the validation sequences is masked; raise `eval_sequences`"
     ):
-        pretrain(make_run(eval_sequences=1, mask_rate=0.001, strategy="random"))
+        unigram_perplexity(Corpus.open(inputs[0]), sample, 42)
 
 
 def test_the_unigram_baseline_lies_below_uniform_guessing(make_run: MakeRun) -> None:
