@@ -23,16 +23,21 @@ from pathlib import Path
 # Before torch is imported: trials are forked, which threads do not survive.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from tests.soak.bombs import Bombs, bombs, shuffled
+from tests.soak.damage import Damage
+from tests.soak.disks import Disks
 from tests.soak.fuzz import Fuzz, passed_of
+from tests.soak.kills import Kills
 from tests.soak.trials import PASSED, Ledger, Outcome
 from tests.soak.world import World
 
 PACKAGE = Path(__file__).resolve().parents[2] / "cmgems_cli"
 # Trials of each kind that a full soak has (issue 12 asked for the first three).
-TRIALS = {"kills": 300, "signals": 100, "flips": 1000, "cuts": 200, "fuzz": 100_000}
+TRIALS = {"kills": 300, "signals": 100, "flips": 1000, "cuts": 200, "disk": 100, "bombs": 0, "fuzz": 100_000}
 BATCH = 250
 
-Trial = Callable[[random.Random], Outcome]
+# Called with the number and the draws of a trial.
+Trial = Callable[[int, random.Random], Outcome]
 
 
 def main() -> int:
@@ -59,7 +64,12 @@ def main() -> int:
                 print(_trial(kinds[kind], kind, chosen.seed, chosen.number))
                 continue
             done = ledger.done(kind, chosen.seed)
-            for number in range(chosen.trials or TRIALS[kind]):
+            order = list(range(TRIALS[kind]))
+            if kind == "bombs":  # all of them, in an order of the seed
+                order = shuffled(chosen.seed, len(list(bombs())))
+            elif chosen.trials:
+                order = list(range(chosen.trials))
+            for number in order[: chosen.trials]:
                 if time.monotonic() > deadline:
                     break
                 if number not in done:
@@ -92,15 +102,20 @@ def _fuzz(fuzz: "Fuzz", ledger: Ledger, chosen: argparse.Namespace, deadline: fl
 
 
 def _trial(trial: Trial, kind: str, seed: int, number: int) -> Outcome:
-    return trial(random.Random(f"{seed}/{kind}/{number}"))
+    return trial(number, random.Random(f"{seed}/{kind}/{number}"))
 
 
 def _kinds(world: World, scratch: Path) -> dict[str, Trial]:
-    from tests.soak.damage import Damage
-    from tests.soak.kills import Kills
-
     kills, damage = Kills(world, scratch), Damage(world, scratch)
-    return {"kills": kills.kill, "signals": kills.interrupt, "flips": damage.flip, "cuts": damage.truncate}
+    disks, all_bombs = Disks(world, scratch), Bombs(world, scratch)
+    return {
+        "kills": lambda number, rng: kills.kill(rng),
+        "signals": lambda number, rng: kills.interrupt(rng),
+        "flips": lambda number, rng: damage.flip(rng),
+        "cuts": lambda number, rng: damage.truncate(rng),
+        "disk": lambda number, rng: disks.fill(rng),
+        "bombs": lambda number, rng: all_bombs.read(number),
+    }
 
 
 @contextlib.contextmanager
