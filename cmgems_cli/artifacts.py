@@ -54,8 +54,9 @@ _FORMS: dict[str, Any] = {
     **dict.fromkeys(_WHOLE, int),
     **dict.fromkeys(_REAL, (int, float)),
     **dict.fromkeys(_TEXT, str),
+    "elapsed_s": (int, float),
     "versions": dict,
-    "command": list,
+    **dict.fromkeys(["command", "seeds", "missing_tasks", "notes"], list),
 }
 
 
@@ -291,9 +292,9 @@ def parse_manifest(path: Path) -> Manifest:
                 raise TypeError(f"{str(value)[:60]!r} where it needs a {form.__name__}")
         if not all(isinstance(digest, str) for digest in manifest.inputs.values()):
             raise TypeError("a digest of the inputs is not a text")
-        if manifest.kind != "scores":
-            _check_forms(raw["params"])
-            _check_forms(raw["stats"])
+        scores = manifest.kind == "scores"
+        _check_forms({"seeds": raw["params"].get("seeds")} if scores else raw["params"])
+        _check_forms(raw["stats"])
         _check_forms(manifest.environment)
         for name, entry in manifest.files.items():
             if not isinstance(entry["bytes"], int) or not isinstance(entry["sha256"], str):
@@ -310,10 +311,16 @@ def parse_manifest(path: Path) -> Manifest:
 def _check_forms(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         form = _FORMS.get(name)
-        if value is None or form is None:
+        if (
+            form is None
+            or (value is None and form not in (list, dict))
+            or (value is None and name == "seeds")
+        ):
             continue
         is_large = isinstance(value, int | float) and abs(value) >= 2**63
-        if isinstance(value, bool) or not isinstance(value, form) or is_large:
+        inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        nested = any(isinstance(one, list | dict) for one in inside)
+        if isinstance(value, bool) or not isinstance(value, form) or is_large or nested:
             raise TypeError(f"{name} is {str(value)[:60]!r}")
 
 

@@ -167,6 +167,9 @@ def test_a_manifest_of_another_form_is_refused(tmp_path: Path, changed: dict[str
         ("inputs", {"corpus": 2}),
         ("environment", {"precision": ["fp32"]}),
         ("environment", {"versions": 3}),
+        ("environment", {"versions": None}),
+        ("environment", {"command": [["cmgems"]]}),
+        ("environment", {"elapsed_s": []}),
     ],
 )
 def test_c3_a_manifest_of_right_digest_with_other_forms_is_refused(

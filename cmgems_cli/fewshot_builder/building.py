@@ -172,7 +172,7 @@ def read_positives(
     source = FastaFile(path)
     kept: dict[bytes, int] = {}
     records = other_letters = too_short = too_long = repeats = 0
-    for number, record in enumerate(fasta_records(source, advance)):
+    for number, record in enumerate(fasta_records(source, advance, max_bases=max_bases)):
         records += 1
         letters = record.letters
         if letters.translate(None, b"ACGT"):

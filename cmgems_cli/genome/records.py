@@ -19,7 +19,9 @@ class Record(NamedTuple):
     letters: bytes
 
 
-def fasta_records(source: FastaFile, advance: Callable[[float], None] = lambda n: None) -> Iterator[Record]:
+def fasta_records(
+    source: FastaFile, advance: Callable[[float], None] = lambda n: None, *, max_bases: int | None = None
+) -> Iterator[Record]:
     """Read a FASTA file (plain, gzip or bgzip) record by record, holding one record at a time.
 
     Parameters
@@ -28,6 +30,9 @@ def fasta_records(source: FastaFile, advance: Callable[[float], None] = lambda n
         Its `sha256` is complete once the last record has been yielded.
     advance : callable, optional
         Called with the number of raw file bytes newly read.
+    max_bases : int, optional
+        Of a longer record only enough is kept to see that it is longer, and whether it has letters other than A, C,
+        G and T.
 
     Yields
     ------
@@ -43,13 +48,16 @@ def fasta_records(source: FastaFile, advance: Callable[[float], None] = lambda n
     Lines end in LF, CR or CRLF. Names may repeat; a record may have no letters.
     """
     letters: list[bytes] = []
+    n_letters = 0
     with closing(source.chunks()) as text_chunks:
         texts = ((text_chunk.text.tobytes(), text_chunk.bytes_read) for text_chunk in text_chunks)
         for chunk in sequence_chunks(_from_first_record(texts, source, advance), source.path):
-            letters.append(chunk.letters)
+            enough = max_bases is not None and n_letters > max_bases
+            letters.append(chunk.letters.translate(None, b"ACGTacgt")[:1] if enough else chunk.letters)
+            n_letters += len(chunk.letters)
             if chunk.last:
                 yield Record(chunk.name, b"".join(letters).upper())
-                letters = []
+                letters, n_letters = [], 0
 
 
 def _from_first_record(

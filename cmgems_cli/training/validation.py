@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from cmgems_cli import draws
-from cmgems_cli.errors import UsageError
+from cmgems_cli.errors import CmgemsError, UsageError
 from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.genome.vocabulary import vocabulary_size
 from cmgems_cli.training.engine import Engine
@@ -37,8 +37,18 @@ def validation_sample(corpus: Corpus, n_sequences: int, seed: int) -> np.ndarray
 
 
 def perplexity(engine: Engine, sample: Step) -> float:
-    """Return exp(mean loss over the masked tokens of the sample); the same on every process."""
+    """Return exp(mean loss over the masked tokens of the sample); the same on every process.
+
+    Raises
+    ------
+    CmgemsError
+        If the loss is not a number.
+    """
     loss = engine.processes.all_reduce_sum(engine.loss_sum(sample.batches)).item()
+    if math.isnan(loss):
+        raise CmgemsError(
+            "the validation loss became nan; lower `learning_rate` and start again with `resume=False`"
+        )
     # Finite for any float64 loss: a diverged model is reported and raises no error.
     return math.exp(min(loss / max(1, sample.n_targets), 700.0))
 

@@ -80,3 +80,13 @@ def test_what_is_not_fasta_of_dna_is_refused(tmp_path: Path, text: bytes, words:
     path.write_bytes(text)
     with pytest.raises(InputError, match=words):
         list(fasta_records(FastaFile(path)))
+
+
+def test_m_a_record_longer_than_needed_is_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "long.fa"
+    for last, other in (("", b""), ("N", b"N")):
+        path.write_text(">long\n" + 300_000 * ("ACGT" * 20 + "\n") + last + "\n>short\nacgt\n")
+        long, short = fasta_records(FastaFile(path), max_bases=30)
+        assert short == Record("short", b"ACGT")
+        assert 30 < len(long.letters) < 4_000_000
+        assert long.letters.translate(None, b"ACGT") == other

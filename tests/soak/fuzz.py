@@ -503,7 +503,11 @@ class Fuzz:
             )
             if ended.code == 0 and trials.fault(ended):
                 verdict = trials.fault(ended)
-            if reader is checkpoint and ended.code == 1 and "diverged" in ended.stderr:
+            if (
+                reader is checkpoint
+                and ended.code == 1
+                and ("diverged" in ended.stderr or "became" in ended.stderr)
+            ):
                 verdict = trials.NOTICED  # well-formed weights that are not finite
             passed = verdict in trials.PASSED
             text = "" if passed else f"{' '.join(words)[:300]}: {trials.said(ended)}"

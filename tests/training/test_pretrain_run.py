@@ -357,6 +357,15 @@ def test_a_validation_sample_without_masked_tokens_is_refused(inputs: tuple[Path
         unigram_perplexity(Corpus.open(inputs[0]), sample, 42)
 
 
+def test_a_validation_loss_that_is_not_a_number_ends_the_run(make_run: MakeRun) -> None:
+    run = make_run()
+    with torch.no_grad():
+        for parameter in run.module.parameters():
+            parameter.fill_(math.nan)
+    with pytest.raises(CmgemsError, match="the validation loss became nan; lower `learning_rate`"):
+        perplexity(run.engine, run.validation)
+
+
 def test_the_unigram_baseline_lies_below_uniform_guessing(make_run: MakeRun) -> None:
     run = make_run()
     sample = run.maker.sample_fixed(run.sample, Strategy.GENEMASK, 0.15)
