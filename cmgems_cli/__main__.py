@@ -7,6 +7,10 @@ signals.install(signals.end_at_once)
 import os  # noqa: E402
 import sys  # noqa: E402
 
+if signals.under_torchrun():
+    # Before torch is imported: C++ otherwise prints its stack for each process that loses another one.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
 from cmgems_cli.cli import app  # noqa: E402
 
 
@@ -17,7 +21,7 @@ def main() -> None:
         app(prog_name="cmgems")
     except SystemExit as end:
         signals.install(signals.IGNORE)
-        if "TORCHELASTIC_RUN_ID" not in os.environ:
+        if not signals.under_torchrun():
             raise
         # One of torchrun's processes: now and then gloo's threads outlive what C++ takes down when a process ends,
         # which then aborts with all work done.

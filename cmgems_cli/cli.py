@@ -7,6 +7,7 @@ import gc
 import os
 import re
 import sys
+import time
 from io import TextIOWrapper
 from typing import Any
 
@@ -39,6 +40,10 @@ from cmgems_cli.errors import CmgemsError, Interrupted, as_user_error
 # At exit Python searches all objects of the libraries for garbage: a fifth of the time of a `cmgems ttest`. The
 # system frees all memory at once.
 atexit.register(gc.freeze)
+
+
+# ours: torchrun ends the other processes a tenth of a second after the first has failed.
+SECONDS_FOR_RANK_0 = 3.0
 
 
 class _OneLineErrors(TyperGroup):
@@ -75,7 +80,7 @@ class _OneLineErrors(TyperGroup):
             message = error.format_message().replace("Value error, ", "").rstrip(".")
             code = self._report(error, f"{message} (see {where} --help)")
         except Exception as error:
-            refused = as_user_error(error)
+            refused = as_user_error(error) or _lost_process(error)
             if refused is None:
                 raise
             code = self._report(refused, self._with_flags(str(refused)))
@@ -109,6 +114,8 @@ class _OneLineErrors(TyperGroup):
     def _report(self, error: Any, message: str) -> int:
         """Print an error, or that a signal stopped the command; return the exit code."""
         signals.install(signals.IGNORE)
+        if not _speaks(int(error.exit_code)):
+            return int(error.exit_code)
         prefix = "" if isinstance(error, Interrupted) else "error: "
         print_line(f"{prefix}{' '.join(message.split())}")
         return int(error.exit_code)
@@ -151,6 +158,26 @@ def _make_streams_safe() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
         elif isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _speaks(exit_code: int) -> bool:
+    """Return whether this process reports: always, except that one of torchrun's processes reports for all."""
+    if not signals.under_torchrun():
+        return True
+    processes: Any = sys.modules.get("cmgems_cli.training.processes")
+    joined = processes.speaks(exit_code) if processes else None
+    if joined is None and os.environ["RANK"] != "0":
+        # Before the processes have joined, most errors are those of rank 0 too; torchrun then ends this process.
+        signals.install(lambda *_: os._exit(exit_code))
+        time.sleep(SECONDS_FOR_RANK_0)
+    return joined is not False
+
+
+def _lost_process(error: Exception) -> CmgemsError | None:
+    signals.install(signals.IGNORE)
+    processes: Any = sys.modules.get("cmgems_cli.training.processes")
+    found: CmgemsError | None = processes.lost_process(error) if processes else None
+    return found
 
 
 def _stopped(exit_code: int) -> Interrupted:

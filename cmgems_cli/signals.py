@@ -60,10 +60,16 @@ def restore(before: dict[int, Any]) -> None:
         signal.signal(signum, handler)
 
 
+def under_torchrun() -> bool:
+    """Return whether this is one of torchrun's processes."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def end_at_once(signum: int, frame: FrameType | None = None) -> None:
-    """End the process with one line."""
+    """End the process with one line, which rank 0 of torchrun's processes writes for all."""
     try:
-        os.write(2, f"{stopped_by(128 + signum)}; nothing half-written was kept\n".encode())
+        if os.environ.get("RANK", "0") == "0" or not under_torchrun():
+            os.write(2, f"{stopped_by(128 + signum)}; nothing half-written was kept\n".encode())
     finally:
         os._exit(128 + signum)
 
@@ -94,7 +100,7 @@ class Stopper:
         """Handle a signal."""
         if self._raised:
             # torchrun repeats the Ctrl-C that the terminal has sent to each of its processes.
-            if signum == self.signum == signal.SIGINT and "TORCHELASTIC_RUN_ID" not in os.environ:
+            if signum == self.signum == signal.SIGINT and not under_torchrun():
                 end_at_once(signum)
             return
         self.signum = self.signum or signum

@@ -276,6 +276,7 @@ class Evaluation:
         OverwriteError
             If something different is there that may not be replaced.
         """
+        self.processes.check_equal({**self.output.params, **self.output.inputs()})
         is_main = self.processes.is_main
         manifest = self.output.finished(overwrite=overwrite, repair=is_main)
         if not self.processes.broadcast_from_main(float(manifest is not None)):

@@ -7,6 +7,7 @@ step divided by the number of targets of the whole step (method, section 6).
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from cmgems_cli.training.processes import Processes
 _DDP_OPTIONS = inspect.signature(DistributedDataParallel).parameters
 _RENAMED = "forward_sync_buffers" in _DDP_OPTIONS
 _NO_SYNC: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
+
+# ours: a twelfth of the time for which a collective waits.
+SECONDS_OF_A_SLOW_STEP = 5.0
 
 # What AdamW keeps of each parameter.
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -118,7 +122,10 @@ class Engine:
             fused=True,
         )
         self._parallel: torch.nn.Module = self.module
+        # Whether processes meet before each step's gradients are exchanged: not once a step has proved to be quick.
+        self._meets, self._steps_taken = processes.world_size > 1, 0
         if processes.world_size > 1:
+            processes.barrier()
             # Only gradients are exchanged, since every process starts from the same weights.
             self._parallel = DistributedDataParallel(
                 self.module,
@@ -144,6 +151,7 @@ class Engine:
         float32 tensor, shape ()
             Sum of this process's losses, on its device. Reading it waits for the step to end.
         """
+        started = time.monotonic()
         self.module.train()
         self._parallel.train()
         for group in self.optimizer.param_groups:
@@ -153,6 +161,8 @@ class Engine:
         total = torch.zeros((), device=self.processes.device)
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
+            if last and self._meets:
+                self._keep_together(time.monotonic() - started)
             if self._draws_dropout:
                 key = int(draws.key(self._seed, draws.DROPOUT, step, batch.index))
                 torch.manual_seed(key & (2**63 - 1))
@@ -165,6 +175,22 @@ class Engine:
         torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        return total
+
+    def _keep_together(self, seconds: float) -> None:
+        """Wait for the other processes, which may be slower: a collective gives up after a minute."""
+        self._steps_taken += 1
+        slowest = max(self.processes.gather(seconds))
+        # The first step compiles.
+        self._meets = self._steps_taken == 1 or slowest > SECONDS_OF_A_SLOW_STEP
+
+    def checksum(self) -> int:
+        """Return a number that follows from every bit of the weights and of the optimizer's state."""
+        total = 0
+        for tensors in self.state():
+            for tensor in tensors.values():
+                bits = tensor.contiguous().view(torch.int32)
+                total = (31 * total + int(bits.sum(dtype=torch.int64))) % 2**61
         return total
 
     @torch.no_grad()

@@ -310,7 +310,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         logits = torch.zeros((n_rows, len(self.task.label_names)), device=self.processes.device)
         for batch, found in zip(batches, self.engine.outputs(_logits, batches), strict=True):
             logits[torch.from_numpy(batch.rows).to(logits.device)] = found
-        return self.processes.all_reduce_sum(logits).cpu()
+        return self.processes.all_reduce_sum(logits, after_long_work=True).cpu()
 
 
 def finetune(

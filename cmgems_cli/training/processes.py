@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import json
 import os
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from cmgems_cli.errors import UsageError
+from cmgems_cli.errors import CmgemsError, UsageError
+from cmgems_cli.training.peers import Peers
+
+# ours: the longest wait in a collective. Processes meet before it when they may arrive far apart.
+COLLECTIVE_SECONDS = 60.0
+
+# Longest value in a message.
+_SHOWN = 40
+
+_peers: Peers | None = None
 
 
 @dataclass(frozen=True)
@@ -40,12 +59,14 @@ class Processes:
         """The number of processes for a message: `1 process`, `4 processes`."""
         return "1 process" if self.world_size == 1 else f"{self.world_size} processes"
 
-    def all_reduce_sum(self, values: torch.Tensor) -> torch.Tensor:
+    def all_reduce_sum(self, values: torch.Tensor, *, after_long_work: bool = False) -> torch.Tensor:
         """Sum a tensor over all processes.
 
         Parameters
         ----------
         values : tensor of any dtype and shape
+        after_long_work : bool, default False
+            Whether the processes may come here more than a few seconds apart.
 
         Returns
         -------
@@ -54,21 +75,76 @@ class Processes:
         """
         total = values.clone()
         if self.world_size > 1:
+            if after_long_work:
+                self.barrier()
             dist.all_reduce(total)
         return total
 
+    def gather(self, value: Any) -> list[Any]:
+        """Wait for every process, however long, and return their values (of JSON) by rank."""
+        if _peers is None or self.world_size == 1:
+            return [value]
+        return [json.loads(other) for other in _peers.gather(json.dumps(value))]
+
     def broadcast_from_main(self, value: float) -> float:
         """Return rank 0's `value` on every process, so that all act on the same decision."""
-        if self.world_size == 1:
-            return value
-        buffer = torch.tensor([value], dtype=torch.float64, device=self.device)
-        dist.broadcast(buffer, src=0)
-        return float(buffer.item())
+        return float(self.gather(value)[0])
 
     def barrier(self) -> None:
         """Wait until every process has called this method."""
-        if self.world_size > 1:
-            self.all_reduce_sum(torch.zeros(1, device=self.device)).item()
+        self.gather(None)
+
+    def difference(self, facts: Mapping[str, Any]) -> str | None:
+        """Compare values (of JSON) with those of the other processes.
+
+        Returns
+        -------
+        str or None
+            A clause that names a rank and the first value in which it differs from most; None if all are equal.
+        """
+        gathered = self.gather(dict(facts))
+        for name in sorted({name for facts_of_one in gathered for name in facts_of_one}):
+            values = [json.dumps(facts_of_one.get(name)) for facts_of_one in gathered]
+            usual = Counter(values).most_common(1)[0][0]
+            for rank, found in enumerate(values):
+                if found != usual:
+                    return (
+                        f"rank {rank} of {self.world_size} has `{name}` {found:.{_SHOWN}},"
+                        f" rank {values.index(usual)} has {usual:.{_SHOWN}}"
+                    )
+        return None
+
+    def check_equal(self, facts: Mapping[str, Any]) -> None:
+        """Check that all processes run the same code with the same `facts` (of JSON).
+
+        Raises
+        ------
+        UsageError
+            Names a rank that differs.
+        """
+        if self.world_size == 1:
+            return
+        code = {
+            "code": _code_digest(),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        }
+        found = self.difference({**code, **facts})
+        if found is not None:
+            raise UsageError(f"{found}; start every process with the same code, options and data")
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Return a context in which this process works without the others: its end waits for that of the work."""
+        return nullcontext() if _peers is None else _peers.alone()
+
+
+@cache
+def _code_digest() -> str:
+    package = Path(__file__).resolve().parents[1]
+    code = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        code.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return code.hexdigest()[:16]
 
 
 def start_processes(device: str) -> Processes:
@@ -101,18 +177,44 @@ def start_processes(device: str) -> Processes:
         # cuDNN's attention is planned anew for every shape, and each padded micro-batch has its own. Measured
         # on an H100 (docs/log.md): it runs at a fifth of the speed for logo, at a third for dnabert.
         torch.backends.cuda.enable_cudnn_sdp(False)
+    global _peers
     if world_size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        _peers, store = Peers.join()
+        dist.init_process_group(
+            "nccl" if chosen.type == "cuda" else "gloo",
+            store=store,
+            rank=rank,
+            world_size=world_size,
+            timeout=timedelta(seconds=COLLECTIVE_SECONDS),
+        )
     return Processes(rank, world_size, chosen)
 
 
 def stop_processes() -> None:
-    """Leave the process group, if there is one; torch warns if a process does not."""
-    if dist.is_initialized():
-        # DDP's C++ side may be the group's last owner. It would free the group while holding Python's lock, which
-        # gloo's thread needs to end: an occasional deadlock. So the group is never freed; it ends with the process.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(dist.group.WORLD))
-        dist.destroy_process_group()
+    """Leave the other processes, unless an error is on its way: then this one stays with them until it has said so."""
+    global _peers
+    if sys.exc_info()[1] is not None or not dist.is_initialized():
+        return
+    if _peers is not None:
+        _peers.leave()
+        _peers = None
+    # DDP's C++ side may be the group's last owner. It would free the group while holding Python's lock, which
+    # gloo's thread needs to end: an occasional deadlock. So the group is never freed; it ends with the process.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(dist.group.WORLD))
+    dist.destroy_process_group()
+
+
+def speaks(exit_code: int) -> bool | None:
+    """Return whether this process is to say why the run ends; None if it never joined others."""
+    return None if _peers is None else _peers.speaks(exit_code)
+
+
+def lost_process(error: Exception) -> CmgemsError | None:
+    """Return the user error for an error of a collective operation; None for any other error."""
+    if _peers is None or not isinstance(error, RuntimeError):
+        return None
+    named = any(word in str(error) for word in ("gloo", "NCCL", "TCPStore", "ProcessGroup"))
+    return _peers.lost(error) if named or isinstance(error, dist.DistError) else None
 
 
 def resolve_device(device: str) -> torch.device:

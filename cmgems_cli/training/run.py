@@ -167,6 +167,7 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
 
     def finished(self, *, overwrite: bool = False) -> Manifest | None:
         """Return the manifest if the run is finished already, on all processes (raises the errors of `training`)."""
+        self.processes.check_equal({"precision": self.precision, **self.params, **self.inputs})
         check_run_place(self.out, self.kind)
         done = self.output.finished(overwrite=overwrite, repair=self.processes.is_main)
         # The main process decides, since it may have finished the publication of a killed command.
@@ -199,7 +200,9 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
             self.folder = self.output.work_folder() if claim is None else claim.folder
             self.started = time.perf_counter()
             self._train(resume=resume, observer=observer if is_main and observer else Observer())
-            yield self.outcome()
+            outcome = self.outcome()
+            with self.processes.alone() if is_main else nullcontext():
+                yield outcome
             self.processes.barrier()
 
     def finish(self, *, stats: Mapping[str, Any], files: Iterable[str], **more: Any) -> Manifest:
@@ -226,12 +229,14 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
         done = 0 if checkpoint is None else checkpoint.step
         if checkpoint is not None:
             self._report_resumption(checkpoint, observer)
+        self.processes.check_equal({"last step": done})
         metrics = None
         if self.processes.is_main:
             metrics = MetricsFile(self.folder / METRICS, checkpoint.metrics() if checkpoint else b"")
         try:
             with stop_on_signals(single_process=self.processes.world_size == 1) as request:
                 self._loop(done, metrics, observer, request)
+            self._check_weights(self.engine.recipe.steps)
         finally:
             if metrics is not None:
                 metrics.close()
@@ -320,7 +325,23 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
         loss, interrupted, terminated = self.processes.all_reduce_sum(values).tolist()
         return (15 if terminated else 2 if interrupted else 0), loss
 
+    def _check_weights(self, step: int) -> None:
+        """Check that the processes still have the same weights (or raise CmgemsError)."""
+        if self.processes.world_size > 1:
+            difference = self.processes.difference({"weights": self.engine.checksum()})
+            if difference:
+                raise CmgemsError(
+                    f"after step {step} {difference} (checksums), as after a fault of a memory or a processor; nothing"
+                    " of this step was saved, and the same command resumes from the checkpoint before it"
+                )
+
     def _save(self, step: int, metrics: MetricsFile | None) -> None:
+        self._check_weights(step)
+        with self.processes.alone():
+            self._write_checkpoint(step, metrics)
+        self.processes.barrier()
+
+    def _write_checkpoint(self, step: int, metrics: MetricsFile | None) -> None:
         if metrics is not None:
             if not metrics.in_place():
                 raise CmgemsError(
@@ -338,7 +359,6 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
                 metrics=metrics.content,
                 extra=self.extra_tensors(),
             )
-        self.processes.barrier()
 
     def timed_step(self, step: int, batches: Sequence[Batch], n_targets: int) -> float:
         """Take a step and return its duration in seconds. It changes the weights, so use it for plans only."""

@@ -44,7 +44,7 @@ def perplexity(engine: Engine, sample: Step) -> float:
     CmgemsError
         If the loss is not a number.
     """
-    loss = engine.processes.all_reduce_sum(engine.loss_sum(sample.batches)).item()
+    loss = engine.processes.all_reduce_sum(engine.loss_sum(sample.batches), after_long_work=True).item()
     if math.isnan(loss):
         raise CmgemsError(
             "the validation loss became nan; lower `learning_rate` and start again with `resume=False`"

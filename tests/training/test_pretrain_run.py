@@ -440,7 +440,7 @@ def test_killed_interrupted_and_terminated_processes_resume_to_the_same_bytes(
         err = cmgems.finish(process, code=code).stderr
         assert not (out / "manifest.json").exists()
         if number != signal.SIGKILL:
-            assert err.splitlines()[-1].startswith("error: stopped after step")
+            assert err.splitlines()[-1].startswith("stopped after step")
     resumed = cmgems(*arguments(inputs, out)).json
     for name in ("model.safetensors", "metrics.jsonl"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
