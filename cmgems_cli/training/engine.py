@@ -125,7 +125,6 @@ class Engine:
         # Whether processes meet before each step's gradients are exchanged: not once a step has proved to be quick.
         self._meets, self._steps_taken = processes.world_size > 1, 0
         if processes.world_size > 1:
-            processes.barrier()
             # Only gradients are exchanged, since every process starts from the same weights.
             self._parallel = DistributedDataParallel(
                 self.module,
@@ -161,14 +160,15 @@ class Engine:
         total = torch.zeros((), device=self.processes.device)
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
-            if last and self._meets:
-                self._keep_together(time.monotonic() - started)
             if self._draws_dropout:
                 key = int(draws.key(self._seed, draws.DROPOUT, step, batch.index))
                 torch.manual_seed(key & (2**63 - 1))
             with nullcontext() if last or self.processes.world_size == 1 else self._parallel.no_sync():  # type: ignore[operator]
                 with self._autocast():
                     loss = self._forward(self._parallel, batch.to(self.processes.device))
+                # Not before the forward pass: DDP's second one, of whichever micro-batch, is a collective itself.
+                if last and self._meets:
+                    self._keep_together(time.monotonic() - started)
                 (loss * scale).backward()
             total += loss.detach()
             self._memory.trim()

@@ -91,9 +91,13 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
 
     Attributes
     ----------
+    module : torch.nn.Module
+        The model.
     folder : Path
         Where the run writes: `out`, or a staging folder while it replaces an artifact.
     """
+
+    module: Any
 
     def __init__(
         self,
@@ -119,8 +123,8 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
 
     @property
     def parameters(self) -> int:
-        """Number of weights."""
-        return sum(parameter.numel() for parameter in self.engine.module.parameters())
+        """Number of weights. Not by the engine: its creation on one process alone would wait for the others."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
 
     # ------------------------------------------------------------------ of each kind
 
