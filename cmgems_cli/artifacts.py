@@ -48,7 +48,7 @@ _WHOLE = [
 _REAL = ["mask_rate", "learning_rate", "unigram_perplexity", "mcc", "accuracy", "f1", "best_dev_loss"]
 _TEXT = [
     "definition", "model", "strategy", "rank_by", "validation_masks", "init", "keeps", "precision", "device",
-    "platform",
+    "platform", "metric", "title", "bench",
 ]  # fmt: skip
 _FORMS: dict[str, Any] = {
     **dict.fromkeys(_WHOLE, int),
@@ -292,8 +292,9 @@ def parse_manifest(path: Path) -> Manifest:
                 raise TypeError(f"{str(value)[:60]!r} where it needs a {form.__name__}")
         if not all(isinstance(digest, str) for digest in manifest.inputs.values()):
             raise TypeError("a digest of the inputs is not a text")
-        scores = manifest.kind == "scores"
-        _check_forms({"seeds": raw["params"].get("seeds")} if scores else raw["params"])
+        as_given = set(raw["params"]) - {"seeds", "metric", "title", "bench", "model"}
+        left_out = as_given if manifest.kind == "scores" else set()
+        _check_forms({name: value for name, value in raw["params"].items() if name not in left_out})
         _check_forms(raw["stats"])
         _check_forms(manifest.environment)
         for name, entry in manifest.files.items():

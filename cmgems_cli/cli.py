@@ -85,7 +85,8 @@ class _OneLineErrors(TyperGroup):
                 raise
             code = self._report(refused, self._with_flags(str(refused)))
         finally:
-            sys.unraisablehook = hook
+            if not self._stopper.signum:
+                sys.unraisablehook = hook
             signals.restore(before)
         sys.exit(code if isinstance(code, int) else 0)
 
@@ -124,7 +125,9 @@ class _OneLineErrors(TyperGroup):
         """Repeat a signal whose exception a finalizer has swallowed; report other exceptions."""
         if isinstance(lost.exc_value, KeyboardInterrupt):
             self._stopper.lost()
-        else:
+        elif (
+            not self._stopper.signum
+        ):  # a stop may leave a library's object half made, whose finalizer then fails
             sys.__unraisablehook__(lost)
 
     def _with_flags(self, message: str) -> str:

@@ -17,6 +17,7 @@ from cmgems_cli.comparing.published import (
 )
 from cmgems_cli.comparing.scores import Score, as_printed, rounded
 from cmgems_cli.datasets.benchmark import Benchmark
+from cmgems_cli.errors import InputError
 from cmgems_cli.markdown import escaped, table
 from cmgems_cli.metrics import METRICS, metric_of
 
@@ -114,8 +115,17 @@ def make_report(
         Tasks without data, and why.
     random_weights : bool, default False
         The model is itself a baseline of random weights.
+
+    Raises
+    ------
+    InputError
+        If there is no score of the benchmark's main metric.
     """
     results = _Results(benchmark, model, scores, baseline or [])
+    if results.metric not in results.metrics:
+        raise InputError(
+            f"the scores of {model} have no {results.metric}, which {benchmark.title} is judged by"
+        )
     tables = [
         _by_task(results),
         _over_tasks(results),

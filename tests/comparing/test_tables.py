@@ -10,6 +10,7 @@ from cmgems_cli.comparing.published import published_column, published_models, p
 from cmgems_cli.comparing.scores import Score
 from cmgems_cli.comparing.tables import Report, make_report, markdown
 from cmgems_cli.datasets.benchmark_file import no_benchmark, shipped
+from cmgems_cli.errors import InputError
 
 GUE, FEWSHOT = shipped("gue"), shipped("fewshot")
 
@@ -38,6 +39,11 @@ def test_means_and_sample_deviations_over_seeds_stand_by_task() -> None:
     # paper, Table 2: the best of DNABERT, NT and DNABERT-2 (k-mer) on tf/0.
     assert found["best k-mer model of the paper"] == "67.99"
     assert found["fraction"] == f"{100 * fmean(values) / 0.6799:.1f} %"
+
+
+def test_scores_without_the_main_metric_are_refused() -> None:
+    with pytest.raises(InputError, match="the scores of mine have no mcc, which GUE"):
+        make_report(GUE, "mine", [score("tf/0", 0.5, metric="accuracy")])
 
 
 def test_one_run_has_no_deviation_and_says_so() -> None:

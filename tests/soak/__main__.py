@@ -28,12 +28,22 @@ from tests.soak.damage import Damage
 from tests.soak.disks import Disks
 from tests.soak.fuzz import Fuzz, passed_of
 from tests.soak.kills import Kills
+from tests.soak.ranks import Ranks
 from tests.soak.trials import PASSED, Ledger, Outcome
 from tests.soak.world import World
 
 PACKAGE = Path(__file__).resolve().parents[2] / "cmgems_cli"
 # Trials of each kind that a full soak has (issue 12 asked for the first three).
-TRIALS = {"kills": 300, "signals": 100, "flips": 1000, "cuts": 200, "disk": 100, "bombs": 0, "fuzz": 100_000}
+TRIALS = {
+    "kills": 300,
+    "signals": 100,
+    "flips": 1000,
+    "cuts": 200,
+    "disk": 100,
+    "bombs": 0,
+    "ranks": 10,
+    "fuzz": 100_000,
+}
 BATCH = 250
 
 # Called with the number and the draws of a trial.
@@ -115,6 +125,7 @@ def _kinds(world: World, scratch: Path) -> dict[str, Trial]:
         "cuts": lambda number, rng: damage.truncate(rng),
         "disk": lambda number, rng: disks.fill(rng),
         "bombs": lambda number, rng: all_bombs.read(number),
+        "ranks": lambda number, rng: Ranks(world, scratch).disturb(rng),
     }
 
 

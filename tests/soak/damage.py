@@ -74,7 +74,10 @@ class Damage:
             ended = cmgems("info", out_of(name), "--verify", "--json", folder=self.folder)
             return self._verdict(ended, name, doing, "" if self._environment_only(name) else "verified")
         if reader in ("again", "replace"):
-            return self._judged(name, name, doing, ("--overwrite",) if reader == "replace" else ())
+            # A file that the damaged manifest no longer names may be the user's: it is kept under another name.
+            return self._judged(
+                name, name, doing, ("--overwrite",) if reader == "replace" else (), kept="*.kept"
+            )
         remove_outs(self.folder, STAGES[reader])
         return self._judged(reader, name, doing, ())
 
@@ -101,8 +104,10 @@ class Damage:
         """Return whether the damage is where nothing but times and versions are."""
         return not self.world.same(name, self.folder)
 
-    def _judged(self, name: str, group: str, doing: str, more: tuple[str, ...]) -> Outcome:
+    def _judged(self, name: str, group: str, doing: str, more: tuple[str, ...], kept: str = "") -> Outcome:
         ended = cmgems(*STAGES[name].words, *more, folder=self.folder)
+        for path in self.folder.rglob(kept) if kept else ():
+            path.unlink()
         if STAGES[name].outs:
             difference = self.world.same(name, self.folder)
         else:

@@ -1,6 +1,7 @@
 """Seeded mutations: of bytes, of the cells of a table, of JSON values, of arrays; and the hashes made to fit again."""
 
 import contextlib
+import copy
 import gzip
 import hashlib
 import json
@@ -122,7 +123,7 @@ def mutate_json(rng: random.Random, value: Any) -> Any:
         elif way == 4:
             inside[key] = _nested(rng.choice((50, 150, 250)))
         else:
-            inside[key] = rng.choice(VALUES)
+            inside[key] = copy.deepcopy(rng.choice(VALUES))
     return value
 
 

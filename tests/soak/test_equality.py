@@ -1,0 +1,88 @@
+"""How far equality goes: each stage again, with other numbers of threads, and in bf16 (docs/reliability.md)."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.soak.forked import run_cmgems, run_forked
+from tests.soak.world import STAGES, World, differs, remove_outs
+
+pytestmark = [pytest.mark.soak, pytest.mark.subprocess]
+
+Again = Callable[..., Path]
+WRITING = [name for name, stage in STAGES.items() if stage.outs]
+COMPUTED = ["model", "classifier", "shot", "predicted", "embedded"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("soak") / "world")
+
+
+@pytest.fixture
+def again(world: World, tmp_path: Path) -> Again:
+    """Return a function that runs a stage again in a new process and returns the folder."""
+    runs: list[Path] = []
+
+    def run(name: str, *more: str, threads: int = 1) -> Path:
+        folder = Path(shutil.copytree(world.folder, tmp_path / f"again{len(runs)}"))
+        runs.append(folder)
+        remove_outs(folder, STAGES[name])
+
+        def work() -> int:
+            import torch
+
+            torch.set_num_threads(threads)
+            os.chdir(folder)
+            return run_cmgems([*STAGES[name].words, *more])
+
+        ended = run_forked(work)
+        assert ended.code == 0, ended
+        return folder
+
+    return run
+
+
+def compared(name: str, one: Path, other: Path) -> str:
+    return "".join(differs(one / out, other / out) for out in STAGES[name].outs)
+
+
+def numbers(name: str, folder: Path) -> list[np.ndarray]:
+    """Return the numbers that a stage computed."""
+    from safetensors.numpy import load_file
+
+    out = folder / STAGES[name].outs[0]
+    if out.suffix == ".npy":
+        return [np.load(out)]
+    if out.suffix == ".tsv":
+        rows = [line.split("\t") for line in out.read_text().splitlines()[1:]]
+        return [np.array([[float(cell) for cell in row[2:]] for row in rows])]
+    return list(load_file(out / "model.safetensors").values())
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_a_stage_run_again_gives_the_same_bytes(world: World, again: Again, name: str) -> None:
+    assert compared(name, world.folder, again(name)) == ""
+
+
+@pytest.mark.parametrize("name", [name for name in WRITING if name not in COMPUTED])
+def test_threads_change_no_byte_of_what_is_not_computed_by_a_model(
+    world: World, again: Again, name: str
+) -> None:
+    assert compared(name, world.folder, again(name, threads=2)) == ""
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_threads_change_rounding_only(world: World, again: Again, name: str) -> None:
+    for one, other in zip(numbers(name, world.folder), numbers(name, again(name, threads=2)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_bf16_again_gives_the_same_bytes(again: Again, name: str) -> None:
+    one, other = (again(name, "--precision", "bf16") for _ in range(2))
+    assert compared(name, one, other) == ""
