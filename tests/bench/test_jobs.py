@@ -46,6 +46,40 @@ def straight(
     return out
 
 
+# A job that waits after its third step for the signal that stops it: on a busy machine one run could otherwise be over
+# before the other one begins. A script, so that the jobs import it too.
+WAITING = """
+import sys, time
+from cmgems_cli.training import interrupts, metrics_log
+from cmgems_cli.__main__ import main
+
+requests, write, begin = [], metrics_log.MetricsFile.write, interrupts.StopRequest.__init__
+
+def begun(request):
+    begin(request)
+    requests.append(request)
+
+def written(metrics, record):
+    write(metrics, record)
+    while record["step"] == 3 and not requests[-1].signum:
+        time.sleep(0.01)
+
+interrupts.StopRequest.__init__ = begun
+metrics_log.MetricsFile.write = written
+if __name__ == "__main__":
+    del sys.argv[1:3]  # -m cmgems_cli
+    main()
+"""
+
+
+@pytest.fixture
+def waiting(tmp_path: Path) -> list[Path]:
+    """Launcher of an evaluation whose runs wait for the signal that stops them."""
+    script = tmp_path / "waiting.py"
+    script.write_text(WAITING)
+    return [script]
+
+
 def files(out: Path) -> tuple[bytes, str]:
     return (out / "scores.csv").read_bytes(), read_manifest(out, "scores", verify=True).digest
 
@@ -102,11 +136,12 @@ def test_a_stopped_evaluation_saves_every_run_and_goes_on(
     long: list[str | Path],
     straight: Path,
     tmp_path: Path,
+    waiting: list[Path],
     number: signal.Signals,
     code: int,
 ) -> None:
     out = tmp_path / "stopped"
-    running = evaluate_tiny.start(*long, "--jobs", "2", "--out", out, env=TWO_THREADS)
+    running = evaluate_tiny.start(*long, "--jobs", "2", "--out", out, env=TWO_THREADS, launcher=waiting)
     wait_until(lambda: len(runs_begun(out)) == 2, running)
     workers = children(running.pid)
     running.send_signal(number)
@@ -123,10 +158,10 @@ def test_a_stopped_evaluation_saves_every_run_and_goes_on(
 @needs_proc
 @pytest.mark.subprocess
 def test_a_killed_job_is_named_and_nothing_is_lost(
-    evaluate_tiny: CommandLine, long: list[str | Path], straight: Path, tmp_path: Path
+    evaluate_tiny: CommandLine, long: list[str | Path], straight: Path, tmp_path: Path, waiting: list[Path]
 ) -> None:
     out = tmp_path / "out"
-    running = evaluate_tiny.start(*long, "--jobs", "2", "--out", out, env=TWO_THREADS)
+    running = evaluate_tiny.start(*long, "--jobs", "2", "--out", out, env=TWO_THREADS, launcher=waiting)
     wait_until(lambda: len(runs_begun(out)) == 2, running)
     first, second = children(running.pid)
     os.kill(first, signal.SIGKILL)
