@@ -49,6 +49,9 @@ SECONDS_FOR_RANK_0 = 3.0
 class _OneLineErrors(TyperGroup):
     """Turns every error a user can cause into one line on stderr and its exit code."""
 
+    # None in a program that calls `app` itself: that one handles signals.
+    _stopper: signals.Stopper | None = None
+
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         # Every option has a variable, by one rule that the help states once instead of for each option.
@@ -87,13 +90,14 @@ class _OneLineErrors(TyperGroup):
         finally:
             if not self._stopper.signum:
                 sys.unraisablehook = hook
+            self._stopper = None
             signals.restore(before)
         sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
         before: dict[int, Any] = {}
         try:
-            before = signals.install(self._stopper)
+            before = signals.install(self._stopper) if self._stopper else {}
             result = super().invoke(ctx)
             sys.stdout.flush()
         except KeyboardInterrupt as stop:
@@ -105,8 +109,8 @@ class _OneLineErrors(TyperGroup):
             return None
         except Exception as error:
             # Libraries turn the exception of a signal into one of their own.
-            if self._stopper.signum and not isinstance(error, Interrupted):
-                raise _stopped(128 + self._stopper.signum) from None
+            if (stopper := self._stopper) and stopper.signum and not isinstance(error, Interrupted):
+                raise _stopped(128 + stopper.signum) from None
             raise
         finally:
             signals.restore(before)
@@ -123,11 +127,10 @@ class _OneLineErrors(TyperGroup):
 
     def _unraisable(self, lost: sys.UnraisableHookArgs) -> None:
         """Repeat a signal whose exception a finalizer has swallowed; report other exceptions."""
-        if isinstance(lost.exc_value, KeyboardInterrupt):
+        if self._stopper and isinstance(lost.exc_value, KeyboardInterrupt):
             self._stopper.lost()
-        elif (
-            not self._stopper.signum
-        ):  # a stop may leave a library's object half made, whose finalizer then fails
+        elif not (self._stopper and self._stopper.signum):
+            # A stop may leave a library's object half made, whose finalizer then fails.
             sys.__unraisablehook__(lost)
 
     def _with_flags(self, message: str) -> str:

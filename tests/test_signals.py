@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cmgems_cli import cli
 from tests.command_line import FASTA, CommandLine, Result, environment, wait_until
 
 pytestmark = [
@@ -153,3 +154,17 @@ def test_what_a_library_makes_of_a_signal_is_no_error(cmgems: CommandLine, numbe
         "__main__.main()\n"
     )
     assert signalled(cmgems, [], [], number, ["-c", program]) == stopped_by(number)
+
+
+def test_a_program_that_calls_the_command_keeps_its_own_handlers(
+    cmgems: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers = []
+    monkeypatch.setattr(
+        cli.overview, "show_overview", lambda console: handlers.append(signal.getsignal(signal.SIGTERM))
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    cli.app([], standalone_mode=False)
+    cmgems()
+    assert handlers[0] == before == signal.getsignal(signal.SIGTERM)
+    assert handlers[1] != before
