@@ -42,6 +42,24 @@ class Finetuner:
         self._last: tuple[TaskFiles, LoadedTask] | None = None
         self._hashed: dict[Path, str] = {}
 
+    @property
+    def random_weights(self) -> bool:
+        """Whether the model was not pretrained."""
+        return not self.source.weights
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Digests of the model's folders."""
+        return self.source.inputs
+
+    def settings(self) -> dict[str, Any]:
+        """Return what an evaluation records of its runs: the weights, and what differs from the recipes."""
+        return {"init": self.source.init, **self.changes()}
+
+    def changes(self) -> dict[str, Any]:
+        """Return what differs from the recipes."""
+        return self.options.changes()
+
     def load(self, task: TaskFiles, seed: int) -> LoadedTask:
         """Return a task with the rows of the run with this seed.
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cmgems_cli.artifacts import MANIFEST, Manifest, environment, is_finished, parse_manifest, read_manifest
-from cmgems_cli.bench.build import Finetuner
+from cmgems_cli.bench.baselines import Baseline, Trainer
 from cmgems_cli.bench.grids import Cell, Grid
 from cmgems_cli.comparing.grouping import mean
-from cmgems_cli.comparing.pairing import from_random_weights, recorded_of
-from cmgems_cli.comparing.scores import Score, read_scores, write_scores
+from cmgems_cli.comparing.pairing import recorded_of
+from cmgems_cli.comparing.scores import KMER_LINEAR, Score, read_scores, write_scores
 from cmgems_cli.comparing.tables import Report, make_report, markdown
-from cmgems_cli.datasets.finetune_options import recipe_keys
-from cmgems_cli.errors import InputError, OverwriteError
+from cmgems_cli.errors import OverwriteError
 from cmgems_cli.metrics import METRICS, score
 from cmgems_cli.output_state import place_state
 from cmgems_cli.outputs import Output
@@ -30,44 +29,6 @@ from cmgems_cli.training.run import MACHINE, device_name
 # Subfolder of an evaluation with one artifact per run.
 RUNS = "runs"
 SCORES, REPORT = "scores.csv", "report.md"
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """Scores of the same architecture without pretraining, for comparison in a report.
-
-    Attributes
-    ----------
-    scores : list of Score
-        All of one model.
-    digest : str
-        Of the artifact.
-    changed : dict
-        Deviations from the published recipes, as in `FinetuneOptions.changes`.
-    """
-
-    scores: list[Score]
-    digest: str
-    changed: dict[str, Any]
-
-
-def read_baseline(folder: Path) -> Baseline:
-    """Open a scores artifact as a baseline.
-
-    Raises
-    ------
-    InputError
-        If it is not one, or holds scores of trained weights.
-    """
-    manifest = read_manifest(folder, "scores", verify=True)
-    params = manifest.params
-    if not from_random_weights(manifest):
-        raise InputError(
-            f"{folder} holds scores of {params.get('model')}, whose weights are not random; needed those of"
-            " `cmgems evaluate … --init random`"
-        )
-    changed = {name: params[name] for name in recipe_keys().values() if name in params}
-    return Baseline(read_scores(folder / SCORES), manifest.digest, changed)
 
 
 # Called before each run with its cell, its number among the cells to run, and the run; yields the observer.
@@ -88,13 +49,22 @@ class Evaluation:
     name : str
         The model's, for the scores.
     baseline : Baseline, optional
-        Shown in the report.
+        Of random weights, shown in the report.
+    linear : Trainer, optional
+        Of the baseline `kmer-linear`, which is evaluated on the same grid in `runs/kmer-linear` and shown too.
     """
 
     def __init__(
-        self, grid: Grid, finetuner: Finetuner, out: Path, name: str, baseline: Baseline | None = None
+        self,
+        grid: Grid,
+        finetuner: Trainer,
+        out: Path,
+        name: str,
+        baseline: Baseline | None = None,
+        linear: Trainer | None = None,
     ) -> None:
         self.grid, self.finetuner, self.out, self.name, self.baseline = grid, finetuner, out, name, baseline
+        self.linear = Evaluation(grid, linear, out / RUNS / KMER_LINEAR, KMER_LINEAR) if linear else None
         self._differences: dict[tuple[str, bytes], str] = {}
         self.output = self._output()
 
@@ -187,8 +157,19 @@ class Evaluation:
         done = self.finished(overwrite=overwrite)
         if done is not None:
             return done
+        self.run_linear(self.grid.cells, watch=watch, resume=resume, overwrite=overwrite)
         self.run(self.left(self.grid.cells, resume=resume, overwrite=overwrite), resume=resume, watch=watch)
         return self.merge(started, overwrite=overwrite)
+
+    def run_linear(
+        self, cells: Sequence[Cell], *, watch: Watch, resume: bool = True, overwrite: bool = False
+    ) -> None:
+        """Run `kmer-linear` on these cells, if it is wanted and not done (errors as `left` and `run`)."""
+        if self.linear is None or not (left := self.linear.left(cells, resume=resume, overwrite=overwrite)):
+            return
+        if self.processes.is_main:
+            self.output.begin()
+        self.linear.run(left, resume=resume, watch=watch)
 
     def _reusable(self, cell: Cell, *, overwrite: bool) -> bool:
         """Return whether a cell need not be run."""
@@ -225,7 +206,7 @@ class Evaluation:
         scores = scores_of(cell, self.grid.benchmark.name, self.name, stats)
         write_scores(run.folder / SCORES, scores)
         report = make_report(
-            self.grid.benchmark, self.name, scores, random_weights=not self.finetuner.source.weights
+            self.grid.benchmark, self.name, scores, random_weights=self.finetuner.random_weights
         )
         (run.folder / REPORT).write_text(markdown(report), encoding="utf-8")
         write_predictions(
@@ -254,9 +235,10 @@ class Evaluation:
             self.scores(),
             baseline,
             self.grid.missing,
-            random_weights=not self.finetuner.source.weights,
+            random_weights=self.finetuner.random_weights,
+            linear=self.linear.scores() if self.linear else None,
         )
-        changed = self.finetuner.options.changes()
+        changed = self.finetuner.changes()
         if changed:
             said = ", ".join(f"{name} {value}" for name, value in changed.items())
             recipe = "published recipe" if self.grid.benchmark.shipped else "recipe of the benchmark"
@@ -286,6 +268,8 @@ class Evaluation:
             return None
         if self.left(self.grid.cells, resume=True, overwrite=False):
             return None
+        if self.linear is not None and self.linear.finished(overwrite=overwrite) is None:
+            return None
         manifest = manifest or read_manifest(self.out, "scores")
         return manifest if self._run_digests().items() <= manifest.inputs.items() else None
 
@@ -305,6 +289,11 @@ class Evaluation:
             return None
         if self.left(self.grid.cells, resume=True, overwrite=overwrite):
             return None
+        linear = self.linear
+        if linear and not (
+            linear.finished(overwrite=overwrite) or linear.merge(started, overwrite=overwrite)
+        ):
+            return None
         manifest = self._merge(started) if self.processes.is_main else None
         self.processes.barrier()
         return manifest or read_manifest(self.out, "scores")
@@ -322,15 +311,17 @@ class Evaluation:
                 "tasks": list(dict.fromkeys(task.name for task in tasks)),
                 "shots": sorted({task.shots for task in tasks if task.shots is not None}),
                 "seeds": sorted({cell.seed for cell in self.grid.cells}),
-                "init": self.finetuner.source.init,
-                **self.finetuner.options.changes(),
+                **self.finetuner.settings(),
             },
-            inputs={**inputs, **self.finetuner.source.inputs},
+            inputs={**inputs, **self.finetuner.inputs},
             parts=RUNS,
         )
 
     def _run_digests(self) -> dict[str, str]:
-        return {f"{RUNS}/{cell.folder}": self._manifest(cell).digest for cell in self.grid.cells}
+        digests = {f"{RUNS}/{cell.folder}": self._manifest(cell).digest for cell in self.grid.cells}
+        if self.linear is not None:
+            digests[f"{RUNS}/{KMER_LINEAR}"] = read_manifest(self.linear.out, "scores", verify=True).digest
+        return digests
 
     def _manifest(self, cell: Cell) -> Manifest:
         return read_manifest(self.run_folder(cell), "scores", verify=True)

@@ -19,7 +19,8 @@ from cmgems_cli.options import INIT, MODEL_HELP, Shared, takes
 
 if TYPE_CHECKING:
     from cmgems_cli.artifacts import Manifest
-    from cmgems_cli.bench.evaluation import Baseline, Evaluation
+    from cmgems_cli.bench.baselines import Baseline, Trainer
+    from cmgems_cli.bench.evaluation import Evaluation
     from cmgems_cli.bench.grids import Cell, Grid
     from cmgems_cli.comparing.tables import Report
     from cmgems_cli.datasets.benchmark import Benchmark
@@ -84,6 +85,11 @@ def evaluate(
         "Scores of --init random to show with the model's.",
         shown="the workspace's, if there",
     ),
+    kmer_linear: bool = option(
+        True,
+        "--kmer-linear/--no-kmer-linear",
+        "Also score kmer-linear, logistic regression on k-mer counts, on each task.",
+    ),
     *,
     options: FinetuneOptions,
     io: Shared,
@@ -91,6 +97,7 @@ def evaluate(
     """Fine-tune a model on every task of a benchmark and report the test scores with the paper's.
 
     The same command resumes a stopped evaluation; finished runs are kept in OUT/runs, without their weights.
+    MODEL kmer-linear is logistic regression on k-mer counts, the baseline that every report shows.
 
     Example: cmgems evaluate cmgems-work/models/dnabert-cm-gems --bench gue --data GUE
     """
@@ -98,7 +105,10 @@ def evaluate(
     from cmgems_cli.bench.build import Finetuner
     from cmgems_cli.bench.evaluation import RUNS, Evaluation
     from cmgems_cli.bench.grids import parse_shard
+    from cmgems_cli.bench.kmer_linear import KmerLinear
+    from cmgems_cli.comparing.scores import KMER_LINEAR
     from cmgems_cli.datasets.benchmark_file import find_benchmark
+    from cmgems_cli.errors import UsageError
     from cmgems_cli.modeling.model_source import ModelSource
     from cmgems_cli.output_state import check_place
 
@@ -110,14 +120,21 @@ def evaluate(
     grid = _grid(benchmark, data, tasks, shots, seeds)
     part = parse_shard(shard)
     check_place(target, "scores", parts=RUNS)
-    compared = _baseline(baseline, source, benchmark.name)
+    is_linear = source.text == KMER_LINEAR
+    if is_linear and (init or baseline or options.changes()):
+        raise UsageError(
+            f"{KMER_LINEAR} has no weights and no recipe; leave out --init, --baseline and the recipe"
+        )
+    compared = None if is_linear else _baseline(baseline, source, benchmark.name)
 
     from cmgems_cli.training.processes import start_processes, stop_processes
 
     try:
         processes = start_processes(io.device)
         console = io.console(is_main=processes.is_main)
-        evaluation = Evaluation(grid, Finetuner(source, options, processes), target, name, compared)
+        trainer: Trainer = KmerLinear(processes) if is_linear else Finetuner(source, options, processes)
+        linear = KmerLinear(processes) if kmer_linear and not is_linear else None
+        evaluation = Evaluation(grid, trainer, target, name, compared, linear)
         cells = grid.shard(*part)
         evaluation.output.finished(overwrite=io.overwrite, repair=False)
         if processes.is_main:
@@ -130,7 +147,9 @@ def evaluate(
             left = evaluation.left(cells, resume=io.resume, overwrite=io.overwrite)
             console.say("checking the data of every task first")
             evaluation.check_data(left)
-            at_a_time = _at_a_time(jobs, len(left), evaluation)
+            watch_linear = _watch(console, len(cells), f"{KMER_LINEAR} ")
+            evaluation.run_linear(cells, watch=watch_linear, resume=io.resume, overwrite=io.overwrite)
+            at_a_time = 1 if is_linear else _at_a_time(jobs, len(left), evaluation)
             if at_a_time == 1:
                 evaluation.run(left, resume=io.resume, watch=_watch(console, len(left)))
             else:
@@ -160,7 +179,7 @@ def _grid(
 def _baseline(baseline: Path | None, source: "ModelSource", bench: str) -> "Baseline | None":
     """Read the scores to compare with: those given, or the workspace's of random weights."""
     from cmgems_cli.artifacts import is_finished
-    from cmgems_cli.bench.evaluation import read_baseline
+    from cmgems_cli.bench.baselines import read_baseline
 
     if baseline is not None:
         return read_baseline(baseline)
@@ -213,14 +232,14 @@ def _plan(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]") -
         console.say(f"about {duration(total_s)} of training, one run at a time, evaluations not counted")
 
 
-def _watch(console: Console, total: int) -> Any:
+def _watch(console: Console, total: int, prefix: str = "") -> Any:
     """Return what shows each run on a bar of its own, and its test scores when it is done."""
 
     @contextmanager
     def watch(cell: "Cell", number: int, run: "FinetuningRun") -> "Iterator[Observer]":
-        with console.progress(f"{number}/{total} {cell}", run.steps, "steps") as bar:
+        with console.progress(f"{prefix}{number}/{total} {cell}", run.steps, "steps") as bar:
             yield TrainingProgress(console, bar)
-        _tested(console, f"{number}/{total} {cell}", run.out)
+        _tested(console, f"{prefix}{number}/{total} {cell}", run.out)
 
     return watch
 
@@ -249,8 +268,10 @@ def _at_a_time(jobs: int | None, n_runs: int, evaluation: "Evaluation") -> int:
         if jobs is not None and jobs > 1:
             raise UsageError(f"--jobs {jobs} under torchrun, whose processes share every run: leave one out")
         return 1
+    from cmgems_cli.bench.build import Finetuner
     from cmgems_cli.bench.jobs import default_jobs
 
+    assert isinstance(evaluation.finetuner, Finetuner)
     wanted = jobs or default_jobs(n_runs, evaluation.finetuner.source.config, processes.device)
     return max(1, min(wanted, n_runs))
 

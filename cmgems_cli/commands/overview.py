@@ -168,7 +168,7 @@ def _begun(folder: Path) -> str:
     steps = [path.name.removeprefix("step_") for path in folder.glob("checkpoints/step_*")]
     if steps:
         return f"unfinished, saved after step {int(max(steps)):,}"
-    runs = [path for path in folder.glob("runs/*") if path.is_dir()]
+    runs = [path for path in folder.glob("runs/*-seed-*") if path.is_dir()]
     if runs:
         return f"unfinished, {sum(map(is_finished, runs))} run(s) done"
     return "unfinished" if (folder / "metrics.jsonl").is_file() else ""

@@ -10,7 +10,7 @@ from typing import Any
 from cmgems_cli.artifacts import Manifest, read_manifest
 from cmgems_cli.comparing import published
 from cmgems_cli.comparing.grouping import Runs, TaskKey, by_task, counted, means, span
-from cmgems_cli.comparing.scores import Score, in_print, read_scores
+from cmgems_cli.comparing.scores import KMER_LINEAR, Score, in_print, read_scores
 from cmgems_cli.datasets.benchmark import Benchmark
 from cmgems_cli.datasets.benchmark_file import no_benchmark, shipped, shipped_names
 from cmgems_cli.errors import InputError, UsageError
@@ -142,6 +142,8 @@ def source_of_artifact(named: str, folder: Path, manifest: Manifest, chosen: str
 
 def from_random_weights(manifest: Manifest) -> bool:
     """Return whether the scores of an artifact are of a model that was not pretrained."""
+    if manifest.params.get("model") == KMER_LINEAR:
+        return False
     # A preset, which is not a folder and so not an input, has random weights too.
     return manifest.params.get("init") == "random" or "model" not in manifest.inputs
 

@@ -15,7 +15,7 @@ from cmgems_cli.comparing.published import (
     published_column,
     published_models,
 )
-from cmgems_cli.comparing.scores import Score, as_printed, rounded
+from cmgems_cli.comparing.scores import KMER_LINEAR, Score, as_printed, rounded
 from cmgems_cli.datasets.benchmark import Benchmark
 from cmgems_cli.errors import InputError
 from cmgems_cli.markdown import escaped, table
@@ -70,6 +70,7 @@ class _Results:
     model: str
     scores: Sequence[Score]
     baseline: Sequence[Score]
+    linear: Sequence[Score]
 
     @property
     def metric(self) -> str:
@@ -98,6 +99,7 @@ def make_report(
     missing: Mapping[str, str] | None = None,
     *,
     random_weights: bool = False,
+    linear: Sequence[Score] | None = None,
 ) -> Report:
     """Make the report of a model's scores.
 
@@ -115,13 +117,15 @@ def make_report(
         Tasks without data, and why.
     random_weights : bool, default False
         The model is itself a baseline of random weights.
+    linear : sequence of Score, optional
+        Of the baseline `kmer-linear`.
 
     Raises
     ------
     InputError
         If there is no score of the benchmark's main metric.
     """
-    results = _Results(benchmark, model, scores, baseline or [])
+    results = _Results(benchmark, model, scores, baseline or [], linear or [])
     if results.metric not in results.metrics:
         raise InputError(
             f"the scores of {model} have no {results.metric}, which {benchmark.title} is judged by"
@@ -132,7 +136,10 @@ def make_report(
         _fractions(results),
         *(_with_published(results, number) for number in benchmark.published.tables),
     ]
-    notes = _notes(results, missing or {}, wants_baseline=baseline is None and not random_weights)
+    wants_baseline = baseline is None and not random_weights and model != KMER_LINEAR
+    notes = _notes(results, missing or {}, wants_baseline=wants_baseline)
+    if linear is None and model != KMER_LINEAR:
+        notes.append(f"No {KMER_LINEAR}: scores of logistic regression on k-mer counts are missing.")
     return Report(f"{benchmark.title}: {model}", [one for one in tables if one.rows], notes)
 
 
@@ -163,6 +170,7 @@ def _by_task(results: _Results) -> ReportTable:
         "shots": [None if key.shots is None else str(key.shots) for key in tasks],
         "runs": [str(max(len(column.get(key, {})) for column in values.values())) for key in tasks],
         **{metric_of(name).printed_title: _spreads(column, tasks, name) for name, column in values.items()},
+        KMER_LINEAR: _spreads(by_task(results.linear, metric), tasks, metric),
         RANDOM_WEIGHTS: _spreads(baseline, tasks, metric),
         **_published_columns(results, means(values[metric])),
     }
@@ -205,6 +213,8 @@ def _over_tasks(results: _Results) -> ReportTable:
     metric, published = results.metric, results.benchmark.published
     parts = _parts(results) if len({key.task for key in results.tasks}) > 1 else {}
     columns = {results.model: means(by_task(results.scores, metric))}
+    if results.linear:
+        columns[KMER_LINEAR] = means(by_task(results.linear, metric))
     if results.baseline:
         columns[RANDOM_WEIGHTS] = means(by_task(results.baseline, metric))
     for name in dict.fromkeys(name for number in published.tables for name in published_models(number)):

@@ -70,6 +70,8 @@ class LoadedTask:
     shots : int or None
         Rows per class that `drawn` takes from `pool`.
     pool : Table or None
+    tables : mapping, split -> Table
+        The rows of train, dev and test as letters.
     """
 
     train: EncodedSplit
@@ -83,6 +85,7 @@ class LoadedTask:
     shots: int | None = None
     pool: Table | None = None
     warnings: tuple[str, ...] = ()
+    tables: Mapping[str, Table] = field(default_factory=dict)
 
     def drawn(self, seed: int) -> LoadedTask:
         """Return the task of the run with this seed: shots are drawn by it, all rows are the same for every seed.
@@ -95,7 +98,7 @@ class LoadedTask:
         if self.pool is None or self.shots is None:
             return self
         train = self.pool.take(draw_shots(self.pool, self.shots, seed))
-        return replace(self, train=_encoded(train, self.k))
+        return replace(self, train=_encoded(train, self.k), tables={**self.tables, "train": train})
 
 
 def load_task(task: TaskFiles, changes: Mapping[str, Any], *, k: int, positions: int) -> LoadedTask:
@@ -146,6 +149,7 @@ def load_task(task: TaskFiles, changes: Mapping[str, Any], *, k: int, positions:
         task.shots,
         pool,
         warnings=tuple(splits.warnings()),
+        tables={"train": splits.tables["train"] if pool is None else pool, **splits.tables},
     )
 
 

@@ -202,8 +202,9 @@ class Miniature:
         Interrupted
             On SIGINT or SIGTERM, after a checkpoint was saved.
         """
+        from cmgems_cli.bench.baselines import read_baseline
         from cmgems_cli.bench.build import Finetuner
-        from cmgems_cli.bench.evaluation import Evaluation, read_baseline
+        from cmgems_cli.bench.evaluation import Evaluation
         from cmgems_cli.bench.grids import build_grid
         from cmgems_cli.datasets.benchmark_file import shipped
         from cmgems_cli.datasets.finetune_options import FinetuneOptions

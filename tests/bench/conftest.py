@@ -32,4 +32,4 @@ def gue(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def evaluate_tiny(cmgems: CommandLine) -> CommandLine:
     """Run `cmgems evaluate tiny` on the processor."""
-    return cmgems.of("evaluate", "tiny", "--precision", "fp32", "--device", "cpu")
+    return cmgems.of("evaluate", "tiny", "--precision", "fp32", "--device", "cpu", "--no-kmer-linear")

@@ -1,0 +1,86 @@
+"""What an evaluation's scores are shown with: those of random weights, and those of `kmer-linear`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from cmgems_cli.artifacts import Manifest, read_manifest
+from cmgems_cli.comparing.pairing import from_random_weights
+from cmgems_cli.comparing.scores import Score, read_scores
+from cmgems_cli.datasets.finetune_options import recipe_keys
+from cmgems_cli.datasets.loaded_task import LoadedTask
+from cmgems_cli.datasets.task_files import TaskFiles
+from cmgems_cli.errors import InputError
+from cmgems_cli.training.processes import Processes
+
+
+class Trainer(Protocol):
+    """Makes the runs of one model: `Finetuner`, or `KmerLinear`."""
+
+    processes: Processes
+    precision: str
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether the model is a baseline of random weights."""
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Digests of what all runs read in addition to the data."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return what an evaluation records of its runs."""
+
+    def changes(self) -> dict[str, Any]:
+        """Return what differs from the recipes."""
+
+    def load(self, task: TaskFiles, seed: int) -> LoadedTask:
+        """Return a task with the rows of the run with this seed."""
+
+    def describe(
+        self, task: TaskFiles, seed: int, finished: Manifest
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return the `params` and `inputs` that a finished run would have today."""
+
+    def build_finetuning_run(self, task: TaskFiles, out: Path, seed: int, kind: str = ...) -> Any:
+        """Return a run: a `FinetuningRun`, or a `KmerLinearRun`."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Scores of the same architecture from random weights, which a report shows with a pretrained model's.
+
+    Attributes
+    ----------
+    scores : list of Score
+        All of one model.
+    digest : str
+        Of the artifact.
+    changed : dict
+        What differed from the published recipes, as in `FinetuneOptions.changes`.
+    """
+
+    scores: list[Score]
+    digest: str
+    changed: dict[str, Any]
+
+
+def read_baseline(folder: Path) -> Baseline:
+    """Open a scores artifact as a baseline.
+
+    Raises
+    ------
+    InputError
+        If it is not one, or holds scores of trained weights.
+    """
+    manifest = read_manifest(folder, "scores", verify=True)
+    params = manifest.params
+    if not from_random_weights(manifest):
+        raise InputError(
+            f"{folder} holds scores of {params.get('model')}, whose weights are not random; needed those of"
+            " `cmgems evaluate … --init random`"
+        )
+    changed = {name: params[name] for name in recipe_keys().values() if name in params}
+    return Baseline(read_scores(folder / "scores.csv"), manifest.digest, changed)

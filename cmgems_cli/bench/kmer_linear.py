@@ -1,0 +1,326 @@
+"""The baseline `kmer-linear`: logistic regression on the k-mer counts of each sequence, in seconds (docs/method.md)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from numpy.typing import NDArray
+
+from cmgems_cli.artifacts import Manifest, environment
+from cmgems_cli.bench.linear_probe import (
+    C_GRID,
+    DEFAULT_C,
+    Candidate,
+    Features,
+    Labels,
+    LinearProbe,
+    choose,
+    fit_fixed,
+)
+from cmgems_cli.comparing.scores import KMER_LINEAR
+from cmgems_cli.datasets.loaded_task import LoadedTask, load_task
+from cmgems_cli.datasets.splits import Table
+from cmgems_cli.datasets.task_files import TaskFiles
+from cmgems_cli.genome.vocabulary import BASE_CODE_OF_BYTE, NOT_A_BASE
+from cmgems_cli.metrics import score
+from cmgems_cli.outputs import Claim, Output
+from cmgems_cli.training.observer import Observer
+from cmgems_cli.training.processes import Processes
+
+# ours: from fewer features than most tasks have rows to as many as 4^7.
+K_GRID = (4, 5, 6, 7)
+# ours: bases of train in the first round of the choice; it keeps the longest GUE task under a minute.
+FIRST_BASES = 1_000_000
+# ours, for tasks without a dev split: the fewest features, since these tasks have few rows.
+DEFAULT_K = K_GRID[0]
+# Sequences are counted whole: no model's longest input applies.
+ANY_LENGTH = 2**40
+
+
+@dataclass(frozen=True)
+class KmerChoices:
+    """The grid that k-mer features are chosen from on dev.
+
+    Attributes
+    ----------
+    k : tuple of int
+    strands_merged : tuple of bool
+        Whether a k-mer and its reverse complement are counted as one.
+    scaled : tuple of bool
+        Whether each count is divided by the largest of its k-mer in train.
+    """
+
+    k: tuple[int, ...] = K_GRID
+    strands_merged: tuple[bool, ...] = (False, True)
+    scaled: tuple[bool, ...] = (False, True)
+
+    def candidates(self, tables: Mapping[str, Table]) -> list[Candidate]:
+        """Return every combination, for the tables of train, test and perhaps dev."""
+        return [
+            Candidate(
+                {"k": k, "strands_merged": merged, "scaled": scaled},
+                partial(_features, tables, k, merged, scaled),
+            )
+            for k, merged, scaled in product(self.k, self.strands_merged, self.scaled)
+        ]
+
+
+WITHOUT_DEV = KmerChoices((DEFAULT_K,), (False,), (True,))
+
+
+def kmer_counts(table: Table, k: int, *, merged: bool) -> Any:
+    """Count the k-mers of each row.
+
+    Parameters
+    ----------
+    table : Table
+    k : int, bases
+    merged : bool
+        Count a k-mer and its reverse complement as one.
+
+    Returns
+    -------
+    scipy.sparse.csr_matrix, float32, shape (n_rows, 4^k)
+        K-mers with other letters than A, C, G, T are not counted.
+    """
+    from scipy import sparse
+
+    codes, starts = _kmer_codes(table.bases, table.offsets, k, merged)
+    counts = sparse.csr_matrix(
+        (np.ones(len(codes), np.float32), codes, starts), shape=(len(table), 4**k), copy=False
+    )
+    counts.sum_duplicates()
+    return counts
+
+
+def _features(
+    tables: Mapping[str, Table], k: int, merged: bool, scaled: bool, rows: NDArray[np.int64] | None
+) -> Features:
+    counts = {split: kmer_counts(table, k, merged=merged) for split, table in tables.items()}
+    if rows is not None:
+        counts["train"] = counts["train"][rows]
+    if scaled:
+        from sklearn.preprocessing import MaxAbsScaler
+
+        scaler = MaxAbsScaler().fit(counts["train"])
+        counts = {split: scaler.transform(matrix) for split, matrix in counts.items()}
+    return Features(counts["train"], counts.get("dev"), counts["test"])
+
+
+@njit(cache=True, nogil=True)
+def _kmer_codes(bases, offsets, k, merged):  # type: ignore[no-untyped-def]
+    """Return the k-mer codes of all rows, int32, and where each row's start, int64, shape (n_rows + 1,)."""
+    codes = np.empty(len(bases), np.int32)
+    starts = np.zeros(len(offsets), np.int64)
+    low = 4 ** (k - 1)
+    filled = 0
+    for row in range(len(offsets) - 1):
+        run = forward = reverse = 0
+        for i in range(offsets[row], offsets[row + 1]):
+            base = int(BASE_CODE_OF_BYTE[bases[i]])
+            if base == NOT_A_BASE:
+                run = 0
+                continue
+            run += 1
+            forward = (forward % low) * 4 + base
+            # The codes of A and T, and of C and G, differ in their last bit.
+            reverse = reverse // 4 + (base ^ 1) * low
+            if run >= k:
+                codes[filled] = min(forward, reverse) if merged else forward
+                filled += 1
+        starts[row + 1] = filled
+    return codes[:filled], starts
+
+
+class KmerLinear:
+    """Makes the runs of `kmer-linear`, as `Finetuner` makes those of models.
+
+    Parameters
+    ----------
+    processes : Processes
+        Only the main one computes.
+    choices : KmerChoices, optional
+    """
+
+    # Of the solver; the features are float32.
+    precision = "fp64"
+    random_weights = False
+
+    def __init__(self, processes: Processes, choices: KmerChoices | None = None) -> None:
+        self.processes, self.choices = processes, choices or KmerChoices()
+        self._last: tuple[TaskFiles, LoadedTask] | None = None
+        self._fitted: tuple[LoadedTask, LinearProbe] | None = None
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Digests of what all runs read: nothing."""
+        return {}
+
+    def settings(self) -> dict[str, Any]:
+        """Return what an evaluation records of its runs: the grid."""
+        return {"grid": self._grid(self.choices, C_GRID)}
+
+    def changes(self) -> dict[str, Any]:
+        """Return what differs from the recipes: it has none."""
+        return {}
+
+    @staticmethod
+    def _grid(choices: KmerChoices, C: tuple[float, ...]) -> dict[str, Any]:
+        return {
+            "k": choices.k,
+            "strands_merged": choices.strands_merged,
+            "scaled": choices.scaled,
+            "C": C,
+        }
+
+    def load(self, task: TaskFiles, seed: int) -> LoadedTask:
+        """Return a task with the rows of the run with this seed (errors as `load_task`)."""
+        if self._last is None or self._last[0] != task:
+            loaded = load_task(task, {"max_tokens": ANY_LENGTH}, k=K_GRID[0], positions=2 * ANY_LENGTH)
+            self._last = (task, loaded)
+        return self._last[1].drawn(seed)
+
+    def describe(
+        self, task: TaskFiles, seed: int, finished: Manifest | None = None
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return the `params` and `inputs` of a run, without making it (errors as `load`)."""
+        bench = task.benchmark.name or None
+        grid = self._grid(self.choices, C_GRID) if task.has_dev else self._grid(WITHOUT_DEV, (DEFAULT_C,))
+        params = {
+            "model": KMER_LINEAR,
+            "init": None,
+            "bench": bench,
+            "task": task.name if bench else None,
+            "shots": task.shots,
+            "seed": seed,
+            "grid": grid,
+        }
+        return params, dict(self.load(task, seed).sha256)
+
+    def build_finetuning_run(
+        self, task: TaskFiles, out: Path, seed: int, kind: str = "scores"
+    ) -> KmerLinearRun:
+        """Return a run (errors as `load`)."""
+        params, inputs = self.describe(task, seed)
+        return KmerLinearRun(self, self.load(task, seed), Output(out, kind, params=params, inputs=inputs))
+
+    def fit(self, task: LoadedTask) -> LinearProbe:
+        """Choose on dev and apply to test; equal rows, as all seeds of a task without shots have, are fitted once."""
+        if self._fitted is None or self._fitted[0] is not task:
+            self._fitted = (task, fit_kmer_linear(task, self.choices))
+        return self._fitted[1]
+
+
+def fit_kmer_linear(task: LoadedTask, choices: KmerChoices) -> LinearProbe:
+    """Fit k-mer counts of a task: chosen on dev, or with the defaults if there is no dev split."""
+    dev = None if task.dev is None else task.dev.labels
+    labels = Labels(task.train.labels, dev, len(task.label_names))
+    if dev is None:
+        return fit_fixed(WITHOUT_DEV.candidates(task.tables)[0], labels)
+    train = task.tables["train"]
+    first_rows = max(1, int(len(train) * min(1.0, FIRST_BASES / max(1, len(train.bases)))))
+    return choose(
+        choices.candidates(task.tables), labels, first_rows=first_rows, threads=torch.get_num_threads()
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class KmerLinearOutcome:
+    """The chosen model on the test rows, as `FinetuneOutcome` has it for a fine-tuned one.
+
+    Attributes
+    ----------
+    labels : int64, shape (n_test,)
+    probabilities : float64, shape (n_test, n_classes)
+    label_names : tuple of str
+    stats : dict
+        The choice and its dev score, for the manifest.
+    """
+
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    label_names: tuple[str, ...]
+    stats: dict[str, Any]
+
+
+class KmerLinearRun:
+    """One run: from labelled sequences to an outcome that the caller writes and finishes."""
+
+    # What a progress bar counts.
+    steps = 1
+
+    def __init__(self, trainer: KmerLinear, task: LoadedTask, output: Output) -> None:
+        self.trainer, self.task, self.output = trainer, task, output
+        self.out = self.folder = output.given
+        self.max_batch_tokens = 0
+        self._claim: Claim | None = None
+        self._started = time.perf_counter()
+
+    def finished(self, *, overwrite: bool = False) -> Manifest | None:
+        """Return the manifest if the run is finished already (errors as `Output.finished`)."""
+        return self.output.finished(overwrite=overwrite, repair=self.trainer.processes.is_main)
+
+    @contextmanager
+    def training(
+        self, *, resume: bool, overwrite: bool, observer: Observer | None = None
+    ) -> Iterator[KmerLinearOutcome | None]:
+        """Fit, and yield the outcome while the output is locked; None on all processes except the main one."""
+        processes = self.trainer.processes
+        if processes.is_main:
+            with self.output.claim(overwrite=overwrite, resume=resume) as self._claim:
+                self.folder = self._claim.folder
+                yield self._outcome()
+        else:
+            yield None
+        processes.barrier()
+
+    def finish(self, *, stats: Mapping[str, Any], files: Iterable[str], **more: Any) -> Manifest:
+        """Publish the artifact of `files`; within `training`."""
+        assert self._claim is not None
+        threads, precision = torch.get_num_threads(), self.trainer.precision
+        described = environment(self._started, device="cpu", precision=precision, threads=threads)
+        return self._claim.finish(stats=stats, files=files, environment=described)
+
+    def seconds_per_step(self) -> float:
+        """Return how long the run takes, by making it: seconds."""
+        started = time.perf_counter()
+        self.trainer.fit(self.task)
+        return time.perf_counter() - started
+
+    def _outcome(self) -> KmerLinearOutcome:
+        task, probe = self.task, self.trainer.fit(self.task)
+        stats: dict[str, Any] = {**probe.params, "dev_loss": probe.dev_loss, "dev_mcc": None}
+        if task.dev is not None:
+            assert probe.dev_probabilities is not None
+            stats["dev_mcc"] = score(task.dev.labels, probe.dev_probabilities)["mcc"]
+        return KmerLinearOutcome(
+            task.test.labels,
+            probe.probabilities,
+            task.label_names,
+            {
+                **stats,
+                "n_train": len(task.train),
+                "n_dev": 0 if task.dev is None else len(task.dev),
+                "n_test": len(task.test),
+                "notes": [_choice_note(stats), *task.notes],
+            },
+        )
+
+
+def _choice_note(stats: Mapping[str, Any]) -> str:
+    strands = "both strands as one" if stats["strands_merged"] else "one strand"
+    scaled = "divided by their largest" if stats["scaled"] else "as they are"
+    choice = f"{stats['k']}-mers of {strands}, counts {scaled}, C {stats['C']:g}"
+    if stats["dev_loss"] is None:
+        return f"{choice}: fixed, since there is no dev split"
+    return f"{choice}: chosen on dev (loss {stats['dev_loss']:.3f}, MCC × 100 {100 * stats['dev_mcc']:.1f})"

@@ -1,0 +1,180 @@
+"""Logistic regression on features of sequences: fitted on train, chosen on dev, applied once to test.
+
+The features may be counts (`bench.kmer_linear`) or a model's embeddings; scikit-learn is imported when it is used.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+# ours: inverse strengths of the L2 penalty, in half decades. Those of the first round are every second one.
+C_GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+# ours: how many candidates of the first round are fitted again, on all rows and with every C.
+FINALISTS = 2
+# scikit-learn's default, for tasks without a dev split.
+DEFAULT_C = 1.0
+# Probabilities are kept above this before their logarithm is taken.
+LEAST_PROBABILITY = 1e-12
+MAX_ITERATIONS = 1000
+
+
+class Features(NamedTuple):
+    """Features of each split: float32, shape (n_rows, n_features), dense or a scipy CSR matrix; dev may be None."""
+
+    train: Any
+    dev: Any
+    test: Any
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to turn sequences into features.
+
+    Attributes
+    ----------
+    params : mapping
+        Its choices, by name.
+    features : callable
+        Called with the rows of train to use (int64, shape (n,); None: all of them), returns `Features`.
+    """
+
+    params: Mapping[str, Any]
+    features: Callable[[NDArray[np.int64] | None], Features]
+
+
+@dataclass(frozen=True, eq=False)
+class LinearProbe:
+    """The chosen model, applied to test.
+
+    Attributes
+    ----------
+    params : dict
+        The choices of its candidate, and `C`.
+    dev_loss : float or None
+        Mean negative log-likelihood on dev (nats), by which it was chosen; None without a dev split.
+    dev_probabilities, probabilities : float64, shape (n_rows, n_classes)
+        Of dev (None without one) and test.
+    """
+
+    params: dict[str, Any]
+    dev_loss: float | None
+    dev_probabilities: NDArray[np.float64] | None
+    probabilities: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The classes of the rows: int64, shape (n_rows,), of train and dev, and how many there are."""
+
+    train: NDArray[np.int64]
+    dev: NDArray[np.int64] | None
+    n_classes: int
+
+
+def choose(candidates: Sequence[Candidate], labels: Labels, *, first_rows: int, threads: int) -> LinearProbe:
+    """Choose candidate and C by the least loss on dev, in two rounds, and apply the model to test.
+
+    First every candidate is fitted with every second C, on at most about `first_rows` rows of train. Then the
+    `FINALISTS` best are fitted on all rows, with every C. Equal losses go to the first in order.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+    labels : Labels
+        With dev.
+    first_rows : int
+    threads : int
+        Fits at a time; the result does not depend on it.
+    """
+    assert labels.dev is not None
+    rows = sample_rows(labels.train, first_rows)
+    pool = ThreadPoolExecutor(threads)
+    try:
+        with _quiet_single_threaded_blas():
+            if len(candidates) > FINALISTS:
+                tried = list(pool.map(lambda one: _dev_losses(one, labels, rows, C_GRID[1::2]), candidates))
+                order = sorted(range(len(candidates)), key=lambda index: (min(tried[index]), index))
+                candidates = [candidates[index] for index in sorted(order[:FINALISTS])]
+            tried = list(pool.map(lambda one: _dev_losses(one, labels, None, C_GRID), candidates))
+            best = min(range(len(tried)), key=lambda index: min(tried[index]))
+            return _applied(candidates[best], labels, C_GRID[int(np.argmin(tried[best]))])
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def fit_fixed(candidate: Candidate, labels: Labels, C: float = DEFAULT_C) -> LinearProbe:
+    """Fit one candidate with one C and apply it to test; for tasks without a dev split."""
+    with _quiet_single_threaded_blas():
+        return _applied(candidate, labels, C)
+
+
+@contextmanager
+def _quiet_single_threaded_blas() -> Iterator[None]:
+    from threadpoolctl import threadpool_limits
+
+    # The threads of BLAS wait for each other more than they compute on vectors of this length.
+    with threadpool_limits(1, "blas"), warnings.catch_warnings():
+        # A fit that stops at its last iteration is as good as any other: dev decides.
+        warnings.simplefilter("ignore")
+        yield
+
+
+def sample_rows(labels: NDArray[np.int64], at_most: int) -> NDArray[np.int64]:
+    """Return every n-th row of each class, about `at_most` in all.
+
+    Parameters
+    ----------
+    labels : int64, shape (n_rows,)
+    at_most : int
+
+    Returns
+    -------
+    int64, shape (n,)
+        Indices of rows, sorted.
+    """
+    step = max(1, -(-len(labels) // at_most))
+    return np.sort(np.argsort(labels, kind="stable")[::step])
+
+
+def _dev_losses(
+    candidate: Candidate, labels: Labels, rows: NDArray[np.int64] | None, grid: Sequence[float]
+) -> list[float]:
+    features = candidate.features(rows)
+    train = labels.train if rows is None else labels.train[rows]
+    return [_loss(_fit(features.train, train, C), features.dev, labels) for C in grid]
+
+
+def _applied(candidate: Candidate, labels: Labels, C: float) -> LinearProbe:
+    features = candidate.features(None)
+    model = _fit(features.train, labels.train, C)
+    on_dev = None if labels.dev is None else _probabilities(model, features.dev, labels.n_classes)
+    dev_loss = None if labels.dev is None else _loss(model, features.dev, labels)
+    on_test = _probabilities(model, features.test, labels.n_classes)
+    return LinearProbe({**candidate.params, "C": C}, dev_loss, on_dev, on_test)
+
+
+def _fit(features: Any, labels: NDArray[np.int64], C: float) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=C, max_iter=MAX_ITERATIONS).fit(features, labels)
+
+
+def _loss(model: Any, features: Any, labels: Labels) -> float:
+    assert labels.dev is not None
+    of_label = _probabilities(model, features, labels.n_classes)[np.arange(len(labels.dev)), labels.dev]
+    return float(-np.log(np.maximum(of_label, LEAST_PROBABILITY)).mean())
+
+
+def _probabilities(model: Any, features: Any, n_classes: int) -> NDArray[np.float64]:
+    """Return the probability of every class, 0 for those that the fitted rows lacked."""
+    probabilities = np.zeros((features.shape[0], n_classes))
+    probabilities[:, model.classes_] = model.predict_proba(features)
+    return probabilities

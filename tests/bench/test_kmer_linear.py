@@ -1,0 +1,147 @@
+"""The baseline kmer-linear: its counts, its choice on dev, and its place in evaluations."""
+
+import csv
+import os
+import random
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cmgems_cli.artifacts import read_manifest
+from cmgems_cli.bench.kmer_linear import K_GRID, KmerChoices, fit_kmer_linear, kmer_counts
+from cmgems_cli.bench.linear_probe import C_GRID, sample_rows
+from cmgems_cli.comparing.scores import KMER_LINEAR, read_scores
+from cmgems_cli.datasets.loaded_task import LoadedTask, load_task
+from cmgems_cli.datasets.splits import read_table
+from cmgems_cli.datasets.task_files import find_task
+from cmgems_cli.genome.vocabulary import kmers
+from cmgems_cli.metrics import score
+from tests.bench.conftest import write_table
+from tests.command_line import CommandLine
+
+# An archive of GUE tasks, for a test on real data.
+GUE = Path(os.environ.get("CMGEMS_GUE_ARCHIVE", "gue_subset.tar.xz"))
+COMPLEMENT = str.maketrans("ACGT", "TGCA")
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_counts_equal_those_of_a_slow_reference(tmp_path: Path, merged: bool) -> None:
+    draw = random.Random(3)
+    rows = ["".join(draw.choices("ACGTN", (9, 9, 9, 9, 1), k=draw.randrange(2, 60))) for _ in range(40)]
+    path = tmp_path / "t.csv"
+    path.write_text("sequence,label\n" + "".join(f"{row},{i % 2}\n" for i, row in enumerate(rows)))
+    names = kmers(4)
+    counts = kmer_counts(read_table(path, k=4), 4, merged=merged).toarray()
+    assert counts.dtype == np.float32
+    for row, counted in zip(rows, counts, strict=True):
+        expected: Counter[str] = Counter()
+        for start in range(len(row) - 3):
+            word = row[start : start + 4]
+            if "N" not in word:
+                other = word.translate(COMPLEMENT)[::-1]
+                expected[min(word, other, key=names.index) if merged else word] += 1
+        assert {names[code]: counted[code] for code in np.flatnonzero(counted)} == expected
+
+
+def test_every_class_is_sampled_evenly() -> None:
+    labels = np.array([0] * 90 + [1] * 10)
+    rows = sample_rows(labels, 20)
+    assert len(rows) == 20
+    assert np.bincount(labels[rows]).tolist() == [18, 2]
+
+
+@pytest.fixture
+def separable(tmp_path: Path) -> Path:
+    """A task whose classes differ in one 5-mer, on either strand."""
+    draw = random.Random(1)
+    root = tmp_path / "motif"
+    for split, count in (("train", 300), ("dev", 80), ("test", 80)):
+        lines = ["sequence,label"]
+        for row in range(count):
+            bases = draw.choices("ACGT", k=60)
+            if row % 2:
+                bases[20:27] = draw.choice(["TGACTCA", "TGAGTCA"])
+            lines.append(f"{''.join(bases)},{row % 2}")
+        root.mkdir(exist_ok=True)
+        (root / f"{split}.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def loaded(data: Path) -> LoadedTask:
+    return load_task(find_task(data), {"max_tokens": 2**40}, k=4, positions=2**41)
+
+
+def test_a_motif_is_found_and_the_choice_is_of_the_grid(separable: Path) -> None:
+    task = loaded(separable)
+    probe = fit_kmer_linear(task, KmerChoices())
+    assert score(task.test.labels, probe.probabilities)["accuracy"] > 0.9
+    assert probe.params["k"] in K_GRID
+    assert probe.params["C"] in C_GRID
+    assert probe.dev_loss is not None
+    assert probe.dev_loss < 0.5
+    # Fits at a time change nothing.
+    again = fit_kmer_linear(task, KmerChoices())
+    assert again.params == probe.params
+    assert np.array_equal(again.probabilities, probe.probabilities)
+
+
+def test_evaluate_shows_kmer_linear_with_every_model(
+    cmgems: CommandLine, separable: Path, tmp_path: Path
+) -> None:
+    words = ["--bench", separable.parent, "--tasks", "motif", "--device", "cpu", "--jobs", "1"]
+    cmgems("evaluate", "tiny", *words, "--max-steps", "2", "--out", tmp_path / "tiny")
+    report = (tmp_path / "tiny" / "report.md").read_text()
+    assert f"| {KMER_LINEAR} " in report
+    linear = tmp_path / "tiny" / "runs" / KMER_LINEAR
+    manifest = read_manifest(tmp_path / "tiny", "scores", verify=True)
+    assert manifest.inputs[f"runs/{KMER_LINEAR}"] == read_manifest(linear, "scores").digest
+    assert {score.model for score in read_scores(tmp_path / "tiny" / "scores.csv")} == {"tiny"}
+    # Alone it gives the same scores, and says what was chosen.
+    cmgems("evaluate", KMER_LINEAR, *words, "--out", tmp_path / "alone")
+    assert (tmp_path / "alone" / "scores.csv").read_bytes() == (linear / "scores.csv").read_bytes()
+    run = read_manifest(tmp_path / "alone" / "runs" / "motif-seed-42", "scores", verify=True)
+    assert {"k", "C", "strands_merged", "scaled", "dev_loss", "dev_mcc"} <= run.stats.keys()
+    assert "chosen on dev" in (tmp_path / "alone" / "report.md").read_text()
+    # Again there is nothing to do.
+    assert "nothing to do" in cmgems("evaluate", KMER_LINEAR, *words, "--out", tmp_path / "alone").stderr
+    done = cmgems("evaluate", "tiny", *words, "--max-steps", "2", "--out", tmp_path / "tiny")
+    assert "nothing to do" in done.stderr
+
+
+def test_a_report_without_it_says_so(cmgems: CommandLine, separable: Path, tmp_path: Path) -> None:
+    words = ["--bench", separable.parent, "--tasks", "motif", "--device", "cpu", "--max-steps", "1"]
+    cmgems("evaluate", "tiny", *words, "--jobs", "1", "--no-kmer-linear", "--out", tmp_path / "out")
+    assert "No kmer-linear" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_kmer_linear_takes_no_recipe(cmgems: CommandLine, separable: Path) -> None:
+    done = cmgems("evaluate", KMER_LINEAR, "--bench", separable.parent, "--lr", "1e-3", code=2)
+    assert "has no weights and no recipe" in done.error
+
+
+def test_few_shots_have_fixed_choices(cmgems: CommandLine, tmp_path: Path) -> None:
+    write_table(tmp_path / "data" / "own" / "train.csv", 60, 1)
+    write_table(tmp_path / "data" / "own" / "test.csv", 20, 2)
+    write_table(tmp_path / "data" / "own" / "dev.csv", 20, 3)
+    words = ["--bench", tmp_path / "data", "--shots", "10", "--seeds", "1,2", "--out", tmp_path / "out"]
+    cmgems("evaluate", KMER_LINEAR, *words)
+    with (tmp_path / "out" / "scores.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["n_train"] for row in rows} == {"20"}
+    assert all("fixed, since there is no dev split" in row["note"] for row in rows)
+
+
+@pytest.mark.skipif(not GUE.exists(), reason="CMGEMS_GUE_ARCHIVE names no archive")
+@pytest.mark.parametrize(
+    ("name", "mcc", "within"), [("mouse/0", 52.8, 1), ("mouse/2", 78.1, 2), ("tf/2", 64.7, 2)]
+)
+def test_six_mers_reproduce_known_scores(tmp_path: Path, name: str, mcc: float, within: float) -> None:
+    with tarfile.open(GUE) as archive:
+        members = [one for one in archive.getmembers() if f"GUE/{name}/" in one.name]
+        archive.extractall(tmp_path, members=members, filter="data")
+    task = loaded(tmp_path / "GUE" / name)
+    probe = fit_kmer_linear(task, KmerChoices((6,), (False,), (True,)))
+    assert 100 * score(task.test.labels, probe.probabilities)["mcc"] == pytest.approx(mcc, abs=within)
