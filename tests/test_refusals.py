@@ -72,7 +72,7 @@ def test_an_evaluations_jobs_say_it_too(cmgems: CommandLine, tmp_path: Path, roo
         path.write_text(
             "sequence,label\n" + "".join(f"ACGTTGCA{row % 2 * 'CCCC'}ACG,{row % 2}\n" for row in range(count))
         )
-    words = ["--data", tmp_path / "GUE", "--tasks", "tf/0", "--seeds", "42-43"]
+    words = ["--data", tmp_path / "GUE", "--tasks", "tf/0", "--seeds", "42-43", "--no-kmer-linear"]
     # The jobs find their kernels compiled: to store one would be refused before anything of theirs is.
     cmgems("evaluate", "tiny", *words, "--max-steps", "1", "--jobs", "1", "--out", tmp_path / "before")
     words += ["--jobs", "2"]

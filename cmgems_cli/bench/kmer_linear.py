@@ -1,4 +1,4 @@
-"""The baseline `kmer-linear`: logistic regression on the k-mer counts of each sequence, in seconds (docs/method.md)."""
+"""The baseline `kmer-linear`: logistic regression on k-mer counts, in seconds (docs/howto/compare-models.md)."""
 
 from __future__ import annotations
 
