@@ -60,6 +60,11 @@ _FORMS: dict[str, Any] = {
 }
 
 
+def _sealed(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the environment with its own sha256: it is not part of the digest, but reports print it."""
+    return {**environment, "sha256": sha256_of_bytes(canonical_json(environment).encode())}
+
+
 class _Fields(dict[str, Any]):
     """Parameters, statistics or the environment of a manifest; InputError for one that is missing."""
 
@@ -191,7 +196,7 @@ def finish_artifact(
     # Convert through JSON, so that the value in memory equals the one a reader gets.
     fields = {name: json.loads(canonical_json(value)) for name, value in fields.items()}
     manifest = Manifest(**fields, digest=digest_of(fields), environment=dict(environment), fresh=True)
-    content = {**fields, "digest": manifest.digest, "environment": manifest.environment}
+    content = {**fields, "digest": manifest.digest, "environment": _sealed(manifest.environment)}
     write_json(folder / MANIFEST, content, aside=aside)
     return manifest
 
@@ -281,6 +286,9 @@ def parse_manifest(path: Path) -> Manifest:
         for name in ("params", "stats", "environment"):
             fields[name] = _Fields(path, name, fields[name])
         manifest = Manifest(**fields)
+        # Artifacts of earlier versions have no such field.
+        if manifest.environment.pop("sha256", None) not in (None, _sealed(manifest.environment)["sha256"]):
+            raise ValueError("the sha256 of environment differs")
         for value, form in (
             (manifest.kind, str),
             (manifest.schema, int),

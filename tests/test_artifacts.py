@@ -182,6 +182,21 @@ def test_c3_a_manifest_of_right_digest_with_other_forms_is_refused(
         read_manifest(tmp_path / "pmi")
 
 
+def test_s6_a_changed_environment_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "pmi").mkdir()
+    environment = {"device": "cpu", "elapsed_s": 2.5}
+    artifacts.finish_artifact(
+        tmp_path / "pmi", "pmi", params={}, inputs={}, stats={}, files=[], environment=environment
+    )
+    assert read_manifest(tmp_path / "pmi").environment == environment
+    sealed = json.loads((tmp_path / "pmi" / "manifest.json").read_text())["environment"]
+    edit(tmp_path / "pmi", environment={**sealed, "elapsed_s": 2.4})
+    with pytest.raises(InputError, match="the sha256 of environment differs"):
+        read_manifest(tmp_path / "pmi")
+    edit(tmp_path / "pmi", environment=environment)
+    assert read_manifest(tmp_path / "pmi").environment == environment
+
+
 def test_c3_a_missing_parameter_is_an_input_error(tmp_path: Path) -> None:
     make(tmp_path / "pmi")
     manifest = read_manifest(tmp_path / "pmi")

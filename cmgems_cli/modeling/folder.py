@@ -131,7 +131,7 @@ def _check_can_be_built(config: BertConfig, path: Path) -> None:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else size
     if layers > _MOST_LAYERS or size > memory:
         raise InputError(
-            f"{path} declares a model of {layers:,} layers and {size / 1e9:,.0f} GB; needed at most"
+            f"{path} declares a model of {layers:,} layers and {size // 10**9:,} GB; needed at most"
             f" {_MOST_LAYERS:,} layers and the {memory / 1e9:,.0f} GB of this machine: correct it"
         )
 
