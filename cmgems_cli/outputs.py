@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -37,6 +38,9 @@ from cmgems_cli.staging import (
     stagings,
     write_marker,
 )
+
+# As `write_whole` names a file until it is complete.
+_HALF_WRITTEN = re.compile(r"\.[0-9a-f]{16}\.tmp$")
 
 # Longest value of a parameter in a message.
 _SHOWN = 60
@@ -323,7 +327,10 @@ class Output:
 
 
 def clear_work(folder: Path, work: Iterable[str]) -> None:
-    """Remove the files that only an unfinished run needs; the marker last."""
+    """Remove the files that only an unfinished run needs, and those half written at a kill; the marker last."""
+    for left in folder.glob(".*.tmp"):
+        if _HALF_WRITTEN.search(left.name):
+            remove_inside(folder, left.name)
     for name in (*work, MARKER):
         remove_inside(folder, name)
 

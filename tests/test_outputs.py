@@ -286,6 +286,7 @@ def test_what_a_kill_left_in_a_finished_run_is_removed_by_the_same_command(tmp_p
     train(out)
     (out / "checkpoints").mkdir()
     (out / "checkpoints" / "step").write_text("3")
+    (out / ".config.json.0123456789abcdef.tmp").write_text("{")
     staging.write_marker(out, "model", {"k": 6}, INPUTS)
     assert run(out).finished()
     assert names(out) == ["manifest.json", "weights"]
