@@ -354,16 +354,16 @@ class Scanner:
             row = len(self._selection.kept) - 1
             self._end_runs(np.array([(total - run_bases, run_bases, row, letters - run_bases)], RUN))
             self._state[RUN_BASES] = 0
+        contig, self._contig = self._contig, None
+        contig.length_bases = contig.bases = letters
+        if not self._dropped.any():
+            return
         counts = {int(byte): int(self._dropped[byte]) for byte in np.flatnonzero(self._dropped)}
-        check_only_letters(counts, self._path, self._contig.name)
-        self._contig.length_bases = letters
-        self._contig.bases = letters - int(self._dropped.sum())
-        self._contig.dropped_n = int(self._dropped[N])
-        self._contig.dropped_iupac = int(self._dropped[list(IUPAC)].sum())
-        self._contig.dropped_other = (
-            letters - self._contig.bases - self._contig.dropped_n - self._contig.dropped_iupac
-        )
-        self._contig = None
+        check_only_letters(counts, self._path, contig.name)
+        contig.bases -= sum(counts.values())
+        contig.dropped_n = counts.get(N, 0)
+        contig.dropped_iupac = sum(counts.get(byte, 0) for byte in IUPAC)
+        contig.dropped_other = letters - contig.bases - contig.dropped_n - contig.dropped_iupac
         self.dropped += self._dropped
         self._dropped[:] = 0
 
