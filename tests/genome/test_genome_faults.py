@@ -220,7 +220,7 @@ def test_f17_a_corpus_of_the_older_schema_has_its_own_sentence(tmp_path: Path) -
     manifest = tmp_path / "c" / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "schema": 1}))
     with pytest.raises(
-        InputError, match="has schema 1, too old .* make it again with `cmgems prepare-genome`"
+        InputError, match=r"has schema 1, too old .* make it again with `cmgems prepare-genome`"
     ):
         read_manifest(tmp_path / "c", "corpus")
 
