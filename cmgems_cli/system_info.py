@@ -123,13 +123,10 @@ def cpu_model() -> str:
 def cores() -> float:
     """Return the number of cores this process may use, given its affinity and the limit of its container."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = _first_number(CGROUP / "cpu.max"), _second_number(CGROUP / "cpu.max")
-    if limit == (None, None):
-        limit = (
-            _first_number(CGROUP / "cpu" / "cpu.cfs_quota_us"),
-            _first_number(CGROUP / "cpu" / "cpu.cfs_period_us"),
-        )
-    quota, period = limit
+    quota, period = _number(CGROUP / "cpu.max"), _number(CGROUP / "cpu.max", index=1)
+    if period is None:
+        quota = _number(CGROUP / "cpu" / "cpu.cfs_quota_us")
+        period = _number(CGROUP / "cpu" / "cpu.cfs_period_us")
     if quota is None or period is None or quota <= 0 or period <= 0:
         return float(allowed)
     return min(float(allowed), quota / period)
@@ -151,7 +148,7 @@ def memory() -> tuple[int | None, int | None]:
         (CGROUP / "memory.max", CGROUP / "memory.current"),
         (CGROUP / "memory" / "memory.limit_in_bytes", CGROUP / "memory" / "memory.usage_in_bytes"),
     ):
-        limit, used = _first_number(limit_file), _first_number(used_file)
+        limit, used = _number(limit_file), _number(used_file)
         if limit is not None and limit < min(_NO_LIMIT, total or _NO_LIMIT):
             total = int(limit)
             # Used memory includes file pages that the kernel would release, so this is a lower bound.
@@ -160,15 +157,7 @@ def memory() -> tuple[int | None, int | None]:
     return total, free
 
 
-def _first_number(path: Path) -> float | None:
-    return _number(path, 0)
-
-
-def _second_number(path: Path) -> float | None:
-    return _number(path, 1)
-
-
-def _number(path: Path, index: int) -> float | None:
+def _number(path: Path, index: int = 0) -> float | None:
     """Return a number from a file of a control group; None if it is missing, or the word max."""
     try:
         return float(path.read_text(encoding="ascii").split()[index])

@@ -45,7 +45,7 @@ def doctor(
     console.result(
         {
             "versions": {
-                version.name: {"found": version.installed, "needed": version.needed, "fits": version.fits}
+                version.name: {"installed": version.installed, "needed": version.needed, "fits": version.fits}
                 for version in diagnosis.versions
             },
             "platform": platform.platform(),
@@ -57,8 +57,8 @@ def doctor(
                 "hours_1000_steps": diagnosis.probe.recipe_s / 3600 * 1000 / STEPS,
                 "hours_10000_steps": diagnosis.probe.recipe_s / 3600 * 10_000 / STEPS,
             },
-            "room": [{**asdict(check), "enough": check.fits} for check in diagnosis.capacity_checks],
-            "faults": to_fix,
+            "capacity_checks": [{**asdict(check), "fits": check.fits} for check in diagnosis.capacity_checks],
+            "problems": to_fix,
             "advice": to_consider,
         }
     )
@@ -69,7 +69,7 @@ def _show(console: Console, diagnosis: "Diagnosis", problems: list[str], advice:
     probe = diagnosis.probe
     console.table(
         f"versions, on {platform.platform()}",
-        ["package", "found", "needed"],
+        ["package", "installed", "needed"],
         [
             [one.name, one.installed or "none", (one.needed or "any") + ("" if one.fits else "  not met")]
             for one in diagnosis.versions
@@ -95,7 +95,7 @@ def _show(console: Console, diagnosis: "Diagnosis", problems: list[str], advice:
     )
     console.table(
         "memory and disk space for the full recipe",
-        ["what", "where", "needed", "free", "enough"],
+        ["what", "where", "needed", "free", "fits"],
         [
             [r.what, r.where, _bytes(r.needed_bytes), _bytes(r.free_bytes), r.fits]
             for r in diagnosis.capacity_checks

@@ -7,6 +7,7 @@ task.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ class Miniature:
                 continue
             if path.exists() and not self.overwrite:
                 raise OverwriteError(
-                    f"{path} differs from the sequence of this demo; add `overwrite=True` or choose another `out`"
+                    f"{path} is not what this demo would write; add `overwrite=True` or choose another `out`"
                 )
             write_whole(path, text.decode())
 
@@ -204,7 +205,7 @@ class Miniature:
         """
         from cmgems_cli.bench.baselines import read_baseline
         from cmgems_cli.bench.build import Finetuner
-        from cmgems_cli.bench.evaluation import Evaluation
+        from cmgems_cli.bench.evaluation import RUNS, Evaluation
         from cmgems_cli.bench.grids import build_grid
         from cmgems_cli.datasets.benchmark_file import shipped
         from cmgems_cli.datasets.finetune_options import FinetuneOptions
@@ -225,6 +226,10 @@ class Miniature:
             yield Observer()
             advance(1, str(cell))
 
-        manifest = evaluation.complete(watch=watch, resume=not self.overwrite, overwrite=self.overwrite)
+        if self.overwrite:
+            evaluation.finished(overwrite=True)  # refuses a folder of something else
+            # Runs of other seeds too.
+            shutil.rmtree(evaluation.out / RUNS, ignore_errors=True)
+        manifest = evaluation.complete(watch=watch, overwrite=self.overwrite)
         assert manifest is not None
         return manifest

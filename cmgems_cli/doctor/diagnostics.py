@@ -276,71 +276,64 @@ def problems(diagnosis: Diagnosis) -> list[str]:
     for version in diagnosis.versions:
         if not version.fits:
             installed = f"{version.name} {version.installed}" if version.installed else f"no {version.name}"
-            remedy = (
-                f"install Python {version.needed}"
-                if version.name == "python"
-                else f"pip install '{version.name}{version.needed}'"
-            )
+            remedy = f"pip install '{version.name}{version.needed}'"
+            if version.name == "python":
+                remedy = f"install Python {version.needed}"
             sentences.append(f"{installed} is installed; needed {version.needed or 'any'}: {remedy}")
     if not diagnosis.may_write:
         sentences.append(f"{workspace.workspace()} is not writable: set CMGEMS_WORKSPACE to another folder")
     for check in diagnosis.capacity_checks:
         if not check.fits:
             assert check.free_bytes is not None
-            remedy = (
-                "set CMGEMS_WORKSPACE to a larger disk"
-                if check.where == DISK
-                else "give `cmgems pretrain --max-batch-tokens` a lower number, or close other programs"
-            )
-            sentences.append(
-                f"{check.where}: {check.what} needs {_gb(check.needed_bytes)},"
-                f" {_gb(check.free_bytes)} are free: {remedy}"
-            )
+            remedy = "give `cmgems pretrain --max-batch-tokens` a lower number, or close other programs"
+            if check.where == DISK:
+                remedy = "set CMGEMS_WORKSPACE to a larger disk"
+            needed, free = f"{check.needed_bytes / 1e9:.1f} GB", f"{check.free_bytes / 1e9:.1f} GB"
+            sentences.append(f"{check.where}: {check.what} needs {needed}, {free} are free: {remedy}")
     return sentences
 
 
 def advice(diagnosis: Diagnosis) -> list[str]:
     """Return what would speed up the recipe, and what to be aware of."""
-    sentences = []
-    if not diagnosis.gpus and diagnosis.nvidia_driver:
-        sentences.append(
-            "there is an NVIDIA driver, but this torch was built without CUDA: install one with it (pip install torch)"
-            if diagnosis.torch_cuda is None
-            else "there is an NVIDIA driver, but torch finds no GPU: check CUDA_VISIBLE_DEVICES and nvidia-smi"
-        )
-    if (n_gpus := len(diagnosis.gpus)) > 1:
-        sentences.append(
-            f"{n_gpus} GPUs: `torchrun --nproc-per-node {n_gpus} -m cmgems_cli pretrain …` uses all of them"
-        )
-    for device in diagnosis.gpus or diagnosis.devices[:1]:
-        if not device.bf16:
-            sentences.append(f"{device.model} has no bf16: training runs in fp32, which is slower")
-    whole_cores = max(1, int(diagnosis.cores))
-    if diagnosis.threads < whole_cores and not diagnosis.gpus:
-        sentences.append(
-            f"torch uses {diagnosis.threads} of {whole_cores} cores: unset OMP_NUM_THREADS, or raise it"
-        )
-    if diagnosis.threads > max(1.0, diagnosis.cores):
-        sentences.append(
-            f"torch starts {diagnosis.threads} threads, but only {diagnosis.cores:g} cores may be used: set"
-            f" OMP_NUM_THREADS={whole_cores}"
-        )
-    if diagnosis.busy_cores > BUSY_FRACTION * diagnosis.cores:
-        sentences.append(
-            f"other programs kept {diagnosis.busy_cores:.1f} of {diagnosis.cores:g} cores busy: without them it would"
-            " be faster"
-        )
-    probe = diagnosis.probe
-    if probe.recipe_s > LONG_RUN_S:
-        smaller = "" if _is_small(probe.model) else " `cmgems pretrain --model logo` takes far less time;"
-        sentences.append(
-            f"{STEPS:,} steps of {probe.model} take {probe.recipe_s / 86400:,.0f} days here:{smaller}"
-            " `cmgems pretrain --steps 1000` is the paper's short recipe"
-        )
-    if diagnosis.offline:
-        sentences.append(f"{diagnosis.offline}: `cmgems fetch` does not use the network")
-    return sentences
-
-
-def _gb(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.1f} GB"
+    probe, threads, cores = diagnosis.probe, diagnosis.threads, diagnosis.cores
+    gpus, whole_cores = diagnosis.gpus, max(1, int(cores))
+    driver_unused = not gpus and diagnosis.nvidia_driver
+    smaller = "" if _is_small(probe.model) else " `cmgems pretrain --model logo` takes far less time;"
+    possible = [
+        (
+            driver_unused and diagnosis.torch_cuda is None,
+            "there is an NVIDIA driver, but this torch was built without CUDA: install one with it (pip install"
+            " torch)",
+        ),
+        (
+            driver_unused and diagnosis.torch_cuda is not None,
+            "there is an NVIDIA driver, but torch finds no GPU: check CUDA_VISIBLE_DEVICES and nvidia-smi",
+        ),
+        (
+            len(gpus) > 1,
+            f"{len(gpus)} GPUs: `torchrun --nproc-per-node {len(gpus)} -m cmgems_cli pretrain …` uses all of them",
+        ),
+        *(
+            (not device.bf16, f"{device.model} has no bf16: training runs in fp32, which is slower")
+            for device in gpus or diagnosis.devices[:1]
+        ),
+        (
+            threads < whole_cores and not gpus,
+            f"torch uses {threads} of {whole_cores} cores: unset OMP_NUM_THREADS, or raise it",
+        ),
+        (
+            threads > max(1.0, cores),
+            f"torch starts {threads} threads, but only {cores:g} cores may be used: set OMP_NUM_THREADS={whole_cores}",
+        ),
+        (
+            diagnosis.busy_cores > BUSY_FRACTION * cores,
+            f"other programs kept {diagnosis.busy_cores:.1f} of {cores:g} cores busy: without them it would be faster",
+        ),
+        (
+            probe.recipe_s > LONG_RUN_S,
+            f"{STEPS:,} steps of {probe.model} take {probe.recipe_s / 86400:,.0f} days here:{smaller} `cmgems pretrain"
+            " --steps 1000` is the paper's short recipe",
+        ),
+        (bool(diagnosis.offline), f"{diagnosis.offline}: `cmgems fetch` does not use the network"),
+    ]
+    return [sentence for applies, sentence in possible if applies]

@@ -168,8 +168,8 @@ def as_object(sample: MaskSample, tally: MaskTally, shown: list[Excerpt], n_grou
     """Return all figures as JSON types; undefined fractions are null.
 
     `kmers` holds, in the order of token ids, every k-mer, its rank (null if it has none) and its number of
-    occurrences; `kmer_masked` of a variant how many of those are masked, `position_share` the fraction of
-    sequences masked at each position, `rank_share` the masked fraction of equal groups of k-mers, best first,
+    occurrences; `kmer_masked` of a variant how many of those are masked, `position_fraction` the fraction of
+    sequences masked at each position, `rank_fraction` the masked fraction of equal groups of k-mers, best first,
     `span_lengths` the number of spans of each length from 1 token on.
     """
     positions, groups = tally.position_fraction(), tally.rank_fraction(sample.rank_of_token, n_groups)
@@ -181,9 +181,9 @@ def as_object(sample: MaskSample, tally: MaskTally, shown: list[Excerpt], n_grou
             "name": variant.name,
             "strategy": variant.strategy_name,
             "rank_by": variant.rank_by if variant.uses_ranks else None,
-            "masked_share": float(masked_fractions[number]),
-            "hidden_bases_share": int(tally.hidden_bases[number]) / max(1, tally.bases),
-            "untouched_share": int(tally.untouched_sequences[number]) / max(1, tally.sequences),
+            "masked_fraction": float(masked_fractions[number]),
+            "hidden_bases_fraction": int(tally.hidden_bases[number]) / max(1, tally.bases),
+            "unmasked_sequences_fraction": int(tally.untouched_sequences[number]) / max(1, tally.sequences),
             "span_mean": _or_none(mean[number]),
             "span_median": medians[number],
             "span_longest": longest[number],
@@ -191,8 +191,8 @@ def as_object(sample: MaskSample, tally: MaskTally, shown: list[Excerpt], n_grou
             "overlap": {
                 other.name: _or_none(overlap[number, column]) for column, other in enumerate(sample.variants)
             },
-            "position_share": [_or_none(fraction) for fraction in positions[number]],
-            "rank_share": [_or_none(fraction) for fraction in groups[number]],
+            "position_fraction": [_or_none(fraction) for fraction in positions[number]],
+            "rank_fraction": [_or_none(fraction) for fraction in groups[number]],
             "kmer_masked": tally.masked_of_kmer[number].tolist(),
         }
         for number, variant in enumerate(sample.variants)
@@ -203,7 +203,7 @@ def as_object(sample: MaskSample, tally: MaskTally, shown: list[Excerpt], n_grou
         "seed": sample.seed,
         "sequences": tally.sequences,
         "tokens": tally.tokens,
-        "ways": variants,
+        "variants": variants,
         "kmers": {
             "kmer": kmers(tally.k),
             "rank": [None if rank == UNRANKED else rank for rank in ranks.tolist()],

@@ -171,7 +171,9 @@ def test_doctor_tells_people_and_programs(
     assert value["versions"]["torch"]["fits"] is True
     assert value["devices"][0]["name"] == "cpu"
     assert value["probe"]["hours_10000_steps"] == pytest.approx(10 * value["probe"]["hours_1000_steps"])
-    assert {room["what"] for room in value["room"]} >= {"prepare-genome of GRCh38"}
+    assert {check["what"] for check in value["capacity_checks"]} >= {"prepare-genome of GRCh38"}
+    assert all(isinstance(check["fits"], bool) for check in value["capacity_checks"])
+    assert isinstance(value["problems"], list)
     assert isinstance(value["advice"], list)
 
 

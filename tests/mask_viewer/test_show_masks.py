@@ -115,8 +115,8 @@ def test_places_and_bases_are_those_of_the_fasta_file(inputs: tuple[Path, Path])
 
 
 def test_the_fault_of_ranks_by_position_shows(figures: dict) -> None:
-    ways = {way["name"]: way for way in figures["ways"]}
-    profile = {name: np.array(way["position_share"]) for name, way in ways.items()}
+    ways = {way["name"]: way for way in figures["variants"]}
+    profile = {name: np.array(way["position_fraction"]) for name, way in ways.items()}
     # The same few positions in nearly every sequence, whatever is there …
     assert profile["global (position)"].max() > 0.5
     assert (profile["global (position)"] == 0).sum() > 20
@@ -124,13 +124,13 @@ def test_the_fault_of_ranks_by_position_shows(figures: dict) -> None:
     assert profile["global"].max() < 0.4
     assert profile["global"].min() > 0.02
     # The best-ranked k-mers are what global is after; by position it does not see them.
-    assert ways["global"]["rank_share"][0] > 2 * ways["global"]["masked_share"]
-    assert ways["global (position)"]["rank_share"][0] < 1.5 * ways["global (position)"]["masked_share"]
+    assert ways["global"]["rank_fraction"][0] > 2 * ways["global"]["masked_fraction"]
+    assert ways["global (position)"]["rank_fraction"][0] < 1.5 * ways["global (position)"]["masked_fraction"]
 
 
 def test_figures_of_the_json_object_agree_with_each_other(figures: dict) -> None:
     assert figures["k"] == 6
-    assert [way["name"] for way in figures["ways"]] == [
+    assert [way["name"] for way in figures["variants"]] == [
         "random",
         "genemask",
         "global",
@@ -139,15 +139,15 @@ def test_figures_of_the_json_object_agree_with_each_other(figures: dict) -> None
         "global (position)",
     ]
     assert sum(figures["kmers"]["count"]) == figures["tokens"]
-    for way in figures["ways"]:
+    for way in figures["variants"]:
         masked = sum(way["kmer_masked"])
-        assert way["masked_share"] == pytest.approx(masked / figures["tokens"])
+        assert way["masked_fraction"] == pytest.approx(masked / figures["tokens"])
         lengths = range(1, len(way["span_lengths"]) + 1)
         assert sum(n * length for n, length in zip(way["span_lengths"], lengths, strict=True)) == masked
         assert way["span_longest"] == lengths[-1]
         assert way["overlap"][way["name"]] == 1
-        assert len(way["rank_share"]) == 100
-    assert figures["ways"][0]["rank_by"] is None
+        assert len(way["rank_fraction"]) == 100
+    assert figures["variants"][0]["rank_by"] is None
     assert len(figures["shown"]) == 3
     one = figures["shown"][0]
     stretch = range(one["first"], one["first"] + len(one["bases"]))

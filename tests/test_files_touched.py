@@ -1,0 +1,120 @@
+"""A new masking strategy and a new model size need few files: a patched copy of the package has them everywhere."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmgems_cli.artifacts import read_manifest
+from tests.command_line import FASTA, CommandLine
+from tests.source_tree import PACKAGE
+
+# Of each file the texts before which something is inserted.
+Patch = dict[str, list[tuple[str, str]]]
+
+STRATEGY: Patch = {
+    "masking/__init__.py": [
+        (']\nSTRATEGIES: tuple[', ', "comb"'),
+        (
+            '    "cm-step": StrategyInfo(',
+            '    "comb": StrategyInfo("COMB", "every k-th k-mer (COMB)", uses_ranks=False, colour=BLUE),\n',
+        ),
+        ("\n    @property\n    def label", "    COMB = 4\n"),
+    ],
+    "masking/strategies.py": [
+        (
+            '        else:\n            raise ValueError("no branch',
+            "        elif code == 4:\n            here[::k] = True\n",
+        )
+    ],
+}  # fmt: skip
+SIZE: Patch = {
+    "modeling/presets.py": [
+        (
+            '    "tiny": Preset(',
+            '    "mini": Preset(hidden=32, layers=1, heads=2, intermediate=64, dropout=0.0),\n',
+        )
+    ]
+}
+
+
+@pytest.fixture(scope="module")
+def corpus(cmgems: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("touched") / "corpus"
+    cmgems("prepare-genome", FASTA, "--max-tokens", "62", "--out", out)
+    return out
+
+
+@pytest.fixture
+def patched(tmp_path: Path) -> Callable[[Patch], Callable[..., str]]:
+    """Copy the package, insert lines, and return what runs `cmgems` of the copy: its output."""
+
+    def copy(patch: Patch) -> Callable[..., str]:
+        package = tmp_path / "package" / PACKAGE.name
+        shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+        for name, insertions in patch.items():
+            text = (package / name).read_text(encoding="utf-8")
+            for before, inserted in insertions:
+                assert text.count(before) == 1, (name, before)
+                text = text.replace(before, inserted + before)
+            (package / name).write_text(text, encoding="utf-8")
+
+        def run(*words: object) -> str:
+            environment = {**os.environ, "PYTHONPATH": str(package.parent)}
+            ran = subprocess.run(
+                [sys.executable, "-m", "cmgems_cli", *map(str, words)],
+                env=environment, capture_output=True, text=True, check=False, cwd=tmp_path,
+            )  # fmt: skip
+            assert ran.returncode == 0, ran.stderr
+            return ran.stdout
+
+        return run
+
+    return copy
+
+
+def pretrain(run: Callable[..., str], corpus: Path, out: Path, *words: object) -> dict[str, Any]:
+    """Pretrain two steps and return the parameters of the model."""
+    small = ["--steps", 2, "--global-batch", 2, "--eval-sequences", 2, "--eval-every", 2, "--warmup-steps", 1]
+    run("pretrain", corpus, *words, *small, "--device", "cpu", "--quiet", "--out", out)
+    return read_manifest(out, "model", verify=True).params
+
+
+@pytest.mark.subprocess
+def test_a_masking_strategy_needs_two_files(
+    patched: Callable[[Patch], Callable[..., str]], corpus: Path, tmp_path: Path
+) -> None:
+    run, model, page = patched(STRATEGY), tmp_path / "model", tmp_path / "masks.html"
+    assert len(STRATEGY) <= 3
+    shown = run(
+        "show-masks", corpus, "--strategies", "random,comb", "--sequences", 20, "--html", page, "--json"
+    )
+    variants = {one["name"]: one for one in json.loads(shown)["variants"]}
+    assert variants["comb"]["masked_fraction"] == pytest.approx(1 / 6, abs=0.02)
+    assert variants["comb"]["span_longest"] == 1 < variants["random"]["span_longest"]
+    assert ">comb<" in page.read_text()
+    params = pretrain(run, corpus, model, "--strategy", "comb", "--model", "tiny")
+    assert params["strategy"] == "comb"
+    assert "every k-th k-mer (COMB)" in (model / "README.md").read_text()
+    run("report", model, "--out", tmp_path / "report", "--quiet")
+    assert "COMB (mask rate 15 %)" in (tmp_path / "report" / "report.md").read_text()
+
+
+@pytest.mark.subprocess
+def test_a_model_size_needs_one_file(
+    patched: Callable[[Patch], Callable[..., str]], corpus: Path, tmp_path: Path
+) -> None:
+    run, model = patched(SIZE), tmp_path / "model"
+    assert len(SIZE) == 1
+    params = pretrain(run, corpus, model, "--strategy", "random", "--model", "mini")
+    assert params["model"] == "mini"
+    assert '"hidden_size": 32' in (model / "config.json").read_text()
+    assert "mini" in run("doctor", "--help")
+    assert "mini" in run("pretrain", "--help")
+    assert "mini" in run("info", model)
