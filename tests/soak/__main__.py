@@ -62,10 +62,10 @@ def main() -> int:
     words.add_argument("--work", type=Path, help="folder of the trials; default: in memory if the system can")
     chosen = words.parse_args()
     ledger = Ledger(chosen.results)
-    deadline = time.monotonic() + 60 * chosen.minutes
     with _work_folder(chosen.work) as scratch:
         world = _warm_world(scratch)
         kinds = _kinds(world, scratch)
+        deadline = time.monotonic() + 60 * chosen.minutes
         for kind in chosen.only or list(TRIALS):
             if kind == "fuzz":
                 _fuzz(Fuzz(world, scratch, chosen.results.with_suffix(".inputs")), ledger, chosen, deadline)
