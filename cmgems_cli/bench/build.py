@@ -72,8 +72,8 @@ class Finetuner:
             loaded = load_task(
                 task,
                 self.options.changes(),
-                k=self.source.k,
-                positions=self.source.config.max_position_embeddings,
+                tokenization=self.source.tokenization,
+                positions=self.source.architecture.positions,
             )
             self._last = (task, loaded)
         drawn = self._last[1].drawn(seed)
@@ -103,8 +103,12 @@ class Finetuner:
         inputs = {**digests, **self.source.inputs}
         n_train = finished.stats.get("n_train")
         if n_train and inputs == finished.inputs and (task.shots or POOL not in task.files):
-            positions = self.source.config.max_position_embeddings
-            recipe = recipe_of_task(task, self.options.changes(), positions=positions)
+            recipe = recipe_of_task(
+                task,
+                self.options.changes(),
+                tokenization=self.source.tokenization,
+                positions=self.source.architecture.positions,
+            )
         else:
             loaded = self.load(task, seed)
             recipe, n_train = loaded.recipe, len(loaded.train)
@@ -156,7 +160,8 @@ class Finetuner:
             **(recorded_of(task.benchmark) if bench else {}),
             "task": task.name if bench else None,
             "shots": task.shots,
-            "k": self.source.k,
+            "k": self.source.tokenization.k,
+            "pool": recipe.pool,
             "epochs": recipe.epochs,
             "max_steps": recipe.max_steps,
             "dropout": recipe.dropout,

@@ -31,6 +31,7 @@ from cmgems_cli.comparing.scores import KMER_LINEAR
 from cmgems_cli.datasets.loaded_task import LoadedTask, load_task
 from cmgems_cli.datasets.splits import Table
 from cmgems_cli.datasets.task_files import TaskFiles
+from cmgems_cli.genome.tokenization import OverlappingKmers
 from cmgems_cli.genome.vocabulary import BASE_CODE_OF_BYTE, NOT_A_BASE
 from cmgems_cli.metrics import score
 from cmgems_cli.outputs import Claim, Output
@@ -186,7 +187,12 @@ class KmerLinear:
     def load(self, task: TaskFiles, seed: int) -> LoadedTask:
         """Return a task with the rows of the run with this seed (errors as `load_task`)."""
         if self._last is None or self._last[0] != task:
-            loaded = load_task(task, {"max_tokens": ANY_LENGTH}, k=K_GRID[0], positions=2 * ANY_LENGTH)
+            loaded = load_task(
+                task,
+                {"max_tokens": ANY_LENGTH},
+                tokenization=OverlappingKmers(K_GRID[0]),
+                positions=2 * ANY_LENGTH,
+            )
             self._last = (task, loaded)
         return self._last[1].drawn(seed)
 

@@ -58,7 +58,7 @@ def embed(
     opened = load_model(
         model, device=io.device, precision=options.precision, max_batch_tokens=options.max_batch_tokens
     )
-    check_layers(wanted, len(opened.bert.encoder.layer))
+    check_layers(wanted, opened.module.n_layers)
     data = survey_and_announce(console, opened, source, options)
     shape = shape_of_row(opened, wanted)
     metadata = {"pooling": pooling, "layers": layers}

@@ -23,7 +23,7 @@ def survey_and_announce(console: Console, model: Model, source: Source, options:
     from cmgems_cli.inference.survey import survey_input
 
     tiling = tiling_options(
-        model.k,
+        model.tokenization,
         model.max_tokens,
         window=options.window,
         stride=options.stride,
@@ -46,10 +46,11 @@ def announce(console: Console, model: Model, data: Input) -> None:
     else:
         console.say(f"{setup}; {data.name}: {counted.sequences:,} sequence(s)")
     longest = tiling.window or (min(counted.longest_bases, tiling.max_bases) if counted else 0)
-    if model.trained_tokens and longest - tiling.k + 1 > model.trained_tokens:
+    if model.trained_tokens and tiling.tokenization.fewest_tokens(longest) > model.trained_tokens:
+        trained = tiling.tokenization.most_bases(model.trained_tokens)
         console.warn(
-            f"rows of up to {longest:,} bases, but the classifier was fine-tuned on"
-            f" {model.trained_tokens + tiling.k - 1:,} at most: its predictions for longer ones are unreliable"
+            f"rows of up to {longest:,} bases, but the classifier was fine-tuned on {trained:,} at most: its"
+            " predictions for longer ones are unreliable"
         )
 
 

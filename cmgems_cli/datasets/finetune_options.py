@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from cmgems_cli.errors import UsageError
 from cmgems_cli.option_fields import (
@@ -16,6 +16,8 @@ from cmgems_cli.option_fields import (
     same_option,
     value_check,
 )
+
+Pool = Literal["cls", "mean", "max"]
 
 RECIPE = "Recipe (default: as published for the task)"
 
@@ -35,6 +37,8 @@ class FinetuneOptions:
         Steps ("50"), or a percentage of all steps ("10%").
     dropout : float or None, in [0, 1)
         Of hidden layers.
+    pool : str or None
+        How a sequence's states become one vector.
     max_tokens : int or None, tokens
         Special tokens not counted.
     truncate : bool
@@ -69,6 +73,9 @@ class FinetuneOptions:
         "Steps between evaluations on the dev split; the best checkpoint is tested.",
         panel=RECIPE,
         min=1,
+    )
+    pool: Pool | None = option(
+        None, "--pool", "The state of [CLS], or the mean or maximum over the known tokens.", panel=RECIPE
     )
     max_tokens: int | None = option(
         None, "--max-tokens", "Longest sequence, without [CLS] and [SEP].", panel=RECIPE, min=1

@@ -17,7 +17,8 @@ from cmgems_cli.datasets.shots import check_pool, draw_shots, pool_note
 from cmgems_cli.datasets.splits import Table, read_splits
 from cmgems_cli.datasets.task_files import POOL, TEST, TaskFiles
 from cmgems_cli.errors import InputError, UsageError
-from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS
+from cmgems_cli.genome.codec import offsets_of
+from cmgems_cli.genome.tokenization import KMER_SPECIALS, SpecialIds, Tokenization
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,18 +33,21 @@ class EncodedSplit:
         Where each sequence starts.
     labels : int64, shape (n_rows,)
         Classes, from 0.
+    specials : SpecialIds
+        What surrounds and pads the rows.
     """
 
     token_ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
     labels: NDArray[np.int64]
+    specials: SpecialIds = KMER_SPECIALS
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def lengths(self) -> NDArray[np.int64]:
-        """Return the positions of each row, [CLS] and [SEP] included: int64, shape (n_rows,)."""
-        return np.diff(self.offsets) + SPECIAL_POSITIONS
+        """Return the positions of each row, special tokens included: int64, shape (n_rows,)."""
+        return np.diff(self.offsets) + self.specials.positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +61,7 @@ class LoadedTask:
         Required if the recipe evaluates.
     label_names : tuple of str
         The classes by number.
-    k : int, bases
-        Of the encoding.
+    tokenization : Tokenization
     recipe : Recipe
         With every change applied; `max_tokens` is the limit that the sequences were checked against.
     notes : tuple of str
@@ -78,7 +81,7 @@ class LoadedTask:
     dev: EncodedSplit | None
     test: EncodedSplit
     label_names: tuple[str, ...]
-    k: int
+    tokenization: Tokenization
     recipe: Recipe
     notes: tuple[str, ...] = ()
     sha256: Mapping[str, str] = field(default_factory=dict)
@@ -98,10 +101,13 @@ class LoadedTask:
         if self.pool is None or self.shots is None:
             return self
         train = self.pool.take(draw_shots(self.pool, self.shots, seed))
-        return replace(self, train=_encoded(train, self.k), tables={**self.tables, "train": train})
+        encoded, _ = _encoded(train, self.tokenization, self.recipe)
+        return replace(self, train=encoded, tables={**self.tables, "train": train})
 
 
-def load_task(task: TaskFiles, changes: Mapping[str, Any], *, k: int, positions: int) -> LoadedTask:
+def load_task(
+    task: TaskFiles, changes: Mapping[str, Any], *, tokenization: Tokenization, positions: int
+) -> LoadedTask:
     """Read, check and encode the files of a task.
 
     Parameters
@@ -109,10 +115,10 @@ def load_task(task: TaskFiles, changes: Mapping[str, Any], *, k: int, positions:
     task : TaskFiles
     changes : mapping, field of `Recipe` -> value
         Replacements in the task's recipe, from `FinetuneOptions.changes`.
-    k : int, bases
+    tokenization : Tokenization
         Of the model.
     positions : int
-        The model's longest input, [CLS] and [SEP] included.
+        The model's longest input, special tokens included.
 
     Raises
     ------
@@ -122,8 +128,11 @@ def load_task(task: TaskFiles, changes: Mapping[str, Any], *, k: int, positions:
     UsageError
         If a change does not fit the model or the task.
     """
-    recipe = recipe_of_task(task, changes, positions=positions)
-    splits = read_splits(task.files, k=k, max_tokens=recipe.max_tokens, truncate=recipe.truncate)
+    recipe = recipe_of_task(task, changes, tokenization=tokenization, positions=positions)
+    assert recipe.max_tokens is not None
+    splits = read_splits(
+        task.files, tokenization=tokenization, max_tokens=recipe.max_tokens, truncate=recipe.truncate
+    )
     for split, path in task.files.items():
         _check_manifest(path, splits.tables[split].sha256)
     notes = [*_published_notes(task, splits.rows, len(splits.label_names)), *splits.notes()]
@@ -134,15 +143,21 @@ def load_task(task: TaskFiles, changes: Mapping[str, Any], *, k: int, positions:
             notes.append(pool_note(pool, task.shots))
         else:
             fewest = min(pool.counts.rows_of_label)
-            known = recipe_of_task(task, changes, positions=positions, rows_per_class=fewest)
+            known = recipe_of_task(
+                task, changes, tokenization=tokenization, positions=positions, rows_per_class=fewest
+            )
             recipe = replace(known, max_tokens=recipe.max_tokens)
-    dev = splits.tables.get("dev")
+    encoded = {}
+    for split, table in splits.tables.items():
+        encoded[split], truncated = _encoded(table, tokenization, recipe)
+        if truncated:
+            notes.append(f"{split} sequences cut to the longest input: {truncated:,}")
     return LoadedTask(
-        _encoded(splits.tables["train"] if pool is None else pool, k),
-        None if dev is None else _encoded(dev, k),
-        _encoded(splits.tables[TEST], k),
+        encoded["train" if pool is None else POOL],
+        encoded.get("dev"),
+        encoded[TEST],
         splits.label_names,
-        k,
+        tokenization,
         recipe,
         tuple(notes),
         {split: table.sha256 for split, table in splits.tables.items()},
@@ -168,7 +183,12 @@ def _check_manifest(path: Path, sha256: str) -> None:
 
 
 def recipe_of_task(
-    task: TaskFiles, changes: Mapping[str, Any], *, positions: int, rows_per_class: int = sys.maxsize
+    task: TaskFiles,
+    changes: Mapping[str, Any],
+    *,
+    tokenization: Tokenization,
+    positions: int,
+    rows_per_class: int = sys.maxsize,
 ) -> Recipe:
     """Return the recipe of a task with every change applied; parameters as for `load_task`.
 
@@ -179,21 +199,38 @@ def recipe_of_task(
     UsageError
         If a change does not fit the model or the task.
     """
-    longest = positions - SPECIAL_POSITIONS
+    special = tokenization.specials.positions
+    longest = positions - special
     if changes.get("max_tokens", 0) > longest:
         raise UsageError(
-            f"`max_tokens={changes['max_tokens']}`: the model has {positions} positions, {longest} without [CLS]"
-            " and [SEP]"
+            f"`max_tokens={changes['max_tokens']}`: the model has {positions} positions, {longest} without its"
+            f" {special} special tokens"
         )
     if "eval_every" in changes and not task.has_dev:
         raise UsageError("`eval_every`: this run has no dev split to evaluate; leave the option out")
     rows = None if task.has_dev else task.shots or rows_per_class
     recipe = task.benchmark.recipe_of(task.definition, rows).changed(changes)
-    return replace(recipe, max_tokens=min(recipe.max_tokens, longest))
+    # The limits of published recipes count k-mers.
+    limit = recipe.max_tokens if tokenization.k or "max_tokens" in changes else None
+    return replace(recipe, max_tokens=min(limit or longest, longest))
 
 
-def _encoded(table: Table, k: int) -> EncodedSplit:
-    return EncodedSplit(*table.encode(k), table.labels)
+def _encoded(table: Table, tokenization: Tokenization, recipe: Recipe) -> tuple[EncodedSplit, int]:
+    """Encode the rows of a table; also return how many were cut, of tokens whose length is known only now."""
+    assert recipe.max_tokens is not None
+    token_ids, offsets = table.encode(tokenization)
+    lengths = np.diff(offsets)
+    too_long = int((lengths > recipe.max_tokens).sum())
+    if too_long:
+        if not recipe.truncate:
+            raise InputError(
+                f"{table.path}: {too_long:,} of {len(table):,} sequences are longer than {recipe.max_tokens:,}"
+                f" tokens, the longest {int(lengths.max()):,}: add `truncate=True` to truncate them"
+            )
+        place = np.arange(len(token_ids)) - np.repeat(offsets[:-1], lengths)
+        token_ids = token_ids[place < recipe.max_tokens]
+        offsets = offsets_of(np.minimum(lengths, recipe.max_tokens))
+    return EncodedSplit(token_ids, offsets, table.labels, tokenization.specials), too_long
 
 
 def _published_notes(task: TaskFiles, rows: Mapping[str, int], n_labels: int) -> list[str]:

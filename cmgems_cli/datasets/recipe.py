@@ -32,8 +32,10 @@ class Recipe:
         Rows per step, over all micro-batches and processes.
     dropout : float or None, in [0, 1)
         Of hidden layers; None: the model's own.
-    max_tokens : int, tokens
-        Longest sequence, special tokens not counted.
+    pool : cls, mean or max
+        How a sequence's states become the vector that the head reads.
+    max_tokens : int or None, tokens
+        Longest sequence, special tokens not counted; None: the model's longest.
     truncate : bool
         Truncate longer ones instead of refusing them.
     """
@@ -46,7 +48,8 @@ class Recipe:
     weight_decay: float = 0.01
     global_batch: int = 32
     dropout: float | None = None
-    max_tokens: int = 510
+    pool: str = "cls"
+    max_tokens: int | None = None
     truncate: bool = False
 
     def changed(self, changes: Mapping[str, Any]) -> Recipe:

@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from cmgems_cli.datasets.labelled_table import read_rows
 from cmgems_cli.datasets.labels import are_measured, listed, ordered, spelled_differently, value_of
 from cmgems_cli.errors import InputError
-from cmgems_cli.genome.codec import check_k, encode_sequences, offsets_of
+from cmgems_cli.genome.codec import offsets_of
+from cmgems_cli.genome.tokenization import OverlappingKmers, Tokenization
 from cmgems_cli.genome.vocabulary import BASE_CODE_OF_BYTE, NOT_A_BASE
 from cmgems_cli.kernels import kernel
 
 # Paper, section 5: 512 positions, two of which are [CLS] and [SEP].
 MAX_TOKENS = 510
+
+# The paper's tokens.
+SIX_MERS = OverlappingKmers(6)
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Counts:
     contradictory_sequences : int
         Sequences that have more than one label in the file.
     short_rows : int
-        Rows shorter than one k-mer: no token, the model sees `[CLS] [SEP]`.
+        Rows shorter than one token: the model sees `[CLS] [SEP]`.
     rows_with_other_letters : int
         Rows with letters other than A, C, G, T; the k-mers that touch one are `[UNK]`.
     unknown_rows : int
@@ -118,17 +122,17 @@ class Table:
         letters, bounds = self.bases.tobytes(), self.offsets.tolist()
         return [letters[start:stop] for start, stop in pairwise(bounds)]
 
-    def encode(self, k: int = 6) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Encode all rows as overlapping k-mers.
+    def encode(self, tokenization: Tokenization = SIX_MERS) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Encode all rows.
 
         Returns
         -------
         token_ids : int32, shape (n_tokens,)
-            All rows, concatenated, without special tokens; `[UNK]` where a k-mer has other letters.
+            All rows, concatenated, without special tokens.
         offsets : int64, shape (n_rows + 1,), tokens
-            Where each row starts. A row shorter than k bases is empty.
+            Where each row starts. A row shorter than a token is empty.
         """
-        return encode_sequences(self.bases, self.offsets, k)
+        return tokenization.encode(self.bases, self.offsets)
 
     def take(self, rows: NDArray[np.integer]) -> Table:
         """Return the table of these rows, in this order.
@@ -203,7 +207,7 @@ class Splits:
 def read_splits(
     paths: Mapping[str, Path],
     *,
-    k: int = 6,
+    tokenization: Tokenization = SIX_MERS,
     max_tokens: int = MAX_TOKENS,
     truncate: bool = False,
 ) -> Splits:
@@ -213,7 +217,7 @@ def read_splits(
     ----------
     paths : mapping, split -> Path
         The labels of the first one, train, are those of all.
-    k, max_tokens, truncate
+    tokenization, max_tokens, truncate
         As in `read_table`.
 
     Raises
@@ -225,7 +229,12 @@ def read_splits(
     label_names: tuple[str, ...] | None = None
     for split, path in paths.items():
         table = read_table(
-            path, k=k, max_tokens=max_tokens, truncate=truncate, label_names=label_names, split=split
+            path,
+            tokenization=tokenization,
+            max_tokens=max_tokens,
+            truncate=truncate,
+            label_names=label_names,
+            split=split,
         )
         if label_names is None and len(table.label_names) < 2:
             raise InputError(
@@ -241,7 +250,7 @@ def read_splits(
 def read_table(
     path: Path,
     *,
-    k: int = 6,
+    tokenization: Tokenization = SIX_MERS,
     max_tokens: int = MAX_TOKENS,
     truncate: bool = False,
     label_names: Sequence[str] | None = None,
@@ -250,7 +259,7 @@ def read_table(
     """Read labelled sequences from a CSV or TSV file.
 
     The first line names the columns, `sequence` and `label` among them. Sequences are bases or overlapping
-    k-mers with spaces between (of any one length, whatever `k` is), in either case of letters. Labels are
+    k-mers with spaces between (of any one length, whatever the model reads), in either case of letters. Labels are
     any text; whole numbers are ordered as numbers, other labels as text, and numbered from 0 in that order.
     Unusual rows are kept and counted: see `Counts`.
 
@@ -258,7 +267,7 @@ def read_table(
     ----------
     path : Path
         UTF-8, comma or tab, quoted or not.
-    k : int, bases
+    tokenization : Tokenization
         Of the model.
     max_tokens : int, tokens
         Longest sequence the model takes, special tokens not counted.
@@ -275,18 +284,18 @@ def read_table(
         If the file cannot be read (as `read_rows`), has a label not among `label_names`, sequences beyond
         `max_tokens`, or no known token at all.
     """
-    check_k(k)
-    rows = read_rows(path, max_bases=max_tokens + k - 1)
+    rows = read_rows(path, max_bases=tokenization.most_bases(max_tokens))
     if rows.too_long and not truncate:
         raise InputError(
             f"{path}: {rows.too_long:,} of {len(rows.sequences):,} sequences are longer than {max_tokens}"
-            f" tokens, the longest {rows.longest - k + 1:,}: add `truncate=True` to truncate them"
+            f" tokens, the longest {tokenization.fewest_tokens(rows.longest):,}: add `truncate=True` to truncate them"
         )
     names = tuple(label_names) if label_names is not None else ordered(set(rows.labels))
     _check_labels(rows.labels, names, path, split or path.stem)
     number_of = {name: number for number, name in enumerate(names)}
     labels = np.array([number_of[label] for label in rows.labels], dtype=np.int64)
     bases, offsets = _joined(rows.sequences)
+    k = tokenization.min_bases
     lengths, (longest_runs, other_letters, known) = np.diff(offsets), _scan(bases, offsets, k)
     if longest_runs.max() < k:
         raise InputError(

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cmgems_cli.errors import UsageError
-from cmgems_cli.genome.vocabulary import FIRST_KMER, UNK
+from cmgems_cli.genome.tokenization import SpecialIds
 from cmgems_cli.growing_array import GrowingArray
 from cmgems_cli.inference.inference_options import POOLINGS, Pooling
 from cmgems_cli.inference.loading import BATCHES_AHEAD, Model, TokenBatch
 from cmgems_cli.inference.output_formats import TableWriter
 from cmgems_cli.inference.row_blocks import Block
 from cmgems_cli.inference.survey import Input
-from cmgems_cli.modeling.encoder import hidden_states, states_at
+from cmgems_cli.modeling.pooling import has_content
 
 # ours: maximum size of the embeddings of a block. Two blocks are in memory at a time.
 BLOCK_BYTES = 64 << 20
@@ -72,9 +72,7 @@ def look_ahead_tokens(model: Model, pooling: Pooling, n_layers: int) -> int:
     most = BATCHES_AHEAD * model.max_batch_tokens
     if pooling != "tokens":
         return most
-    return max(
-        model.max_batch_tokens, min(most, BLOCK_BYTES // (4 * n_layers * model.bert.config.hidden_size))
-    )
+    return max(model.max_batch_tokens, min(most, BLOCK_BYTES // (4 * n_layers * model.module.hidden_size)))
 
 
 def write_embeddings(
@@ -139,7 +137,7 @@ def write_embeddings(
 
 def shape_of_row(model: Model, layers: Sequence[int]) -> tuple[int, ...]:
     """Return the shape of one vector: (hidden,), or (n_layers, hidden) with several layers."""
-    hidden = int(model.bert.config.hidden_size)
+    hidden = model.module.hidden_size
     return (hidden,) if len(layers) == 1 else (len(layers), hidden)
 
 
@@ -177,7 +175,7 @@ def embed_blocks(
     """
     if pooling not in POOLINGS:
         raise UsageError(f"`pooling` {pooling!r} is unknown; choose {', '.join(POOLINGS)}")
-    numbers = check_layers(layers, len(model.bert.encoder.layer))
+    numbers = check_layers(layers, model.module.n_layers)
     before: tuple[Block, Tensor] | None = None
     for block in blocks:
         states = _states(model, block, pooling, numbers)
@@ -191,17 +189,18 @@ def embed_blocks(
 def _states(model: Model, block: Block, pooling: Pooling, layers: tuple[int, ...]) -> Tensor:
     """Return the states of all rows: float32, shape (n, n_layers, hidden), on the model's device."""
     n_rows = int(block.n_tokens.sum()) if pooling == "tokens" else len(block)
-    shape = (n_rows, len(layers), model.bert.config.hidden_size)
+    shape = (n_rows, len(layers), model.module.hidden_size)
     states = torch.full(shape, torch.nan, device=model.device)
+    specials = model.tokenization.specials
     row_starts = torch.from_numpy(np.cumsum(block.n_tokens) - block.n_tokens).to(model.device)
 
     def compute(batch: TokenBatch) -> None:
         if pooling == "tokens":
-            row, index = _inner_tokens(batch)
-            target = row_starts[batch.rows][row] + index - 1
+            row, index = _inner_tokens(batch, specials)
+            target = row_starts[batch.rows][row] + index - len(specials.prefix)
             states[target] = _layers(model, batch, layers)[row, index].float()
         elif pooling == "mean":
-            known = (batch.input_ids >= FIRST_KMER).float()
+            known = has_content(batch.input_ids, specials).float()
             total = torch.einsum("bt,btlh->blh", known, _layers(model, batch, layers).float())
             states[batch.rows] = total / known.sum(1)[:, None, None]
         else:
@@ -213,21 +212,20 @@ def _states(model: Model, block: Block, pooling: Pooling, layers: tuple[int, ...
 
 def _layers(model: Model, batch: TokenBatch, layers: tuple[int, ...]) -> Tensor:
     """Return the states at every token: shape (b, t, n_layers, hidden)."""
-    states = hidden_states(model.bert, batch.input_ids, batch.attention_mask, layers)
+    states = model.module.hidden_states(batch.input_ids, batch.attention_mask, layers)
     return torch.stack(states, dim=2)
 
 
 def _at_cls(model: Model, batch: TokenBatch, layers: tuple[int, ...]) -> Tensor:
     """Return the states of [CLS]: shape (b, n_layers, hidden)."""
-    b, t = batch.input_ids.shape
-    if layers != (len(model.bert.encoder.layer),):
+    if layers != (model.module.n_layers,):
         return _layers(model, batch, layers)[:, 0]
-    # For the last layer alone, only this token has to be computed.
-    index = torch.arange(b, device=model.device) * t
-    return states_at(model.bert, batch.input_ids, batch.attention_mask, index)[:, None]
+    # For the last layer alone, only this token may have to be computed.
+    return model.module.first_states(batch.input_ids, batch.attention_mask)[:, None]
 
 
-def _inner_tokens(batch: TokenBatch) -> tuple[Tensor, Tensor]:
-    """Return row and column of the tokens between [CLS] and [SEP], row by row: int64, shape (total,)."""
-    row, index = torch.nonzero((batch.input_ids >= FIRST_KMER) | (batch.input_ids == UNK), as_tuple=True)
+def _inner_tokens(batch: TokenBatch, specials: SpecialIds) -> tuple[Tensor, Tensor]:
+    """Return row and column of the tokens without special ones, row by row: int64, shape (total,)."""
+    known = SpecialIds(specials.prefix, specials.suffix, specials.padding, None)
+    row, index = torch.nonzero(has_content(batch.input_ids, known), as_tuple=True)
     return row, index

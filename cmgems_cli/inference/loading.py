@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import BertModel
 
 from cmgems_cli.artifacts import is_finished, read_manifest
 from cmgems_cli.errors import InputError
-from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS
+from cmgems_cli.genome.tokenization import Tokenization
 from cmgems_cli.inference.row_blocks import Block
 from cmgems_cli.modeling.classifier import SequenceClassifier, load_classifier, new_classifier
 from cmgems_cli.modeling.folder import digest_of_model_folder
@@ -45,14 +44,12 @@ class Model:
     Attributes
     ----------
     folder : Path
-    bert : BertModel
-        The encoder, in evaluation mode, on `device`.
-    classifier : SequenceClassifier or None
-        Encoder and head; None for a model without classes.
+    module : SequenceClassifier
+        Encoder and head, in evaluation mode, on `device`.
     label_names : tuple of str
-        Names of the classes, in order of their numbers; empty without classes.
-    k : int
-        Bases per token.
+        Names of the classes, in order of their numbers; empty without classes: the head is of no use then.
+    positions : int
+        Longest input, special tokens included.
     trained_tokens : int or None, tokens
         Longest sequence of a classifier's fine-tuning; None if unknown.
     device : torch.device
@@ -63,10 +60,9 @@ class Model:
     """
 
     folder: Path
-    bert: BertModel
-    classifier: SequenceClassifier | None
+    module: SequenceClassifier
     label_names: tuple[str, ...]
-    k: int
+    positions: int
     trained_tokens: int | None
     device: torch.device
     precision: str
@@ -76,12 +72,27 @@ class Model:
     @property
     def max_tokens(self) -> int:
         """Longest input in tokens, without special tokens."""
-        return int(self.bert.config.max_position_embeddings) - SPECIAL_POSITIONS
+        return self.positions - self.tokenization.specials.positions
+
+    @property
+    def tokenization(self) -> Tokenization:
+        """How the model reads DNA."""
+        return self.module.tokenization
+
+    @property
+    def k(self) -> int | None:
+        """Bases per token of a model of overlapping k-mers."""
+        return self.tokenization.k
+
+    @property
+    def classifier(self) -> SequenceClassifier | None:
+        """Encoder and head; None for a model without classes."""
+        return self.module if self.label_names else None
 
     @property
     def parameters(self) -> int:
         """Number of weights, including the head."""
-        return sum(weights.numel() for weights in (self.classifier or self.bert).parameters())
+        return sum(weights.numel() for weights in (self.classifier or self.module.encoder).parameters())
 
     @cached_property
     def digest(self) -> str:
@@ -100,23 +111,24 @@ class Model:
 
     def _width(self, n_tokens: NDArray[np.int64]) -> int:
         """Return the width of a micro-batch, rounded up to `WIDTH_STEP` if it needs padding anyway."""
-        longest = int(n_tokens.max()) + SPECIAL_POSITIONS
+        longest = int(n_tokens.max()) + self.tokenization.specials.positions
         if n_tokens.min() == n_tokens.max():
             return longest
-        return min(-(-longest // WIDTH_STEP) * WIDTH_STEP, self.max_tokens + SPECIAL_POSITIONS)
+        return min(-(-longest // WIDTH_STEP) * WIDTH_STEP, self.positions)
 
     def over(self, block: Block, compute: Callable[[TokenBatch], None]) -> None:
         """Call `compute` with the rows of a block that have a known k-mer, in micro-batches by length."""
         rows = np.flatnonzero(block.known)
         if not len(rows):
             return
+        specials = self.tokenization.specials
         with self.computing():
             for batch in length_bucketed_batches(
-                block.n_tokens[rows] + SPECIAL_POSITIONS, self.max_batch_tokens
+                block.n_tokens[rows] + specials.positions, self.max_batch_tokens
             ):
                 selected = rows[batch]
                 spans = (block.first[selected], block.n_tokens[selected])
-                padded = pad_spans(block.token_ids, *spans, width=self._width(spans[1]))
+                padded = pad_spans(block.token_ids, *spans, specials, width=self._width(spans[1]))
                 compute(on_device(TokenBatch(*padded, torch.from_numpy(selected)), self.device))
                 self._memory.trim()
 
@@ -153,7 +165,7 @@ def load_model(
     Parameters
     ----------
     folder : Path
-        Any BERT with our vocabulary in Hugging Face format: a pretrained model, a classifier, DNABERT.
+        Any encoder in Hugging Face format that needs no remote code: a pretrained model, a classifier, DNABERT.
     classes : bool, default False
         Whether the model must be a classifier.
     device : str, default "auto"
@@ -177,25 +189,22 @@ def load_model(
         needed = "the folder of a classifier (from `cmgems finetune`)" if classes else "the folder of a model"
         raise InputError(f"{folder} {problem}; needed {needed}")
     manifest = read_manifest(folder, verify=True) if is_finished(folder) else None
-    classifier, trained_tokens = None, None
+    trained_tokens = None
     label_names: tuple[str, ...] = ()
     if classes or (manifest is not None and manifest.kind == "classifier"):
         loaded = load_classifier(folder)
-        label_names, k = loaded.label_names, loaded.k
-        classifier = SequenceClassifier(loaded.model).to(torch_device).eval()
-        bert = classifier.bert_classifier.bert
+        label_names, architecture, module = loaded.label_names, loaded.architecture, loaded.module
         trained_tokens = manifest.params.get("max_tokens") if manifest else None
     else:
         # Reads the encoder of any folder and ignores heads of other tasks; the new head is dropped here.
         source = ModelSource.of_folder(folder)
-        with_head, k = new_classifier(source, 2), source.k
-        bert = with_head.bert.to(torch_device).eval()
+        architecture = source.architecture
+        module = SequenceClassifier(new_classifier(source, 2), source.tokenization)
     return Model(
         folder,
-        bert,
-        classifier,
+        module.to(torch_device).eval(),
         label_names,
-        k,
+        architecture.positions,
         trained_tokens,
         torch_device,
         resolved,

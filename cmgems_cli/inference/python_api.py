@@ -76,7 +76,7 @@ class Predictions:
 
 
 def load_model(folder: str | Path, *, device: str = "auto", precision: str = "fp32") -> Model:
-    """Load a model folder: a pretrained model, a classifier, or another BERT with this vocabulary.
+    """Load a model folder: a pretrained model, a classifier, or another encoder that needs no remote code.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def load_model(folder: str | Path, *, device: str = "auto", precision: str = "fp
     -------
     Model
         For `embed`, and `predict` if it is a classifier. Attributes are `k`, `max_tokens`, `label_names` and the
-        torch modules `bert` and `classifier`.
+        torch modules `module.encoder` and `classifier`.
 
     Raises
     ------
@@ -314,7 +314,7 @@ def _batch(
 
 def _input(sequences: Sequences, model: Model, **options: Any) -> Input:
     """Return the surveyed input of a model."""
-    tiling = tiling_options(model.k, model.max_tokens, **options)
+    tiling = tiling_options(model.tokenization, model.max_tokens, **options)
     if isinstance(sequences, Path):
         return survey_input(Source(sequences), tiling)
     if isinstance(sequences, str):

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmgems_cli.errors import InputError, UsageError
-from cmgems_cli.genome.codec import encode_sequences, offsets_of
+from cmgems_cli.genome.codec import offsets_of
 from cmgems_cli.genome.fasta_stream import SequenceChunk
-from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS, UNK
+from cmgems_cli.genome.tokenization import Tokenization
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,7 @@ class TilingOptions:
 
     Attributes
     ----------
-    k : int
-        Bases per token.
+    tokenization : Tokenization
     max_tokens : int, tokens
         Longest row that the model accepts, without special tokens.
     window, stride : int or None, bases
@@ -35,21 +34,26 @@ class TilingOptions:
         Cut sequences that are too long for a row to their first tokens instead of refusing them.
     """
 
-    k: int
+    tokenization: Tokenization
     max_tokens: int
     window: int | None = None
     stride: int | None = None
     truncate: bool = False
 
+    def at_most_positions(self, bases: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the positions that rows take at most: int64 of the shape of `bases`, their lengths in bases."""
+        tokens = np.maximum(bases - self.tokenization.min_bases + 1, 0)
+        return tokens + self.tokenization.specials.positions
+
     @property
     def max_bases(self) -> int:
         """The longest row in bases."""
-        return self.max_tokens + self.k - 1
+        return self.tokenization.most_bases(self.max_tokens)
 
     def rows_of(self, length_bases: int) -> int:
         """Return the number of rows of a sequence.
 
-        >>> tiling = TilingOptions(6, 510, window=70, stride=35)
+        >>> tiling = TilingOptions(OverlappingKmers(6), 510, window=70, stride=35)
         >>> [tiling.rows_of(length) for length in (0, 1, 70, 71, 105, 106)]
         [0, 1, 1, 2, 2, 3]
         """
@@ -60,7 +64,12 @@ class TilingOptions:
 
 
 def tiling_options(
-    k: int, max_tokens: int, *, window: int | None = None, stride: int | None = None, truncate: bool = False
+    tokenization: Tokenization,
+    max_tokens: int,
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    truncate: bool = False,
 ) -> TilingOptions:
     """Check and return tiling options; parameters as the attributes of `TilingOptions`.
 
@@ -74,21 +83,21 @@ def tiling_options(
     if window is None:
         if stride is not None:
             raise UsageError(f"`stride={stride}` without `window`; give both, or neither")
-        return TilingOptions(k, max_tokens, truncate=truncate)
+        return TilingOptions(tokenization, max_tokens, truncate=truncate)
     if truncate:
         raise UsageError(
             "both `window` and `truncate` were given, but windows truncate nothing; give one of them"
         )
-    longest = max_tokens + k - 1
-    if not k <= window <= longest:
+    longest = tokenization.most_bases(max_tokens)
+    if not tokenization.min_bases <= window <= longest:
         raise UsageError(
-            f"`window={window}` does not fit the model, which reads at most {max_tokens} {k}-mers; needed"
-            f" {k} to {longest} bases"
+            f"`window={window}` does not fit the model, which reads at most {max_tokens} {tokenization.unit}; needed"
+            f" {tokenization.min_bases} to {longest} bases"
         )
     stride = window if stride is None else stride
     if stride < 1:
         raise UsageError(f"`stride` is {stride}; needed 1 or more")
-    return TilingOptions(k, max_tokens, window, stride)
+    return TilingOptions(tokenization, max_tokens, window, stride)
 
 
 @dataclass
@@ -148,7 +157,7 @@ class Block:
     first, n_tokens : int64, shape (n,)
         The tokens of a row are `token_ids[first:first + n_tokens]`; those of windows may overlap.
     known : int64, shape (n,)
-        Number of tokens that are k-mers of A, C, G and T only.
+        Number of tokens that the model knows: for k-mers, those of A, C, G and T only.
     """
 
     names: list[str]
@@ -258,7 +267,7 @@ def blocks(
     )
     for group in groups:
         waiting.append(group)
-        tokens += int((np.maximum(group.ends - group.starts - tiling.k + 1, 0) + SPECIAL_POSITIONS).sum())
+        tokens += int(tiling.at_most_positions(group.ends - group.starts).sum())
         if tokens >= look_ahead_tokens:
             yield from _encoded(waiting, tiling, tally)
             waiting, tokens = [], 0
@@ -269,15 +278,13 @@ def _encoded(groups: list[_RowGroup], tiling: TilingOptions, tally: Tally) -> It
     """Yield the block of these groups, if it has rows."""
     if not groups:
         return
-    text_offsets = offsets_of(np.array([len(group.letters) for group in groups]))
-    token_ids, offsets = encode_sequences(b"".join(group.letters for group in groups), text_offsets, tiling.k)
     starts = np.concatenate([group.starts for group in groups])
     ends = np.concatenate([group.ends for group in groups])
-    # Offset of a group's tokens minus the coordinate of its first letter, repeated for each of its rows.
-    shift = offsets[:-1] - np.array([group.starts[0] for group in groups])
-    first = starts + np.repeat(shift, [len(group.starts) for group in groups])
-    n_tokens = np.maximum(ends - starts - tiling.k + 1, 0)
-    known_before = offsets_of(token_ids != UNK)
+    if tiling.tokenization.k:
+        token_ids, first, n_tokens = _shared_tokens(groups, starts, ends, tiling.tokenization)
+    else:
+        token_ids, first, n_tokens = _own_tokens(groups, tiling, tally)
+    known_before = offsets_of(token_ids != tiling.tokenization.specials.unknown)
     known = known_before[first + n_tokens] - known_before[first]
     names = [name for group in groups for name in [group.name] * len(group.starts)]
     block = Block(names, starts, ends, token_ids, first, n_tokens, known)
@@ -287,6 +294,44 @@ def _encoded(groups: list[_RowGroup], tiling: TilingOptions, tally: Tally) -> It
         block = block.with_known_tokens()
     if len(block):
         yield block
+
+
+def _shared_tokens(
+    groups: list[_RowGroup], starts: NDArray[np.int64], ends: NDArray[np.int64], kmers: Tokenization
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+    """Encode each group once, for all rows that overlap in it; return the tokens and each row's first and number."""
+    letters, text_offsets = _joined([group.letters for group in groups])
+    token_ids, offsets = kmers.encode(letters, text_offsets)
+    # Offset of a group's tokens minus the coordinate of its first letter, repeated for each of its rows.
+    shift = offsets[:-1] - np.array([group.starts[0] for group in groups])
+    first = starts + np.repeat(shift, [len(group.starts) for group in groups])
+    return token_ids, first, np.maximum(ends - starts - kmers.min_bases + 1, 0)
+
+
+def _own_tokens(
+    groups: list[_RowGroup], tiling: TilingOptions, tally: Tally
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+    """Encode every row by itself: its tokens depend on where it begins; returns as `_shared_tokens`."""
+    rows = [
+        group.letters[start - group.starts[0] : end - group.starts[0]]
+        for group in groups
+        for start, end in zip(group.starts.tolist(), group.ends.tolist(), strict=True)
+    ]
+    token_ids, offsets = tiling.tokenization.encode(*_joined(rows))
+    n_tokens = np.diff(offsets)
+    too_long = int((n_tokens > tiling.max_tokens).sum())
+    if too_long and not tiling.truncate:
+        raise InputError(
+            f"{too_long:,} rows have more than the {tiling.max_tokens:,} tokens that the model reads, the longest"
+            f" {int(n_tokens.max()):,}: give a shorter `window`, or `truncate=True` to cut them"
+        )
+    tally.truncated += too_long
+    return token_ids, offsets[:-1], np.minimum(n_tokens, tiling.max_tokens)
+
+
+def _joined(texts: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    letters = np.frombuffer(b"".join(texts), np.uint8)
+    return letters, offsets_of(np.array([len(text) for text in texts]))
 
 
 def _whole(
@@ -319,7 +364,7 @@ def _windows(
     assert tiling.window is not None
     assert tiling.stride is not None
     window, stride = tiling.window, tiling.stride
-    tokens_each = window - tiling.k + 1 + SPECIAL_POSITIONS
+    tokens_each = int(tiling.at_most_positions(np.array(window)))
     buffered = bytearray()
     # Coordinates: of the first buffered letter, of the next window, and of the last window's end.
     base = start = reached = 0

@@ -83,9 +83,10 @@ class Input:
         self.tally_before, self._left_out_before = replace(self.tally), self.left_out
         yield from encoded
         if self.tally.rows == self.tally.unknown:
+            needed = self.tiling.tokenization.min_bases
             raise InputError(
-                f"{self.name}: none of its {self.tally.sequences:,} sequences has {self.tiling.k} letters A, C,"
-                " G, T in a row, so that every token would be [UNK]; give DNA sequences"
+                f"{self.name}: none of its {self.tally.sequences:,} sequences has {needed} letters A, C, G, T"
+                " in a row, so that every token would be [UNK]; give DNA sequences"
             )
 
 

@@ -1,7 +1,7 @@
-"""A stock BERT with a head that classifies sequences: made from any model folder, opened again, written.
+"""A model with a head that classifies sequences: made from any model folder, opened again, written.
 
-The head is stock BERT's: pooler, dropout and a linear layer on the state of [CLS] (`encoder.states_at`
-computes the last layer at that token alone).
+The head is the stock one of the model's family. BERT's is a pooler, dropout and a linear layer on the state of
+[CLS] (`encoder.states_at` computes the last layer at that token alone).
 """
 
 from __future__ import annotations
@@ -10,18 +10,38 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from cmgems_cli import draws
 from cmgems_cli.errors import InputError
-from cmgems_cli.modeling.encoder import Packing, states_at
-from cmgems_cli.modeling.folder import CONFIG, read_config, read_settings, save_model, vocabulary_k
+from cmgems_cli.files import write_json
+from cmgems_cli.genome.tokenization import Tokenization
+from cmgems_cli.modeling.encoder import Packing, hidden_states, states_at
+from cmgems_cli.modeling.families import (
+    encoder_of,
+    family_settings,
+    family_states,
+    head_logits,
+    load_family_classifier,
+    new_family_classifier,
+)
+from cmgems_cli.modeling.folder import CONFIG, Architecture, read_architecture, read_settings, save_model
 from cmgems_cli.modeling.model_source import ModelSource
-from cmgems_cli.modeling.weights import check_sizes, fit_weights, read_weights
+from cmgems_cli.modeling.own_tokenizer import OwnTokenizer
+from cmgems_cli.modeling.pooling import has_content, pool_states
+from cmgems_cli.modeling.weights import (
+    SAFETENSORS,
+    check_sizes,
+    fit_weights,
+    own_tensors,
+    read_weights,
+    write_tensors,
+)
 
 # Heads of other tasks, and tables that are computed: of no use to a new task.
 _OTHER_HEADS = ("cls.", "classifier.", "bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
@@ -29,22 +49,90 @@ _OTHER_HEADS = ("cls.", "classifier.", "bert.embeddings.position_ids", "bert.emb
 # Masked-LM pretraining trains no pooler; DNABERT's published folders have one all the same.
 _POOLER = "bert.pooler."
 
+# How a sequence's states become one vector, and where config.json names it if not cls.
+POOLS = ("cls", "mean", "max")
+POOL_KEY = "cmgems_pool"
+
 # A label that no loss is taken of: torch's default, written out since batches are filled with it.
 NO_LABEL = -100
 
 
 class SequenceClassifier(torch.nn.Module):
-    """A stock `BertForSequenceClassification` that returns the sum of its losses.
+    """A family's model for sequence classification that returns the sum of its losses.
 
     Attributes
     ----------
-    bert_classifier : BertForSequenceClassification
+    model : BertForSequenceClassification, or another family's
         The wrapped model; what goes to disk.
+    tokenization : Tokenization
+    pool : cls, mean or max
+        How a sequence's states become the vector that the head reads.
     """
 
-    def __init__(self, bert_classifier: BertForSequenceClassification) -> None:
+    def __init__(self, model: Any, tokenization: Tokenization, pool: str = "cls") -> None:
         super().__init__()
-        self.bert_classifier = bert_classifier
+        self.model = model
+        self.tokenization = tokenization
+        self.pool = pool
+
+    @property
+    def packs(self) -> bool:
+        """Whether it can read packed batches."""
+        return isinstance(self.model, BertForSequenceClassification) and self.pool == "cls"
+
+    @property
+    def encoder(self) -> Any:
+        """The family's encoder, without a head."""
+        return encoder_of(self.model)
+
+    @property
+    def n_layers(self) -> int:
+        """Layers of the encoder."""
+        return int(self.model.config.num_hidden_layers)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of a state."""
+        return int(self.model.config.hidden_size)
+
+    def hidden_states(
+        self, input_ids: Tensor, attention_mask: Tensor | None, layers: Sequence[int]
+    ) -> list[Tensor]:
+        """Return the states of selected layers at every token.
+
+        Parameters
+        ----------
+        input_ids, attention_mask
+            As in `logits`.
+        layers : sequence of int
+            0 is the output of the embeddings, n that of layer n.
+
+        Returns
+        -------
+        list of floating tensors, shape (b, t, hidden)
+        """
+        if isinstance(self.model, BertForSequenceClassification):
+            return hidden_states(self.model.bert, input_ids, attention_mask, layers)
+        states = family_states(self.model, input_ids, attention_mask)
+        return [states[layer] for layer in layers]
+
+    def first_states(self, input_ids: Tensor, attention_mask: Tensor | Packing | None) -> Tensor:
+        """Return the last layer's state of each sequence's first token: floating, shape (b, hidden)."""
+        if not isinstance(self.model, BertForSequenceClassification):
+            assert not isinstance(attention_mask, Packing)
+            return family_states(self.model, input_ids, attention_mask)[-1][:, 0]
+        b, t = input_ids.shape
+        if isinstance(attention_mask, Packing):
+            first = attention_mask.first_tokens
+        else:
+            first = torch.arange(b, device=input_ids.device) * t
+        return states_at(self.model.bert, input_ids, attention_mask, first)
+
+    @property
+    def draws_dropout(self) -> bool:
+        """Whether training draws dropout, in modules or in a family's functions."""
+        settings = vars(self.model.config)
+        return any("dropout" in name and isinstance(p, float) and p > 0 for name, p in settings.items())
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | Packing | None, labels: Tensor) -> Tensor:
         """Return the sum of the cross-entropies of the sequences.
@@ -69,17 +157,18 @@ class SequenceClassifier(torch.nn.Module):
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor | Packing | None) -> Tensor:
         """Return the logits of each sequence: float32, shape (b, n_labels)."""
-        b, t = input_ids.shape
-        model = self.bert_classifier
-        if isinstance(attention_mask, Packing):
-            first = attention_mask.first_tokens
+        model, kmers = self.model, isinstance(self.model, BertForSequenceClassification)
+        if self.pool != "cls":
+            assert not isinstance(attention_mask, Packing)
+            (states,) = self.hidden_states(input_ids, attention_mask, [self.n_layers])
+            pooled = pool_states(states, has_content(input_ids, self.tokenization.specials), self.pool)
+        elif isinstance(model, PreTrainedModel) and not kmers:
+            # Some families pool in their own way.
+            family: Tensor = model(input_ids=input_ids, attention_mask=attention_mask).logits
+            return family.float()
         else:
-            first = torch.arange(b, device=input_ids.device) * t
-        states = states_at(model.bert, input_ids, attention_mask, first)
-        # Stock BERT's pooler takes the first token of each sequence: here there is no other.
-        pooled = model.dropout(model.bert.pooler(states[:, None]))
-        logits: Tensor = model.classifier(pooled)
-        return logits.float()
+            pooled = self.first_states(input_ids, attention_mask)
+        return head_logits(model, pooled).float()
 
 
 @dataclass(frozen=True)
@@ -88,21 +177,28 @@ class LoadedClassifier:
 
     Attributes
     ----------
-    model : BertForSequenceClassification
+    model : BertForSequenceClassification, or another family's
         float32, on the CPU, in evaluation mode.
-    k : int, bases
+    architecture : Architecture
     label_names : tuple of str
         The classes by number.
+    pool : cls, mean or max
     """
 
-    model: BertForSequenceClassification
-    k: int
+    model: Any
+    architecture: Architecture
     label_names: tuple[str, ...]
+    pool: str
+
+    @property
+    def module(self) -> SequenceClassifier:
+        """The model as it is used."""
+        return SequenceClassifier(self.model, self.architecture.tokenization, self.pool)
 
 
 def new_classifier(
     source: ModelSource, n_labels: int, *, dropout: float | None = None, seed: int = 42
-) -> BertForSequenceClassification:
+) -> Any:
     """Make a classifier for training.
 
     Parameters
@@ -119,8 +215,8 @@ def new_classifier(
 
     Returns
     -------
-    BertForSequenceClassification
-        float32, on the CPU, in training mode, with SDPA attention.
+    BertForSequenceClassification, or another family's model
+        float32, on the CPU, in training mode, with SDPA attention where the family has it.
 
     Raises
     ------
@@ -128,8 +224,9 @@ def new_classifier(
         If a folder is missing or not what is needed, its vocabulary is in another order, or its weights do
         not fill exactly its encoder.
     """
-    config, _ = source.config_for(None)
-    config = copy.deepcopy(config)
+    if source.tokenization.k is None:
+        return new_family_classifier(source.config, n_labels, source.weights, dropout=dropout, seed=seed)
+    config = copy.deepcopy(source.config)
     if dropout is not None:
         config.hidden_dropout_prob = dropout
     if source.weights is None:
@@ -158,23 +255,30 @@ def load_classifier(folder: Path) -> LoadedClassifier:
         If the folder is missing, no classifier, names no labels, or its weights do not fill exactly its
         architecture.
     """
-    config = read_config(folder, "classifier")
-    k = vocabulary_k(folder, config.vocab_size)
+    architecture = read_architecture(folder, "classifier")
+    config, settings = architecture.config, read_settings(folder / CONFIG)
+    pool = settings.get(POOL_KEY, "cls")
+    if pool not in POOLS:
+        raise InputError(f"{folder / CONFIG} has {POOL_KEY} {pool!r}; needed one of {', '.join(POOLS)}")
+    if architecture.tokenization.k is None:
+        label_names = _label_names(folder, settings, 2)
+        config.num_labels = len(label_names)
+        return LoadedClassifier(load_family_classifier(folder, config), architecture, label_names, pool)
     weights = read_weights(folder)
     check_sizes(config, weights, folder)
-    label_names = _label_names(folder, weights)
+    head = weights.get("classifier.weight")
+    label_names = _label_names(folder, settings, len(head) if head is not None and head.dim() == 2 else None)
     model = _random_classifier(config, len(label_names), seed=0)
     fit_weights(model, weights, folder, unused=_OTHER_HEADS[2:])
-    return LoadedClassifier(model.eval(), k, label_names)
+    return LoadedClassifier(model.eval(), architecture, label_names, pool)
 
 
-def _label_names(folder: Path, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
+def _label_names(folder: Path, settings: Mapping[str, Any], unnamed: int | None) -> tuple[str, ...]:
     """Return the labels of a classifier; transformers leaves out the names LABEL_0, LABEL_1 of two classes."""
     needed = "needed the folder of a classifier, which `cmgems finetune` makes"
-    named = read_settings(folder / CONFIG).get("id2label")
-    head = weights.get("classifier.weight")
-    if named is None and head is not None and head.dim() == 2:
-        named = {str(number): f"LABEL_{number}" for number in range(len(head))}
+    named = settings.get("id2label")
+    if named is None and unnamed:
+        named = {str(number): f"LABEL_{number}" for number in range(unnamed)}
     if not isinstance(named, dict) or len(named) < 2:
         raise InputError(f"{folder / CONFIG} names no labels (id2label); {needed}")
     numbers = [str(number) for number in range(len(named))]
@@ -183,15 +287,16 @@ def _label_names(folder: Path, weights: Mapping[str, Tensor]) -> tuple[str, ...]
     return tuple(named[number] for number in numbers)
 
 
-def save_classifier(
-    folder: Path, model: BertForSequenceClassification, k: int, label_names: Sequence[str]
-) -> list[str]:
+def save_classifier(folder: Path, classifier: SequenceClassifier, label_names: Sequence[str]) -> list[str]:
     """Write what `AutoModelForSequenceClassification` and `AutoTokenizer` open without remote code.
+
+    With another pooling than cls, stock classes open the folder but read [CLS]: `cmgems_pool` in config.json tells.
 
     Parameters
     ----------
-    folder, model, k
-        As in `folder.save_model`.
+    folder : Path
+        An existing folder.
+    classifier : SequenceClassifier
     label_names : sequence of str
         The classes by number: `id2label` in config.json.
 
@@ -200,9 +305,17 @@ def save_classifier(
     list of str
         The names written, for the manifest.
     """
-    labels = {
+    labels: dict[str, Any] = {
         "id2label": {str(number): name for number, name in enumerate(label_names)},
         "label2id": {name: number for number, name in enumerate(label_names)},
         "problem_type": "single_label_classification",
     }
-    return save_model(folder, model, k, extra_config=labels)
+    if classifier.pool != "cls":
+        labels[POOL_KEY] = classifier.pool
+    model, tokenization = classifier.model, classifier.tokenization
+    if isinstance(tokenization, OwnTokenizer):
+        write_json(folder / CONFIG, {**family_settings(model.config), **labels})
+        write_tensors(folder / SAFETENSORS, own_tensors(model), {"format": "pt"})
+        return [CONFIG, SAFETENSORS, *tokenization.copy_files(folder)]
+    assert tokenization.k is not None
+    return save_model(folder, model, tokenization.k, extra_config=labels)

@@ -78,13 +78,17 @@ def family_config(settings: dict[str, Any], source: Path) -> Any:
         raise InputError(
             f"{source} describes a model of type {kind}, which transformers does not classify with"
         )
+    if not _is_encoder(kind):
+        raise InputError(
+            f"{source} describes a decoder ({kind}), which reads to the left only; needed an encoder"
+        )
     try:
         config = CONFIG_MAPPING[kind].from_dict(settings)
     except Exception as error:  # each class checks its values in its own way
         raise InputError(
             f"{source} has settings that a {kind} refuses ({_line(error)}); get it again"
         ) from None
-    if getattr(config, "is_decoder", False) or not _is_encoder(kind):
+    if getattr(config, "is_decoder", False):
         raise InputError(
             f"{source} describes a decoder ({kind}), which reads to the left only; needed an encoder"
         )
@@ -248,8 +252,13 @@ def _check_finite(model: nn.Module, folder: Path) -> None:
             raise InputError(f"{folder}: {name} holds numbers that are not finite; its training diverged")
 
 
-def last_states(model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """Return the encoder's last states.
+def encoder_of(model: nn.Module) -> Any:
+    """Return the encoder of a model with a head."""
+    return getattr(model, str(model.base_model_prefix))
+
+
+def family_states(model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None) -> list[Tensor]:
+    """Return the states of the embeddings and of every layer.
 
     Parameters
     ----------
@@ -260,18 +269,12 @@ def last_states(model: nn.Module, input_ids: Tensor, attention_mask: Tensor | No
 
     Returns
     -------
-    floating, shape (b, t, hidden)
+    list of floating tensors, shape (b, t, hidden)
         Values at padding are meaningless.
     """
-    return hidden_states(model, input_ids, attention_mask)[-1]
-
-
-def hidden_states(model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None) -> list[Tensor]:
-    """Return the embeddings' output and each layer's: floating, shape (b, t, hidden); parameters as `last_states`."""
     if isinstance(model, DnaBert2ForSequenceClassification):
         return model.bert.hidden_states(input_ids, attention_mask)
-    encoder = getattr(model, str(model.base_model_prefix))
-    output = encoder(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
+    output = encoder_of(model)(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
     # The last entry of some families lacks the final normalisation.
     return [*output.hidden_states[:-1], output.last_hidden_state]
 
@@ -300,9 +303,10 @@ def head_logits(model: nn.Module, pooled: Tensor) -> Tensor:
     if hasattr(parts.classifier, "out_proj"):
         # These heads take the first token of what they are given.
         return parts.classifier(pooled[:, None])
-    encoder = getattr(model, str(model.base_model_prefix))
-    if getattr(encoder, "pooler", None) is not None:
-        return parts.classifier(parts.dropout(encoder.pooler(pooled[:, None])))
+    pooler = getattr(encoder_of(model), "pooler", None)
+    if pooler is not None:
+        # It takes the first token too.
+        return parts.classifier(parts.dropout(pooler(pooled[:, None])))
     raise InputError(
         f"`pool`: the head of a {parts.config.model_type} reads its first token only; use `pool=cls`"
     )
@@ -324,25 +328,19 @@ def _quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def family_files(config: Any, label_names: tuple[str, ...]) -> dict[str, Any]:
-    """Return the content of config.json of a classifier of another family."""
+def family_settings(config: Any) -> dict[str, Any]:
+    """Return the content of config.json of a model of another family, without labels."""
     if isinstance(config, DnaBert2Config):
         fields = {
             name: getattr(config, name)
             for name in DnaBert2Config.__dataclass_fields__
             if name != "num_labels"
         }
-        settings = {"model_type": "bert", "alibi_starting_size": 512, **fields}
-    else:
-        settings = json.loads(config.to_json_string(use_diff=True))
-        # A version would make equal runs differ.
-        settings.pop("transformers_version", None)
-    return {
-        **settings,
-        "id2label": {str(number): name for number, name in enumerate(label_names)},
-        "label2id": {name: number for number, name in enumerate(label_names)},
-        "problem_type": "single_label_classification",
-    }
+        return {"model_type": "bert", "alibi_starting_size": 512, **fields}
+    settings: dict[str, Any] = json.loads(config.to_json_string(use_diff=True))
+    # A version would make equal runs differ.
+    settings.pop("transformers_version", None)
+    return settings
 
 
 def _line(error: Exception) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import BertConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 
@@ -25,10 +25,13 @@ from cmgems_cli.artifacts import (
 )
 from cmgems_cli.errors import InputError
 from cmgems_cli.files import check_no_lfs_pointer, write_json
+from cmgems_cli.genome.tokenization import OverlappingKmers, Tokenization
 from cmgems_cli.genome.vocabulary import MAX_K, MIN_K, PAD, tokens, vocabulary_size
+from cmgems_cli.modeling.families import family_config, is_dnabert2, positions_of
+from cmgems_cli.modeling.own_tokenizer import TOKENIZER_FILES, OwnTokenizer
 from cmgems_cli.modeling.presets import PRESETS
 from cmgems_cli.modeling.tokenizer import write_tokenizer
-from cmgems_cli.modeling.weights import PICKLED, SAFETENSORS, write_tensors
+from cmgems_cli.modeling.weights import PICKLED, SAFETENSORS, own_tensors, write_tensors
 from cmgems_cli.staging import MARKER
 from cmgems_cli.structured_text import read_json
 
@@ -59,8 +62,45 @@ _MOST_LAYERS = 1_000
 _STOCK = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
 
 
+@dataclass(frozen=True, eq=False)
+class Architecture:
+    """What a model computes and how it reads DNA.
+
+    Attributes
+    ----------
+    config : BertConfig, or the configuration of another family
+    tokenization : Tokenization
+    """
+
+    config: Any
+    tokenization: Tokenization
+
+    @property
+    def positions(self) -> int:
+        """The longest input, special tokens included."""
+        return positions_of(self.config)
+
+
+def read_architecture(folder: Path, kind: str = "model") -> Architecture:
+    """Read a folder of any family; parameters and errors as `read_config`, `family_config` and `OwnTokenizer`."""
+    path = _checked(folder, kind)
+    raw = read_settings(path)
+    if _reads_kmers(raw, folder):
+        config = _kmer_config(raw, path)
+        return Architecture(config, OverlappingKmers(vocabulary_k(folder, config.vocab_size)))
+    return Architecture(family_config(raw, path), OwnTokenizer(folder))
+
+
+def _reads_kmers(raw: dict[str, Any], folder: Path) -> bool:
+    """Tell a BERT of our vocabulary, or something meant to be one, from the models with tokens of their own."""
+    if raw.get("model_type", "bert") != "bert" or is_dnabert2(raw):
+        return False
+    ours = {vocabulary_size(k) for k in range(MIN_K, MAX_K + 1)}
+    return raw.get("vocab_size") in ours or not any((folder / name).is_file() for name in TOKENIZER_FILES)
+
+
 def read_config(folder: Path, kind: str = "model") -> BertConfig:
-    """Read the architecture of a folder in Hugging Face format.
+    """Read the architecture of a BERT of our vocabulary in Hugging Face format.
 
     Other settings in config.json (generation, other heads, remote code) have no effect and are ignored.
 
@@ -76,6 +116,12 @@ def read_config(folder: Path, kind: str = "model") -> BertConfig:
         If the folder is missing or has no readable config.json, is an artifact of another kind, or does not
         describe a stock BERT encoder.
     """
+    path = _checked(folder, kind)
+    return _kmer_config(read_settings(path), path)
+
+
+def _checked(folder: Path, kind: str) -> Path:
+    """Return the path of the config.json of a folder that is whole."""
     needed = f"a folder in Hugging Face format ({CONFIG} and {SAFETENSORS})"
     if not folder.is_dir():
         problem = "is a file" if folder.exists() else "does not exist"
@@ -94,7 +140,10 @@ def read_config(folder: Path, kind: str = "model") -> BertConfig:
     path = folder / CONFIG
     if not path.is_file():
         raise InputError(f"{folder} has no {CONFIG}; needed {needed}")
-    raw = read_settings(path)
+    return path
+
+
+def _kmer_config(raw: dict[str, Any], path: Path) -> BertConfig:
     _check_is_stock_bert(raw, path)
     values = {name: raw[name] for name in _FIELDS if name in raw and name != "pad_token_id"}
     # JSON writes 1 for 1.0, and BertConfig insists on the type.
@@ -267,18 +316,22 @@ def save_model(
     config = {name: getattr(model.config, name) for name in _FIELDS}
     config = {"architectures": [type(model).__name__], "model_type": "bert", "dtype": "float32", **config}
     write_json(folder / CONFIG, {**config, **(extra_config or {})})
-    weights = {
-        name: parameter.detach().to("cpu", torch.float32) for name, parameter in model.named_parameters()
-    }
     # transformers requires this entry, which names the framework of the tensors.
-    write_tensors(folder / SAFETENSORS, weights, {"format": "pt"})
+    write_tensors(folder / SAFETENSORS, own_tensors(model), {"format": "pt"})
     return [CONFIG, SAFETENSORS, *write_tokenizer(folder, k, model.config.max_position_embeddings)]
 
 
 def digest_of_model_folder(folder: Path) -> str:
-    """Return the digest of an artifact, or for other folders a digest of configuration and weights."""
+    """Return the digest of an artifact, or of the files of another folder that affect its results."""
     if is_finished(folder):
         return read_manifest(folder, verify=True).digest
-    names = (CONFIG, SAFETENSORS, PICKLED)
-    hashes = {name: sha256_of_file(folder / name) for name in names if (folder / name).is_file()}
+    paths = [folder / name for name in (CONFIG, SAFETENSORS, PICKLED)]
+    if not _reads_kmers(read_settings(folder / CONFIG), folder):
+        # Weights may be in several files.
+        paths += [
+            *folder.glob("*.safetensors"),
+            *folder.glob("*.bin"),
+            *(folder / name for name in TOKENIZER_FILES),
+        ]
+    hashes = {path.name: sha256_of_file(path) for path in paths if path.is_file()}
     return sha256_of_bytes(canonical_json(hashes).encode())

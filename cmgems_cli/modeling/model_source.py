@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cmgems_cli.errors import InputError
 from cmgems_cli.modeling.presets import PRESETS
 
 if TYPE_CHECKING:
     from transformers import BertConfig
+
+    from cmgems_cli.genome.tokenization import Tokenization
+    from cmgems_cli.modeling.folder import Architecture
 
 RANDOM = "random"
 
@@ -26,7 +29,7 @@ class ModelSource:
     Attributes
     ----------
     text : str
-        What a user gave: the name of a preset, or a folder in Hugging Face format with a BERT of our vocabulary.
+        What a user gave: the name of a preset, or a folder in Hugging Face format.
     init : str or None
         Where the weights come from: `random`, or another folder. By default a preset's are random, and a
         folder's are its own.
@@ -69,23 +72,36 @@ class ModelSource:
         return f"{Path(self.text).name}-{RANDOM}"
 
     @cached_property
-    def config(self) -> BertConfig:
-        """The architecture (InputError if a folder is missing or not what is needed). Copy it before a change."""
-        from cmgems_cli.modeling.folder import read_config
+    def architecture(self) -> Architecture:
+        """What the model computes and how it reads DNA (InputError if a folder is missing or not what is needed)."""
+        from cmgems_cli.genome.tokenization import OverlappingKmers
+        from cmgems_cli.modeling.folder import Architecture, read_architecture, read_config, vocabulary_k
         from cmgems_cli.modeling.presets import bert_config
 
-        return read_config(self.folder) if self.folder else bert_config(self.text, self.k)
-
-    @cached_property
-    def k(self) -> int:
-        """Bases per token (InputError if a folder's vocabulary is not ours)."""
-        from cmgems_cli.modeling.folder import read_config, vocabulary_k
-
         if self.folder:
-            return vocabulary_k(self.folder, self.config.vocab_size)
-        if self.weights:
-            return vocabulary_k(self.weights, read_config(self.weights).vocab_size)
-        return DEFAULT_K
+            return read_architecture(self.folder)
+        k = vocabulary_k(self.weights, read_config(self.weights).vocab_size) if self.weights else DEFAULT_K
+        return Architecture(bert_config(self.text, k), OverlappingKmers(k))
+
+    @property
+    def config(self) -> Any:
+        """The configuration of the architecture. Copy it before a change."""
+        return self.architecture.config
+
+    @property
+    def tokenization(self) -> Tokenization:
+        """How the model reads DNA."""
+        return self.architecture.tokenization
+
+    @property
+    def k(self) -> int:
+        """Bases per token (InputError if the model does not read overlapping k-mers of our vocabulary)."""
+        k = self.tokenization.k
+        if k is None:
+            raise InputError(
+                f"{self.text} has tokens of its own; needed a model of overlapping k-mers in our vocabulary"
+            )
+        return k
 
     @cached_property
     def inputs(self) -> dict[str, str]:
@@ -96,20 +112,26 @@ class ModelSource:
         return {name: digest_of_model_folder(folder) for name, folder in folders.items() if folder}
 
     def config_for(self, k: int | None) -> tuple[BertConfig, int]:
-        """Return the architecture for input of k-mers, and k; None: its own k.
+        """Return the architecture for pretraining on k-mers, and k; None: its own k.
 
         Raises
         ------
         InputError
-            If a folder was made for another k.
+            If a folder was made for another k, or does not hold a BERT of our vocabulary.
         """
+        from cmgems_cli.modeling.folder import read_config, vocabulary_k
         from cmgems_cli.modeling.presets import bert_config
 
-        if k is None or k == self.k:
-            return self.config, self.k
         if self.folder is None and self.weights is None:
-            return bert_config(self.text, k), k
+            return bert_config(self.text, k or self.k), k or self.k
+        if self.folder:
+            config = read_config(self.folder)
+            own_k = vocabulary_k(self.folder, config.vocab_size)
+        else:
+            config, own_k = self.config, self.k
+        if k in (None, own_k):
+            return config, own_k
         raise InputError(
-            f"{self.folder or self.weights} reads {self.k}-mers; needed a model of {k}-mers, or input prepared with"
-            f" `k={self.k}`"
+            f"{self.folder or self.weights} reads {own_k}-mers; needed a model of {k}-mers, or input prepared with"
+            f" `k={own_k}`"
         )

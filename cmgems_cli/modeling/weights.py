@@ -72,6 +72,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None
 
 
+def own_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
+    """Return a model's parameters by name, tied ones once: float32, on the CPU, in their shapes."""
+    return {name: parameter.detach().to("cpu", torch.float32) for name, parameter in model.named_parameters()}
+
+
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """Read all tensors of a folder in Hugging Face format.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torch
 
+from cmgems_cli.genome.tokenization import KMER_SPECIALS, SpecialIds
 from cmgems_cli.genome.vocabulary import CLS, PAD, SEP, SPECIAL_POSITIONS
 from cmgems_cli.kernels import kernel
 from cmgems_cli.modeling.encoder import Packing
@@ -85,13 +86,22 @@ def n_real_tokens(attention_mask: torch.Tensor | Packing | None, input_ids: torc
 
 
 @kernel()
-def _fill(input_ids: np.ndarray, token_ids: np.ndarray, starts: np.ndarray, n_tokens: np.ndarray) -> None:
+def _fill(
+    input_ids: np.ndarray,
+    token_ids: np.ndarray,
+    starts: np.ndarray,
+    n_tokens: np.ndarray,
+    prefix: np.ndarray,
+    suffix: np.ndarray,
+) -> None:
     for row in range(len(starts)):
         start, n = starts[row], n_tokens[row]
-        input_ids[row, 0] = CLS
+        for i in range(len(prefix)):
+            input_ids[row, i] = prefix[i]
         for i in range(n):
-            input_ids[row, 1 + i] = token_ids[start + i]
-        input_ids[row, 1 + n] = SEP
+            input_ids[row, len(prefix) + i] = token_ids[start + i]
+        for i in range(len(suffix)):
+            input_ids[row, len(prefix) + n + i] = suffix[i]
 
 
 @kernel()
@@ -114,7 +124,7 @@ def _fill_masked(
 
 
 def pad(
-    token_ids: np.ndarray, offsets: np.ndarray, rows: np.ndarray
+    token_ids: np.ndarray, offsets: np.ndarray, rows: np.ndarray, specials: SpecialIds = KMER_SPECIALS
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Collate selected sequences into one padded batch.
 
@@ -126,6 +136,8 @@ def pad(
         Where each sequence starts.
     rows : int64, shape (b,)
         The selected sequences.
+    specials : SpecialIds
+        Those of k-mers by default.
 
     Returns
     -------
@@ -134,11 +146,16 @@ def pad(
     attention_mask : int64 tensor of the same shape, or None
         1 on real tokens; None without padding.
     """
-    return pad_spans(token_ids, offsets[rows], offsets[rows + 1] - offsets[rows])
+    return pad_spans(token_ids, offsets[rows], offsets[rows + 1] - offsets[rows], specials)
 
 
 def pad_spans(
-    token_ids: np.ndarray, starts: np.ndarray, n_tokens: np.ndarray, *, width: int = 0
+    token_ids: np.ndarray,
+    starts: np.ndarray,
+    n_tokens: np.ndarray,
+    specials: SpecialIds = KMER_SPECIALS,
+    *,
+    width: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Collate spans of `token_ids`, which may overlap, into one padded batch.
 
@@ -148,6 +165,7 @@ def pad_spans(
         Without special tokens.
     starts, n_tokens : int64, shape (b,)
         Where each span begins, and its length.
+    specials : SpecialIds
     width : int, default 0, tokens
         Smallest width to pad to.
 
@@ -156,9 +174,10 @@ def pad_spans(
     input_ids, attention_mask
         As returned by `pad`: int64 tensors, shape (b, longest).
     """
-    sizes = n_tokens + SPECIAL_POSITIONS
-    input_ids = np.full((len(starts), max(width, int(sizes.max()))), PAD, np.int64)
-    _fill(input_ids, token_ids, starts, n_tokens)
+    sizes = n_tokens + specials.positions
+    input_ids = np.full((len(starts), max(width, int(sizes.max()))), specials.padding, np.int64)
+    prefix, suffix = (np.array(ids, np.int64) for ids in (specials.prefix, specials.suffix))
+    _fill(input_ids, token_ids, starts, n_tokens, prefix, suffix)
     if sizes.min() == input_ids.shape[1]:
         return torch.from_numpy(input_ids), None
     real = np.arange(input_ids.shape[1]) < sizes[:, None]

@@ -111,7 +111,7 @@ class Engine:
         self._seed = seed
         self._memory = HeapTrimmer()
         self.module = module.to(processes.device)
-        self._draws_dropout = any(
+        self._draws_dropout = getattr(module, "draws_dropout", False) or any(
             isinstance(layer, torch.nn.Dropout) and layer.p > 0 for layer in module.modules()
         )
         self.optimizer = torch.optim.AdamW(

@@ -69,9 +69,17 @@ def collate(
     batches = []
     for index in range(processes.rank, len(parts), processes.world_size):
         chosen = rows[parts[index]]
-        input_ids, mask = (pack if packed else pad)(data.token_ids, data.offsets, chosen)
+        input_ids, mask = _collated(data, chosen, packed)
         batches.append(LabelledBatch(input_ids, mask, torch.from_numpy(data.labels[chosen]), chosen, index))
     return batches
+
+
+def _collated(
+    data: EncodedSplit, rows: NDArray[np.int64], packed: bool
+) -> tuple[torch.Tensor, torch.Tensor | Packing | None]:
+    if packed:
+        return pack(data.token_ids, data.offsets, rows)
+    return pad(data.token_ids, data.offsets, rows, data.specials)
 
 
 @dataclass(frozen=True)
@@ -164,7 +172,7 @@ class FinetuneBatches:
 
     def _nothing(self, rows: NDArray[np.int64], index: int) -> LabelledBatch:
         """Return a batch whose loss and gradients are 0, for a process without rows of the step."""
-        input_ids, mask = (pack if self.packed else pad)(self.data.token_ids, self.data.offsets, rows)
+        input_ids, mask = _collated(self.data, rows, self.packed)
         labels = torch.full((len(rows),), NO_LABEL, dtype=torch.int64)
         return LabelledBatch(input_ids, mask, labels, rows, index)
 

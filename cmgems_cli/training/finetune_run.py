@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
-from transformers import BertForSequenceClassification
 
 from cmgems_cli.artifacts import Manifest, read_manifest
 from cmgems_cli.datasets.loaded_task import EncodedSplit, LoadedTask
@@ -107,7 +106,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
 
     Parameters
     ----------
-    model : BertForSequenceClassification
+    model : BertForSequenceClassification, or another family's
         As many classes as the task.
     task : LoadedTask
         With the rows of this run: `LoadedTask.drawn`.
@@ -132,7 +131,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
 
     def __init__(
         self,
-        model: BertForSequenceClassification,
+        model: Any,
         task: LoadedTask,
         *,
         seed: int,
@@ -144,7 +143,8 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         precision: str,
         kind: str = "classifier",
     ) -> None:
-        self.task, self.recipe, self.module = task, task.recipe, SequenceClassifier(model)
+        self.task, self.recipe = task, task.recipe
+        self.module = SequenceClassifier(model, task.tokenization, task.recipe.pool)
         self.steps = self.recipe.total_steps(len(task.train))
         self.warmup_steps = self.recipe.warmup(self.steps)
         self.max_batch_tokens = max_batch_tokens
@@ -170,7 +170,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
             seed,
             processes,
             fixed_cut=self.engine.draws_dropout,
-            packed=packs_sequences(processes.device, precision),
+            packed=self.module.packs and packs_sequences(processes.device, precision),
         )
         self._dev: list[LabelledBatch] | None = None
         self.best: tuple[int, float] | None = None
@@ -327,9 +327,9 @@ def finetune(
         return done
     with run.training(resume=resume, overwrite=overwrite, observer=observer) as outcome:
         if run.processes.is_main:
-            names, k = outcome.label_names, run.task.k
+            names, k = outcome.label_names, run.task.tokenization.k
             stats = {**outcome.stats, **score(outcome.labels, outcome.probabilities)}
-            files = save_classifier(run.folder, outcome.module.bert_classifier, k, names)
+            files = save_classifier(run.folder, outcome.module, names)
             files.append(
                 write_card(run.folder, classifier_card({"k": k, **run.params}, run.inputs, stats, names))
             )

@@ -17,6 +17,7 @@ from cmgems_cli.comparing.scores import KMER_LINEAR, read_scores
 from cmgems_cli.datasets.loaded_task import LoadedTask, load_task
 from cmgems_cli.datasets.splits import read_table
 from cmgems_cli.datasets.task_files import find_task
+from cmgems_cli.genome.tokenization import OverlappingKmers
 from cmgems_cli.genome.vocabulary import kmers
 from cmgems_cli.metrics import score
 from tests.bench.conftest import write_table
@@ -34,7 +35,7 @@ def test_counts_equal_those_of_a_slow_reference(tmp_path: Path, merged: bool) ->
     path = tmp_path / "t.csv"
     path.write_text("sequence,label\n" + "".join(f"{row},{i % 2}\n" for i, row in enumerate(rows)))
     names = kmers(4)
-    counts = kmer_counts(read_table(path, k=4), 4, merged=merged).toarray()
+    counts = kmer_counts(read_table(path, tokenization=OverlappingKmers(4)), 4, merged=merged).toarray()
     assert counts.dtype == np.float32
     for row, counted in zip(rows, counts, strict=True):
         expected: Counter[str] = Counter()
@@ -71,7 +72,9 @@ def separable(tmp_path: Path) -> Path:
 
 
 def loaded(data: Path) -> LoadedTask:
-    return load_task(find_task(data), {"max_tokens": 2**40}, k=4, positions=2**41)
+    return load_task(
+        find_task(data), {"max_tokens": 2**40}, tokenization=OverlappingKmers(4), positions=2**41
+    )
 
 
 def test_a_motif_is_found_and_the_choice_is_of_the_grid(separable: Path) -> None:

@@ -39,8 +39,9 @@ from cmgems_cli.console import Console
 from cmgems_cli.datasets.benchmark_file import shipped
 from cmgems_cli.datasets.loaded_task import load_task
 from cmgems_cli.datasets.task_files import find_task, find_task_files
+from cmgems_cli.genome.tokenization import OverlappingKmers
 from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS
-from cmgems_cli.modeling.classifier import new_classifier, save_classifier
+from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier, save_classifier
 from cmgems_cli.modeling.model_source import ModelSource
 
 FIRST_SEED = 42
@@ -97,9 +98,10 @@ def h3_like(data: Path, folder: Path) -> Path:
 def initial_weights(model: str, n_labels: int, seed: int, folder: Path) -> Path:
     """Save the classifier both start from; refuse if `cmgems finetune` would start from another."""
     source = ModelSource(str(model))
-    classifier, k = new_classifier(source, n_labels, seed=seed), source.k
+    classifier = new_classifier(source, n_labels, seed=seed)
     folder.mkdir(parents=True)
-    save_classifier(folder, classifier, k, [str(label) for label in range(n_labels)])
+    labels = [str(label) for label in range(n_labels)]
+    save_classifier(folder, SequenceClassifier(classifier, source.tokenization), labels)
     again = new_classifier(ModelSource(str(folder)), n_labels, seed=seed)
     for (name, mine), theirs in zip(classifier.named_parameters(), again.parameters(), strict=True):
         if not torch.equal(mine, theirs):
@@ -114,7 +116,10 @@ def compare(arguments: argparse.Namespace, scratch: Path, console: Console) -> N
     else:
         data = arguments.data / shipped("gue").task(arguments.task).path
     loaded = load_task(
-        find_task(data), {"max_steps": arguments.max_steps} if arguments.max_steps else {}, k=6, positions=512
+        find_task(data),
+        {"max_steps": arguments.max_steps} if arguments.max_steps else {},
+        tokenization=OverlappingKmers(6),
+        positions=512,
     )
     recipe = loaded.recipe
     steps = recipe.total_steps(len(loaded.train))

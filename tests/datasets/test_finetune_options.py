@@ -25,6 +25,7 @@ def test_recipe_keys_are_the_names_of_the_options() -> None:
         "dropout": "dropout",
         "global_batch": "global_batch",
         "eval_every": "eval_every",
+        "pool": "pool",
         "max_tokens": "max_tokens",
         "truncate": "truncate",
     }

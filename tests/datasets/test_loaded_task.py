@@ -17,6 +17,7 @@ from cmgems_cli.datasets.loaded_task import load_task
 from cmgems_cli.datasets.recipe import Recipe
 from cmgems_cli.datasets.task_files import TaskFiles, find_task
 from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.genome.tokenization import OverlappingKmers
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.training.finetune_run import FinetuningRun
 from cmgems_cli.training.processes import start_processes
@@ -125,7 +126,7 @@ def test_few_shot_runs_keep_the_last_model(fewshot: Path, shots: int, rate: floa
     assert (run.steps, run.warmup_steps) == (steps, steps // 10)
     assert (recipe.learning_rate, recipe.global_batch) == (rate, 5)
     assert (recipe.eval_every, recipe.selects) == (None, "last")
-    assert run.module.bert_classifier.dropout.p == 0.1
+    assert run.module.model.dropout.p == 0.1
     assert run.task.dev is None
 
 
@@ -135,7 +136,9 @@ def test_the_few_shot_recipe_goes_by_the_number_of_shots(tmp_path: Path) -> None
         table(path, 240, 1)
     task = TaskFiles(no_benchmark(), TaskDefinition("own", ""), paths, None)
     recipes = {
-        shots: load_task(replace(task, shots=shots), {}, k=6, positions=512).recipe
+        shots: load_task(
+            replace(task, shots=shots), {}, tokenization=OverlappingKmers(6), positions=512
+        ).recipe
         for shots in (100, 101, None)
     }
     (_, few), (_, many) = no_benchmark().recipe_by_shots

@@ -16,6 +16,7 @@ from cmgems_cli.datasets.benchmark_file import shipped
 from cmgems_cli.datasets.splits import Splits, read_splits, read_table
 from cmgems_cli.datasets.task_files import find_split
 from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.genome.tokenization import OverlappingKmers
 from cmgems_cli.genome.vocabulary import UNK, tokens
 
 
@@ -43,13 +44,18 @@ def slow_token_ids(sequence: str, k: int) -> list[int]:
 def test_tables_counts_and_tokens_are_those_of_a_slow_reading(tmp_path, rows, k, max_tokens):
     # One row that is known to every k, or the table would be refused.
     rows = [*rows, ("ACGTACGT", "0")]
-    table = read_table(written(tmp_path / "t.csv", rows), k=k, max_tokens=max_tokens, truncate=True)
+    table = read_table(
+        written(tmp_path / "t.csv", rows),
+        tokenization=OverlappingKmers(k),
+        max_tokens=max_tokens,
+        truncate=True,
+    )
     cut = [sequence.upper()[: max_tokens + k - 1] for sequence, _ in rows]
     ids = [slow_token_ids(sequence, k) for sequence in cut]
     assert [sequence.decode() for sequence in table.sequences()] == cut
     assert [table.label_names[label] for label in table.labels] == [label for _, label in rows]
     assert list(table.label_names) == sorted({label for _, label in rows})
-    token_ids, offsets = table.encode(k)
+    token_ids, offsets = table.encode(OverlappingKmers(k))
     assert [token_ids[a:b].tolist() for a, b in pairwise(offsets)] == ids
     counts = table.counts
     assert counts.rows == len(table) == len(rows)
@@ -68,7 +74,7 @@ def test_types_and_offsets_of_a_table(tmp_path):
     assert (table.bases.dtype, table.offsets.dtype, table.labels.dtype) == (np.uint8, np.int64, np.int64)
     assert table.bases.tobytes() == b"ACGTACACACGTACG"
     assert table.offsets.tolist() == [0, 6, 8, 15]
-    token_ids, offsets = table.encode(6)
+    token_ids, offsets = table.encode()
     assert (token_ids.dtype, offsets.tolist()) == (np.int32, [0, 1, 1, 3])
 
 
@@ -106,11 +112,11 @@ def test_sequences_beyond_the_limit_are_refused_or_cut_with_a_count(tmp_path):
     ):
         read_table(path)
     table = read_table(path, truncate=True)
-    assert np.diff(table.encode(6)[1]).tolist() == [510, 510, 510]
+    assert np.diff(table.encode()[1]).tolist() == [510, 510, 510]
     assert table.counts.truncated_rows == 2
     assert "sequences cut to the longest input: 2" in table.counts.notes()
     # One limit in tokens is another in bases under another k.
-    assert read_table(path, k=8, max_tokens=511).counts.truncated_rows == 0
+    assert read_table(path, tokenization=OverlappingKmers(8), max_tokens=511).counts.truncated_rows == 0
 
 
 def test_input_that_would_be_all_unk_is_refused(tmp_path):
@@ -119,12 +125,12 @@ def test_input_that_would_be_all_unk_is_refused(tmp_path):
         InputError, match=r"none of its 3 sequences has 6 letters A, C, G, T in a row.*\[UNK\]"
     ):
         read_table(path)
-    assert read_table(path, k=5).counts.unknown_rows == 2
+    assert read_table(path, tokenization=OverlappingKmers(5)).counts.unknown_rows == 2
 
 
-def test_a_k_no_vocabulary_has_is_refused(tmp_path):
+def test_a_k_no_vocabulary_has_is_refused():
     with pytest.raises(UsageError):
-        read_table(written(tmp_path / "t.csv", [("ACGTAC", 0)]), k=9)
+        OverlappingKmers(9)
 
 
 def test_what_is_odd_is_said_and_what_is_not_is_not(tmp_path):
@@ -195,7 +201,10 @@ def test_limits_and_k_reach_every_split(tmp_path):
     assert (
         "test sequences cut to the longest input: 1" in read_task(folder, max_tokens=6, truncate=True).notes()
     )
-    assert len(read_task(folder, k=3).tables["test"].encode(3)[0]) == 10
+    assert (
+        len(read_task(folder, tokenization=OverlappingKmers(3)).tables["test"].encode(OverlappingKmers(3))[0])
+        == 10
+    )
 
 
 @pytest.mark.parametrize("name", ["tf/0", "mouse/0", "prom/prom_core_all"])

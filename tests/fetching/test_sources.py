@@ -15,7 +15,7 @@ from cmgems_cli.bench.grids import build_grid
 from cmgems_cli.datasets.benchmark_file import shipped
 from cmgems_cli.fetching import sources
 from cmgems_cli.fetching.sources import DNABERT6_REPOSITORY, RECORD, local_path_of_gue, read_record
-from cmgems_cli.modeling.classifier import new_classifier, save_classifier
+from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier, save_classifier
 from cmgems_cli.modeling.model_source import ModelSource
 from tests.command_line import CommandLine, wait_until
 from tests.fetching.server import COMMIT, Server
@@ -236,8 +236,8 @@ def test_dnaberts_weights_arrive_without_its_code_and_open(
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     source = ModelSource("tiny")
-    model, k = new_classifier(source, 2, seed=3), source.k
-    save_classifier(theirs, model, k, ["0", "1"])
+    model = new_classifier(source, 2, seed=3)
+    save_classifier(theirs, SequenceClassifier(model, source.tokenization), ["0", "1"])
     weights = load_file(theirs / "model.safetensors")
     torch.save(weights, theirs / "pytorch_model.bin")
     files = {

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from cmgems_cli.artifacts import finish_artifact
-from cmgems_cli.modeling.classifier import new_classifier, save_classifier
+from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier, save_classifier
 from cmgems_cli.modeling.folder import save_model
 from cmgems_cli.modeling.masked_lm import load_masked_lm
 from cmgems_cli.modeling.model_source import ModelSource
@@ -57,9 +57,9 @@ def classifier(shape: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "classifier"
     folder.mkdir()
     source = ModelSource(str(shape), "random")
-    model, k = new_classifier(source, len(LABELS), seed=3), source.k
+    model = new_classifier(source, len(LABELS), seed=3)
     _enlarge(model)
-    files = save_classifier(folder, model, k, LABELS)
+    files = save_classifier(folder, SequenceClassifier(model, source.tokenization), LABELS)
     finish_artifact(
         folder, "classifier", params={"max_tokens": 30}, inputs={}, stats={}, files=files, environment={}
     )

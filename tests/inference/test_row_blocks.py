@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.codec import encode_sequence
 from cmgems_cli.genome.fasta_stream import SequenceChunk
+from cmgems_cli.genome.tokenization import OverlappingKmers
 from cmgems_cli.genome.vocabulary import UNK
 from cmgems_cli.inference.row_blocks import (
     Block,
@@ -23,6 +24,7 @@ from cmgems_cli.inference.row_blocks import (
 )
 
 K = 3
+KMERS = OverlappingKmers(K)
 Row = tuple[str, int, int, list[int]]
 
 
@@ -72,7 +74,7 @@ SIZES = st.lists(st.integers(0, 20), max_size=5)
 def test_windows_are_slices_of_the_sequences(
     sequences: list[str], sizes: list[int], window: int, stride: int, look_ahead: int
 ) -> None:
-    tiling = tiling_options(K, 20, window=window, stride=stride)
+    tiling = tiling_options(KMERS, 20, window=window, stride=stride)
     tally = Tally()
     found = list(blocks(chunks_of(sequences, sizes), tiling, look_ahead, tally))
     expected = expected_rows(sequences, tiling)
@@ -92,7 +94,7 @@ def test_windows_are_slices_of_the_sequences(
 def test_whole_sequences_are_all_kept_and_cut_only_on_demand(
     sequences: list[str], sizes: list[int], look_ahead: int
 ) -> None:
-    tiling = tiling_options(K, 20, truncate=True)
+    tiling = tiling_options(KMERS, 20, truncate=True)
     tally = Tally()
     found = [
         row
@@ -104,7 +106,7 @@ def test_whole_sequences_are_all_kept_and_cut_only_on_demand(
 
 
 def test_a_sequence_beyond_the_model_is_refused_with_what_to_do() -> None:
-    tiling = tiling_options(K, 20)
+    tiling = tiling_options(KMERS, 20)
     sequences = ["ACGT" * 5, "ACGT" * 9, "ACGTA" * 7]
     with pytest.raises(
         InputError, match=r"'s1' is longer than the 22 bases .* `window=N` .* `truncate=True`"
@@ -113,8 +115,8 @@ def test_a_sequence_beyond_the_model_is_refused_with_what_to_do() -> None:
     found = survey(chunks_of(sequences, [7]), tiling)
     with pytest.raises(InputError, match=r"x\.fa: 2 of 3 sequences .* longest \(s1\) 36: add `window=N`"):
         check_lengths(found, tiling, "x.fa")
-    check_lengths(found, tiling_options(K, 20, window=10), "x.fa")
-    check_lengths(found, tiling_options(K, 20, truncate=True), "x.fa")
+    check_lengths(found, tiling_options(KMERS, 20, window=10), "x.fa")
+    check_lengths(found, tiling_options(KMERS, 20, truncate=True), "x.fa")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_a_sequence_beyond_the_model_is_refused_with_what_to_do() -> None:
 )
 def test_options_that_cannot_be_are_refused(how: dict[str, int], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        tiling_options(K, 20, **how)  # type: ignore[arg-type]
+        tiling_options(KMERS, 20, **how)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("window", [None, 12])
@@ -141,7 +143,7 @@ def test_no_more_is_read_than_a_block_needs(window: int | None) -> None:
             next(read)
             yield SequenceChunk("s", b"ACGTACGTACGTACGTACGT", window is None)
 
-    found = blocks(endless(), tiling_options(K, 20, window=window, stride=window and 6), 1000, Tally())
+    found = blocks(endless(), tiling_options(KMERS, 20, window=window, stride=window and 6), 1000, Tally())
     for _ in range(3):
         assert 1000 <= (next(found).n_tokens + 2).sum() < 1040
     # 20 bases are 20 positions as a whole and at most 48 in windows; 3 blocks are 3,000 or a little more.
@@ -159,7 +161,7 @@ def test_a_long_sequence_is_never_held_whole() -> None:
             yield SequenceChunk("chr", chunk, False)
         yield SequenceChunk("chr", b"", True)
 
-    tiling, tally = tiling_options(6, 510, window=70, stride=70), Tally()
+    tiling, tally = tiling_options(OverlappingKmers(6), 510, window=70, stride=70), Tally()
     tracemalloc.start()
     rows = sum(len(block) for block in blocks(chromosome(), tiling, 1 << 16, tally))
     _, peak = tracemalloc.get_traced_memory()

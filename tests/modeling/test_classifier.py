@@ -20,6 +20,7 @@ from transformers import (
 
 from cmgems_cli.artifacts import finish_artifact
 from cmgems_cli.errors import InputError
+from cmgems_cli.genome.tokenization import OverlappingKmers
 from cmgems_cli.genome.vocabulary import tokens
 from cmgems_cli.modeling.classifier import (
     NO_LABEL,
@@ -88,7 +89,7 @@ def test_loss_logits_and_gradients_equal_those_of_stock_bert(pretrained: Path, l
     out = stock(input_ids=input_ids, attention_mask=torch.ones_like(input_ids) if mask is None else mask)
     expected = functional.cross_entropy(out.logits, labels, reduction="sum")
     expected.backward()
-    module = SequenceClassifier(ours)
+    module = SequenceClassifier(ours, OverlappingKmers(3))
     loss = module(input_ids, mask, labels)
     loss.backward()
     torch.testing.assert_close(module.logits(input_ids, mask), out.logits, atol=1e-6, rtol=1e-5)
@@ -100,7 +101,7 @@ def test_loss_logits_and_gradients_equal_those_of_stock_bert(pretrained: Path, l
 def test_rows_without_label_add_nothing_but_reach_every_parameter(pretrained: Path) -> None:
     model = new_classifier(ModelSource(str(pretrained)), 2)
     input_ids, mask, labels = batch([5, 5], 2)
-    loss = SequenceClassifier(model)(input_ids, mask, torch.full_like(labels, NO_LABEL))
+    loss = SequenceClassifier(model, OverlappingKmers(3))(input_ids, mask, torch.full_like(labels, NO_LABEL))
     loss.backward()
     assert loss.item() == 0.0
     for name, parameter in model.named_parameters():
@@ -111,9 +112,9 @@ def test_rows_without_label_add_nothing_but_reach_every_parameter(pretrained: Pa
 def test_logits_are_float32_under_autocast(pretrained: Path) -> None:
     model = new_classifier(ModelSource(str(pretrained)), 2)
     input_ids, mask, _ = batch([9, 4], 2)
-    exact = SequenceClassifier(model).logits(input_ids, mask)
+    exact = SequenceClassifier(model, OverlappingKmers(3)).logits(input_ids, mask)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rough = SequenceClassifier(model).logits(input_ids, mask)
+        rough = SequenceClassifier(model, OverlappingKmers(3)).logits(input_ids, mask)
     assert rough.dtype == torch.float32
     torch.testing.assert_close(rough, exact, atol=0.02, rtol=0.05)
 
@@ -175,10 +176,10 @@ def test_dnaberts_pooler_is_taken_and_its_heads_are_not(dnabert: Path) -> None:
 
 def test_another_tasks_head_is_left_behind(pretrained: Path, tmp_path: Path) -> None:
     source = ModelSource(str(pretrained))
-    first, k = new_classifier(source, 2, seed=1), source.k
+    first = new_classifier(source, 2, seed=1)
     folder = tmp_path / "from elsewhere"
     folder.mkdir()
-    save_classifier(folder, first, k, ["no", "yes"])
+    save_classifier(folder, SequenceClassifier(first, source.tokenization), ["no", "yes"])
     second = new_classifier(ModelSource(str(folder)), 5, seed=2)
     assert second.classifier.weight.shape == (5, 64)
     assert same(weights(first), weights(second), "bert.")
@@ -239,8 +240,8 @@ def saved(pretrained: Path, tmp_path: Path) -> tuple[Path, BertForSequenceClassi
     folder = tmp_path / "classifier"
     folder.mkdir()
     source = ModelSource(str(pretrained))
-    model, k = new_classifier(source, 3, dropout=0.1), source.k
-    save_classifier(folder, model, k, ["acceptor", "donor", "neither"])
+    model = new_classifier(source, 3, dropout=0.1)
+    save_classifier(folder, SequenceClassifier(model, source.tokenization), ["acceptor", "donor", "neither"])
     return folder, model.eval()
 
 
@@ -256,7 +257,7 @@ def test_transformers_opens_a_saved_classifier_whole(
     inputs = AutoTokenizer.from_pretrained(folder)("ACGTTGCATN", return_tensors="pt")
     with torch.no_grad():
         torch.testing.assert_close(model(**inputs).logits, expected(**inputs).logits)
-        ours = SequenceClassifier(expected).logits(inputs["input_ids"], None)
+        ours = SequenceClassifier(expected, OverlappingKmers(3)).logits(inputs["input_ids"], None)
     torch.testing.assert_close(ours, model(**inputs).logits.detach(), atol=1e-6, rtol=1e-5)
 
 
@@ -265,11 +266,11 @@ def test_a_saved_classifier_loads_here_as_it_was_and_saves_to_the_same_bytes(
 ) -> None:
     folder, expected = saved
     loaded = load_classifier(folder)
-    assert (loaded.k, loaded.label_names) == (3, ("acceptor", "donor", "neither"))
+    assert (loaded.architecture.tokenization.k, loaded.label_names) == (3, ("acceptor", "donor", "neither"))
     assert not loaded.model.training
     assert same(weights(expected), weights(loaded.model))
     (tmp_path / "again").mkdir()
-    for name in save_classifier(tmp_path / "again", loaded.model, loaded.k, loaded.label_names):
+    for name in save_classifier(tmp_path / "again", loaded.module, loaded.label_names):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes(), name
 
 

@@ -13,9 +13,8 @@ from cmgems_cli.modeling.dnabert2 import DnaBert2Config
 from cmgems_cli.modeling.families import (
     ALIBI_POSITIONS,
     family_config,
+    family_states,
     head_logits,
-    hidden_states,
-    last_states,
     new_family_classifier,
     positions_of,
 )
@@ -49,9 +48,9 @@ def test_states_and_logits_are_those_of_transformers(tmp_path: Path, kind: str) 
     stock = AutoModel.from_pretrained(folder).eval()
     with torch.no_grad():
         expected = stock(ids, attention_mask=mask, output_hidden_states=True)
-        states = hidden_states(model, ids, mask)
+        states = family_states(model, ids, mask)
         logits = model(ids, attention_mask=mask).logits
-        found = head_logits(model, last_states(model, ids, mask)[:, 0])
+        found = head_logits(model, family_states(model, ids, mask)[-1][:, 0])
     real = mask[..., None]
     assert ((states[-1] - expected.last_hidden_state) * real).abs().max() < 1e-5
     assert len(states) == len(expected.hidden_states)
@@ -82,13 +81,13 @@ def test_weights_of_dnabert_s_have_no_prefix(tmp_path: Path) -> None:
     folder = make_bpe(tmp_path, "dnabert2")
     config = config_of(folder)
     ids, mask = padded_batch(0)
-    expected = last_states(new_family_classifier(config, 2, folder).eval(), ids, mask)
+    expected = family_states(new_family_classifier(config, 2, folder).eval(), ids, mask)[-1]
     weights = load_file(folder / "model.safetensors")
     bare = {
         name.removeprefix("bert."): tensor for name, tensor in weights.items() if name.startswith("bert.")
     }
     save_file(bare, folder / "model.safetensors")
-    found = last_states(new_family_classifier(config, 2, folder).eval(), ids, mask)
+    found = family_states(new_family_classifier(config, 2, folder).eval(), ids, mask)[-1]
     assert torch.equal(expected, found)
 
 

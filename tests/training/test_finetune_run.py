@@ -83,7 +83,7 @@ def make_run(small: Path, tmp_path: Path) -> MakeRun:
         recipe = replace(RECIPE, **changed)
         return FinetuningRun(
             model,
-            LoadedTask(TRAIN, dev, TEST, LABELS, source.k, recipe, ("made up",)),
+            LoadedTask(TRAIN, dev, TEST, LABELS, source.tokenization, recipe, ("made up",)),
             seed=seed,
             max_batch_tokens=max_batch_tokens,
             params={"dropout": dropout},
@@ -204,7 +204,7 @@ def test_the_last_model_is_kept_where_nothing_is_evaluated(make_run: MakeRun) ->
     assert (stats["best_step"], stats["best_dev_loss"], stats["n_dev"]) == (None, None, 0)
     assert not any("dev_loss" in record for record in read_metrics(out / "metrics.jsonl"))
     kept = load_file(out / "model.safetensors")
-    for name, parameter in run.module.bert_classifier.named_parameters():
+    for name, parameter in run.module.model.named_parameters():
         assert torch.equal(kept[name], parameter), name
 
 
@@ -249,9 +249,7 @@ def test_a_step_equals_plain_torch_on_one_padded_batch(make_run: MakeRun, small:
     model(ids, (ids != PAD).long(), labels=torch.from_numpy(TRAIN.labels[chosen])).loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
-    for (name, ours), stock in zip(
-        run.module.bert_classifier.named_parameters(), model.parameters(), strict=True
-    ):
+    for (name, ours), stock in zip(run.module.model.named_parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(ours, stock, atol=1e-5, rtol=1e-4, msg=name)
 
 

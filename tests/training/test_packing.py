@@ -11,6 +11,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 
 from cmgems_cli.datasets.loaded_task import EncodedSplit
 from cmgems_cli.errors import UsageError
+from cmgems_cli.genome.tokenization import OverlappingKmers
 from cmgems_cli.genome.vocabulary import CLS, PAD, SEP
 from cmgems_cli.modeling.classifier import SequenceClassifier
 from cmgems_cli.modeling.encoder import Packing, packs_sequences
@@ -105,7 +106,7 @@ def test_masked_lm_loss_and_gradients_equal_those_of_padded_batches() -> None:
 @pytest.mark.parametrize("world", [1, 2])
 def test_classifier_logits_and_gradients_equal_those_of_padded_batches(world: int) -> None:
     torch.manual_seed(0)
-    module = SequenceClassifier(BertForSequenceClassification(config()))
+    module = SequenceClassifier(BertForSequenceClassification(config()), OverlappingKmers(3))
     token_ids, offsets = sequences(25, 4)
     data = EncodedSplit(token_ids, offsets, np.arange(25) % 2)
     logits, found = [], []

@@ -12,8 +12,9 @@ from transformers import AutoTokenizer
 
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.codec import offsets_of
+from cmgems_cli.genome.tokenization import KMER_SPECIALS, OverlappingKmers
 from cmgems_cli.genome.vocabulary import tokens
-from cmgems_cli.modeling.tokenization import KMER_SPECIALS, OverlappingKmers, OwnTokenizer
+from cmgems_cli.modeling.own_tokenizer import OwnTokenizer
 from tests.modeling.foreign_models import make_bpe, make_nucleotide_transformer
 
 SEQUENCES = ["ACGTACGTACGTACG", "TTTTTTTTTTTTT", "ACGNNACGTTGCA", "G"]

@@ -1,11 +1,9 @@
-"""How a model reads DNA: overlapping k-mers, encoded by our compiled code, or a folder's own tokenizer."""
+"""The tokenizer of a model folder of another family, opened by `transformers` without remote code."""
 
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmgems_cli.errors import InputError
-from cmgems_cli.genome.codec import encode_sequences, offsets_of
-from cmgems_cli.genome.vocabulary import CLS, PAD, SEP, UNK
+from cmgems_cli.genome.codec import offsets_of
+from cmgems_cli.genome.tokenization import SpecialIds, Tokenization
 
 # A sequence with every base next to every other: any DNA tokenizer knows most of it.
 _PROBE = "ACGTTGCAAGGATCCTTCGAATCTAGACTGGTACCAGTCA"
@@ -24,99 +22,16 @@ _PROBE = "ACGTTGCAAGGATCCTTCGAATCTAGACTGGTACCAGTCA"
 # Amino acids whose letters no IUPAC code of nucleotides uses.
 _PROTEIN_LETTERS = frozenset("EFILPQ")
 
-
-@dataclass(frozen=True)
-class SpecialIds:
-    """Token ids around every input, and those without content.
-
-    Attributes
-    ----------
-    prefix, suffix : tuple of int
-        Before the first and after the last token of a sequence.
-    padding : int
-    unknown : int or None
-    """
-
-    prefix: tuple[int, ...]
-    suffix: tuple[int, ...]
-    padding: int
-    unknown: int | None
-
-    @property
-    def positions(self) -> int:
-        """Positions that the prefix and the suffix take."""
-        return len(self.prefix) + len(self.suffix)
-
-    @property
-    def without_content(self) -> tuple[int, ...]:
-        """Ids to leave out of a mean over a sequence's tokens."""
-        unknown = () if self.unknown is None else (self.unknown,)
-        return (*self.prefix, *self.suffix, self.padding, *unknown)
-
-
-KMER_SPECIALS = SpecialIds((CLS,), (SEP,), PAD, UNK)
-
-
-class Tokenization(ABC):
-    """Turns bases into token ids.
-
-    Attributes
-    ----------
-    specials : SpecialIds
-    k : int or None
-        Bases per token if sequences are read as overlapping k-mers of our vocabulary.
-    min_bases : int
-        Length of the shortest sequence that has a token.
-    """
-
-    specials: SpecialIds
-    k: int | None
-    min_bases: int
-
-    @abstractmethod
-    def most_bases(self, max_tokens: int) -> int:
-        """Return the length beyond which a sequence has more than `max_tokens` tokens for certain."""
-
-    @abstractmethod
-    def encode(
-        self, letters: NDArray[np.uint8], offsets: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Encode concatenated sequences.
-
-        Parameters
-        ----------
-        letters : uint8, shape (n_letters,)
-            Upper-case letters of all sequences.
-        offsets : int64, shape (n + 1,)
-            Where each sequence starts in `letters`, and where the last one ends.
-
-        Returns
-        -------
-        token_ids : int32, shape (n_tokens,)
-            Without special tokens.
-        offsets : int64, shape (n + 1,), tokens
-        """
-
-
-@dataclass(frozen=True)
-class OverlappingKmers(Tokenization):
-    """Every k-mer of a sequence, in our vocabulary (method, section 1)."""
-
-    k: int
-    specials: SpecialIds = KMER_SPECIALS
-
-    @property
-    def min_bases(self) -> int:  # type: ignore[override]
-        return self.k
-
-    def most_bases(self, max_tokens: int) -> int:
-        return max_tokens + self.k - 1
-
-    def encode(
-        self, letters: NDArray[np.uint8], offsets: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Encode uint8 letters, shape (n_letters,), as int32 token ids, shape (n_tokens,): `Tokenization.encode`."""
-        return encode_sequences(letters, offsets, self.k)
+# What `transformers` reads a tokenizer from; copied into classifiers made from the folder.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+)
 
 
 class OwnTokenizer(Tokenization):
@@ -134,6 +49,7 @@ class OwnTokenizer(Tokenization):
     """
 
     k = None
+    unit = "tokens"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -161,16 +77,28 @@ class OwnTokenizer(Tokenization):
     def _longest_word(self) -> int:
         return max((len(word) for word in self._words if re.fullmatch("[ACGTN]+", word)), default=1)
 
+    def copy_files(self, folder: Path) -> list[str]:
+        """Copy the files of the tokenizer into a model folder; return their names."""
+        names = [name for name in TOKENIZER_FILES if (self.folder / name).is_file()]
+        for name in names:
+            (folder / name).write_bytes((self.folder / name).read_bytes())
+        return names
+
     def most_bases(self, max_tokens: int) -> int:
         if self._word_length:
             return max_tokens + self._word_length - 1
         return max_tokens * self._longest_word
 
+    def fewest_tokens(self, bases: int) -> int:
+        if self._word_length:
+            return max(0, bases - self._word_length + 1)
+        return -(-bases // self._longest_word)
+
     def encode(
         self, letters: NDArray[np.uint8], offsets: NDArray[np.int64]
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Encode uint8 letters, shape (n_letters,), as int32 token ids, shape (n_tokens,): `Tokenization.encode`."""
-        text, bounds = letters.tobytes().decode("ascii", "replace"), offsets.tolist()
+        text, bounds = letters.tobytes().decode("ascii", "replace").upper(), offsets.tolist()
         texts = [text[start:stop] for start, stop in pairwise(bounds)]
         if self._word_length:
             texts = [_spaced(sequence, self._word_length) for sequence in texts]
