@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 
 from cmgems_cli.artifacts import Manifest, environment
@@ -33,6 +32,7 @@ from cmgems_cli.datasets.splits import Table
 from cmgems_cli.datasets.task_files import TaskFiles
 from cmgems_cli.genome.tokenization import OverlappingKmers
 from cmgems_cli.genome.vocabulary import BASE_CODE_OF_BYTE, NOT_A_BASE
+from cmgems_cli.kernels import kernel
 from cmgems_cli.metrics import score
 from cmgems_cli.outputs import Claim, Output
 from cmgems_cli.training.observer import Observer
@@ -118,7 +118,7 @@ def _features(
     return Features(counts["train"], counts.get("dev"), counts["test"])
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _kmer_codes(bases, offsets, k, merged):  # type: ignore[no-untyped-def]
     """Return the k-mer codes of all rows, int32, and where each row's start, int64, shape (n_rows + 1,)."""
     codes = np.empty(len(bases), np.int32)

@@ -95,7 +95,7 @@ class ModelSource:
 
     @property
     def k(self) -> int:
-        """Bases per token (InputError if the model does not read overlapping k-mers of our vocabulary)."""
+        """Bases per token; raises InputError if the model does not read overlapping k-mers of our vocabulary."""
         k = self.tokenization.k
         if k is None:
             raise InputError(
