@@ -321,6 +321,8 @@ class Output:
             if ready:
                 publish(staging, self.path, self.work, in_place=self.parts is not None)
                 recovered = True
+            elif not self.work and staging.marker["kind"] == self.kind:
+                staging.remove()
         if is_finished(self.path):
             clear_work(self.path, self.work)
         return recovered

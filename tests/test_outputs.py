@@ -281,7 +281,7 @@ def test_another_process_of_the_run_finds_its_folder(tmp_path: Path) -> None:
         write(claim)
 
 
-def test_what_a_kill_left_in_a_finished_run_is_removed_by_the_same_command(tmp_path: Path) -> None:
+def test_r2_what_a_kill_left_in_a_finished_run_is_removed_by_the_same_command(tmp_path: Path) -> None:
     out = tmp_path / "model"
     train(out)
     (out / "checkpoints").mkdir()
@@ -328,7 +328,7 @@ def test_what_else_is_in_the_folder_stays(tmp_path: Path, monkeypatch: pytest.Mo
     assert names(tmp_path) == ["pmi"]
 
 
-def test_nothing_is_deleted_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_l4_nothing_is_deleted_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, elsewhere = tmp_path / "pmi", tmp_path / "elsewhere"
     for here in (tmp_path, out):
         with output(out).claim(overwrite=True) as claim:
@@ -353,7 +353,7 @@ def test_nothing_is_deleted_through_a_link(tmp_path: Path, monkeypatch: pytest.M
     assert (elsewhere / "keep.txt").read_text() == "old"
 
 
-def test_an_unfinished_run_is_cleared_without_following_a_link(tmp_path: Path) -> None:
+def test_l4_an_unfinished_run_is_cleared_without_following_a_link(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "keep").write_text("keep")
@@ -369,7 +369,7 @@ def test_an_unfinished_run_is_cleared_without_following_a_link(tmp_path: Path) -
     "name", [".pmi.partial", ".pmi.staging", ".pmi.0123456789abcdef.staging", ".pmi.lock"]
 )
 @pytest.mark.parametrize("trap", ["link", "folder", "file"])
-def test_prepared_names_are_neither_followed_nor_emptied(tmp_path: Path, name: str, trap: str) -> None:
+def test_l1_prepared_names_are_neither_followed_nor_emptied(tmp_path: Path, name: str, trap: str) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "keep").write_text("keep")
@@ -535,7 +535,7 @@ def as_run(out: Path, k: int) -> Manifest:
 @pytest.mark.parametrize("way", ["exchange", "rename", "in place"])
 @pytest.mark.parametrize("work", [as_stage, as_run])
 @pytest.mark.parametrize("existing", [True, False], ids=["replaced", "first"])
-def test_a_kill_at_any_file_operation_loses_nothing_and_leaves_nothing(
+def test_l2_a_kill_at_any_file_operation_loses_nothing_and_leaves_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     kill: Kill,
@@ -585,7 +585,7 @@ def test_a_kill_at_any_file_operation_loses_nothing_and_leaves_nothing(
     assert point > 10
 
 
-def test_a_finished_successor_is_taken_up_and_not_made_again(tmp_path: Path, kill: Kill) -> None:
+def test_l2_a_finished_successor_is_taken_up_and_not_made_again(tmp_path: Path, kill: Kill) -> None:
     out, made = tmp_path / "pmi", []
     build(out, 5)
     kill_at = Killed()
@@ -608,7 +608,7 @@ def test_a_finished_successor_is_taken_up_and_not_made_again(tmp_path: Path, kil
     assert names(tmp_path) == ["pmi"]
 
 
-def test_a_damaged_successor_is_made_again(tmp_path: Path) -> None:
+def test_l2_a_damaged_successor_is_made_again(tmp_path: Path) -> None:
     out = tmp_path / "pmi"
     build(out, 5)
     with pytest.MonkeyPatch.context() as patch:
@@ -621,7 +621,30 @@ def test_a_damaged_successor_is_made_again(tmp_path: Path) -> None:
     assert names(tmp_path) == ["pmi"]
 
 
-def test_the_files_are_on_disk_before_the_manifest_and_the_checkpoints_go_after_it(
+def test_r3_a_killed_commands_staging_is_removed_by_the_next_command_though_it_is_refused(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "pmi"
+    build(out, 5)
+    left = staging.Staging.create(out, "pmi", {"k": 6}, {})
+    (left.folder / "kmers.csv").write_text("half")
+    with pytest.raises(OverwriteError, match="was made with k = 5"):
+        output(out).finished()
+    assert names(tmp_path) == ["pmi"]
+
+
+def test_r3_an_unfinished_run_is_never_removed_by_a_command_of_another_kind(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    train(out)
+    with pytest.raises(KeyboardInterrupt):
+        train(out, 5, overwrite=True, steps=2)
+    with pytest.raises(OverwriteError, match="holds a model artifact, not a pmi"):
+        build(out, overwrite=True)
+    train(out, 5, overwrite=True)
+    assert (out / "weights").read_text() == "resumed after 2"
+
+
+def test_l3_the_files_are_on_disk_before_the_manifest_and_the_checkpoints_go_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
