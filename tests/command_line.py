@@ -49,10 +49,12 @@ class CommandLine:
     """
 
     first: Sequence[object] = field(default=())
+    # Another Typer application than that of `cmgems`.
+    app: Any = None
 
     def of(self, *arguments: object) -> "CommandLine":
         """The same with these arguments before those of each call."""
-        return CommandLine((*self.first, *arguments))
+        return CommandLine((*self.first, *arguments), self.app)
 
     def __call__(
         self, *arguments: object, code: int | None = 0, env: Mapping[str, str] | None = None
@@ -63,7 +65,7 @@ class CommandLine:
         from cmgems_cli.cli import app
 
         words = self._words(arguments)
-        ran = CliRunner().invoke(app, words, env=env)
+        ran = CliRunner().invoke(self.app or app, words, env=env)
         result = Result(ran.exit_code, ran.stdout, ran.stderr)
         raised = ran.exc_info if ran.exception and not isinstance(ran.exception, SystemExit) else None
         return _checked(result, code, words, "".join(traceback.format_exception(*raised)) if raised else "")

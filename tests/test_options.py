@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 import pytest
 import typer
 from typer.main import get_command
-from typer.testing import CliRunner, Result
 
 from cmgems_cli.cli import _OneLineErrors
 from cmgems_cli.cli import app as cmgems_app
@@ -24,7 +23,7 @@ from cmgems_cli.option_fields import (
 )
 from cmgems_cli.options import Shared, takes
 from cmgems_cli.training.pretrain_options import MASKING, PretrainingOptions
-from tests.command_line import REPOSITORY, CommandLine
+from tests.command_line import REPOSITORY, CommandLine, Result
 
 
 @dataclass(frozen=True)
@@ -84,12 +83,12 @@ app.command("look")(look)
 
 
 def run(*words: str, **env: str) -> Result:
-    return CliRunner().invoke(app, list(words), env=env)
+    return CommandLine(app=app)(*words, code=None, env=env)
 
 
 def called(*words: str, **env: str) -> Call:
     result = run("make", "x", *words, **env)
-    assert result.exit_code == 0, result.stderr
+    assert result.code == 0, result.stderr
     return calls.pop()
 
 
@@ -140,7 +139,7 @@ def test_c3_numbers_that_are_not_finite_are_refused(
 )
 def test_ranges_choices_and_names_are_checked(words: list[str], said: str) -> None:
     result = run("make", "x", *words)
-    assert result.exit_code == 2
+    assert result.code == 2
     assert said in result.stderr
 
 
@@ -148,7 +147,7 @@ def test_environment_variables_and_config_keys_are_named_by_the_flag(tmp_path: P
     config = tmp_path / "c.toml"
     config.write_text('lr = 0.25\njson = true\n[make]\nsteps = 9\nno-such = 1\nformat = "csv"\n')
     refused = run("make", "x", "--config", str(config))
-    assert (refused.exit_code, "'no-such' in [make] is not an option" in refused.stderr) == (2, True)
+    assert (refused.code, "'no-such' in [make] is not an option" in refused.stderr) == (2, True)
     config.write_text('lr = 0.25\njson = true\n[make]\nsteps = 9\nformat = "csv"\n')
     one = called("--config", str(config), CMGEMS_MAKE_STEPS="8")
     assert (one.options.learning_rate, one.options.steps, one.table) == (0.25, 8, "csv")
@@ -179,7 +178,7 @@ def test_c3_values_of_a_config_file_are_judged_like_those_of_flags(
 ) -> None:
     (tmp_path / "c.toml").write_text(text)
     result = run("make", "x", "--config", str(tmp_path / "c.toml"))
-    assert result.exit_code == 2, result.output
+    assert result.code == 2, result.output
     assert said in result.stderr
 
 
@@ -259,8 +258,7 @@ def test_one_new_field_is_an_option_a_config_key_documentation_and_a_param(
         ([], {"CMGEMS_PRETRAIN_JITTER": "0.25"}, 0.25),
         ([], {}, 0.5),
     ):
-        result = CliRunner().invoke(grown, ["pretrain", *words], env=env)
-        assert result.exit_code == 0, result.stderr
+        CommandLine(app=grown)("pretrain", *words, env=env)
         assert seen.pop().jitter == value
     assert recipe_fields(extended())["jitter"] == 0.5
 
