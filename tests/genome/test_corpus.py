@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -139,21 +140,21 @@ def n_valid(value: object) -> Callable[[Path], Path]:
         (header(BASES, b"{'descr': '|u1'", b"{'descr': __import__('os')"), "not a one-dimensional array"),
         (header(BASES, b"{'descr'", b"(" * 80 + b"{'descr'"), "not a one-dimensional array"),
         (header(BASES, b"NUMPY\x01", b"NUMPY\x03"), "not a one-dimensional array"),
-        (param("x"), "gives k = 'x'; needed 3 to 8"),
+        (param("x"), "not a readable manifest (k is 'x')"),
         (param(None), "gives k = None"),
-        (param(6.0), "gives k = 6.0"),
+        (param(6.0), "not a readable manifest (k is '6.0')"),
         (param(2), "gives k = 2"),
         (param(30), "gives k = 30"),
         (n_valid("absent"), "gives valid_sequences = None"),
         (n_valid(10**9), "gives valid_sequences = 1000000000"),
         (n_valid(-1), "gives valid_sequences = -1"),
-        (n_valid([]), "gives valid_sequences = "),
+        (n_valid([]), "not a readable manifest (valid_sequences is '[]')"),
     ],
 )
 def test_c1_arrays_that_do_not_fit_are_refused_though_the_manifest_vouches(
     cmgems: CommandLine, corpus: Path, damage: Callable[[Path], Path], said: str
 ) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=re.escape(said)):
         Corpus.open(damage(corpus))
     assert said in cmgems("build-pmi", corpus, "--out", corpus.parent / "pmi", code=3).error
 
