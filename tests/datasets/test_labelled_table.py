@@ -120,7 +120,7 @@ REFUSED = {
     "a digit in a sequence": (HEADER + b"ACG7T,1\n", "line 2 has '7' in its sequence"),
     "a letter beyond ASCII": (HEADER + "ACGÄT,1\n".encode(), "line 2 has 'Ä' in its sequence"),
     "compressed and cut off": (b"\x1f\x8b\x08\x00\x00\xff\xfe", "is a truncated gzip file"),
-    "UTF-16": ("sequence,label\nACGT,1\n".encode("utf-16"), "is not UTF-8 text"),
+    "UTF-16 cut off": ("sequence,label\nACGT,1\n".encode("utf-16")[:-1], "is not valid UTF-16"),
     "zero bytes": (b"\x00\x01\x00\x02\n", "has no column 'sequence'"),
     **{
         f"the missing value {value}": (
@@ -194,3 +194,14 @@ def test_missing_files_and_folders_are_refused(tmp_path):
         read_rows(tmp_path / "none.csv", max_bases=PLENTY)
     with pytest.raises(InputError, match="is a folder"):
         read_rows(tmp_path, max_bases=PLENTY)
+
+
+def test_f16_a_table_in_utf_16_is_read_as_in_utf_8(tmp_path):
+    text = HEADER.decode() + "ACGT,1\nGGGG,0\n"
+    found = []
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        path = tmp_path / f"{encoding}.csv"
+        path.write_bytes(text.encode(encoding))
+        rows = read_rows(path, max_bases=10)
+        found.append((rows.sequences, rows.labels))
+    assert found[0] == found[1] == found[2] == ([b"ACGT", b"GGGG"], ["1", "0"])
