@@ -53,6 +53,7 @@ class TilingOptions:
     def rows_of(self, length_bases: int) -> int:
         """Return the number of rows of a sequence.
 
+        >>> from cmgems_cli.genome.tokenization import OverlappingKmers
         >>> tiling = TilingOptions(OverlappingKmers(6), 510, window=70, stride=35)
         >>> [tiling.rows_of(length) for length in (0, 1, 70, 71, 105, 106)]
         [0, 1, 1, 2, 2, 3]
