@@ -113,6 +113,9 @@ class Output:
         A callable is called only if the parameters equal those of an existing artifact.
     machine : collection of str
         Parameters that describe the machine, which are not compared.
+    revisable : collection of str
+        Parameters that are not compared with those of an unfinished run: the command itself decides what of the
+        unfinished work it can use.
     parts : str
         Subfolder in which other commands write the artifacts that are inputs `PARTS/NAME` of this one. These inputs
         are not compared. `path` keeps its identity: its files are replaced one by one.
@@ -129,6 +132,7 @@ class Output:
         params: Mapping[str, Any],
         inputs: Mapping[str, str] | Callable[[], Mapping[str, str]],
         machine: Collection[str] = (),
+        revisable: Collection[str] = (),
         parts: str | None = None,
         work: tuple[str, ...] = (),
     ) -> None:
@@ -136,6 +140,7 @@ class Output:
         # Converted through JSON, as in a manifest.
         self.params: dict[str, Any] = json.loads(canonical_json(dict(params)))
         self._inputs, self.machine, self.parts, self.work = inputs, machine, parts, work
+        self.revisable = revisable
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of the inputs."""
@@ -154,7 +159,7 @@ class Output:
             return self._finished_state()
         marker = read_marker(self.path)
         assert marker is not None
-        difference = self.difference(marker["params"], marker["inputs"])
+        difference = self.difference(marker["params"], marker["inputs"], unfinished=True)
         if difference:
             return State(Holds.OTHER_UNFINISHED, f"{self.given} holds an unfinished run that {difference}")
         return State(Holds.UNFINISHED)
@@ -169,9 +174,12 @@ class Output:
         except InputError as error:
             return State(Holds.OTHER, f"{self.given} is damaged or of another version: {error}")
 
-    def difference(self, params: Mapping[str, Any], inputs: Mapping[str, str]) -> str | None:
+    def difference(
+        self, params: Mapping[str, Any], inputs: Mapping[str, str], *, unfinished: bool = False
+    ) -> str | None:
         """Describe the first difference to the parameters and inputs of an artifact or run; None without one."""
-        for name in sorted({*params, *self.params} - set(self.machine)):
+        ignored = {*self.machine, *(self.revisable if unfinished else ())}
+        for name in sorted({*params, *self.params} - ignored):
             old, new = params.get(name), self.params.get(name)
             if old != new:
                 return f"was made with {name} = {_short(old)}, this command has {_short(new)}"
@@ -290,7 +298,9 @@ class Output:
                 self.work and resume and staging.marker["kind"] == self.kind and staging.folder.is_dir()
             )
             difference = (
-                self.difference(staging.marker["params"], staging.marker["inputs"]) if resumable else None
+                self.difference(staging.marker["params"], staging.marker["inputs"], unfinished=True)
+                if resumable
+                else None
             )
             if difference and any((staging.folder / name).exists() for name in self.work):
                 raise OverwriteError(

@@ -21,10 +21,11 @@ from cmgems_cli.metrics import METRICS, score
 from cmgems_cli.output_state import place_state
 from cmgems_cli.outputs import Output
 from cmgems_cli.training.checkpoints import FOLDER
+from cmgems_cli.training.engine import device_name
 from cmgems_cli.training.finetune_run import PREDICTIONS, FinetuneOutcome, FinetuningRun, write_predictions
 from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.processes import Processes
-from cmgems_cli.training.run import MACHINE, device_name
+from cmgems_cli.training.run import MACHINE
 
 # Subfolder of an evaluation with one artifact per run.
 RUNS = "runs"

@@ -89,9 +89,12 @@ def save_checkpoint(
     state: dict[str, Any],
     *,
     metrics: bytes | bytearray = b"",
+    spare: int | None = None,
     extra: Mapping[str, dict[str, torch.Tensor]] | None = None,
 ) -> None:
-    """Write the checkpoint of `step` under `run`, then remove all but the newest `KEPT`.
+    """Write the checkpoint of `step`, then remove those that are no longer needed.
+
+    The newest `KEPT` stay and, with `spare`, one of at most that step, or the oldest until there is one.
 
     Each entry of `extra` becomes a file of its own, for `Checkpoint.extra`.
     """
@@ -118,7 +121,12 @@ def save_checkpoint(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     force_to_disk(folder)
-    kept = _folders(run)[-KEPT:]
+    folders = _folders(run)
+    kept = folders[-KEPT:]
+    if spare is not None:
+        # And the one after it, which takes its place later.
+        oldest = max(0, sum(_step_of(entry) <= spare for entry in folders) - 1)
+        kept += folders[oldest : oldest + 2]
     for other in folder.iterdir():
         if other not in kept:
             shutil.rmtree(other, ignore_errors=True)
@@ -158,10 +166,26 @@ def newest_checkpoint(
     return None
 
 
+def checkpoint_before(run: Path, step: int) -> Path | None:
+    """Return the folder of the newest checkpoint of an earlier step, None if there is none."""
+    return next((folder for folder in reversed(_folders(run)) if _step_of(folder) < step), None)
+
+
+def remove_checkpoints_after(run: Path, step: int) -> None:
+    """Remove the checkpoints of later steps."""
+    for folder in _folders(run):
+        if _step_of(folder) > step:
+            shutil.rmtree(folder)
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step_"))
+
+
 def _folders(run: Path) -> list[Path]:
     folder = run / FOLDER
     entries = [entry for entry in folder.iterdir() if _NAME.fullmatch(entry.name)] if folder.is_dir() else []
-    return sorted((entry for entry in entries if entry.is_dir()), key=lambda entry: int(entry.name[5:]))
+    return sorted((entry for entry in entries if entry.is_dir()), key=_step_of)
 
 
 def _read(folder: Path) -> Checkpoint:

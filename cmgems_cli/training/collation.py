@@ -36,6 +36,8 @@ class MicroBatch:
         The original token ids there.
     index : int
         Number of this micro-batch within the step, over all processes.
+    rows : int64 array, shape (sequences,)
+        Numbers of the sequences within the step.
     """
 
     input_ids: torch.Tensor
@@ -43,6 +45,7 @@ class MicroBatch:
     masked_index: torch.Tensor
     labels: torch.Tensor
     index: int
+    rows: np.ndarray
 
     def to(self, device: torch.device) -> MicroBatch:
         """Return a copy of the batch on `device`, as `on_device` does."""
@@ -283,6 +286,7 @@ def collate_masked(
                 torch.from_numpy(flat_masked),
                 torch.from_numpy(labels[source].astype(np.int64)),
                 index,
+                rows,
             )
         )
     return collated

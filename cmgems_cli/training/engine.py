@@ -7,6 +7,7 @@ step divided by the number of targets of the whole step (method, section 6).
 from __future__ import annotations
 
 import inspect
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -133,8 +134,10 @@ class Engine:
                 gradient_as_bucket_view=True,
             )
 
-    def step(self, step: int, batches: Sequence[Batch], n_targets: int) -> torch.Tensor:
-        """Take one optimizer step.
+    def step(
+        self, step: int, batches: Sequence[Batch], n_targets: int, *, limit: float = math.inf
+    ) -> torch.Tensor:
+        """Take one optimizer step, unless its loss or gradient is not finite or its loss exceeds `limit`.
 
         Parameters
         ----------
@@ -144,38 +147,77 @@ class Engine:
             Those of this process, at least one.
         n_targets : int
             Number of targets of the whole step, summed over all processes.
+        limit : float, default infinity
+            Of the sum of all losses. The weights stay as they were if it is exceeded.
 
         Returns
         -------
-        float32 tensor, shape ()
-            Sum of this process's losses, on its device. Reading it waits for the step to end.
+        float64 tensor, shape (2,)
+            As `gradients`.
+        """
+        sums = self.gradients(step, batches, n_targets)
+        # Decided on the device, so that nothing waits for it.
+        self.update(step, held=~(sums.isfinite().all() & (sums[0] <= limit)))
+        return sums
+
+    def gradients(self, step: int, batches: Sequence[Batch], n_targets: int) -> torch.Tensor:
+        """Compute the gradients of a step, clipped (parameters as `step`).
+
+        Returns
+        -------
+        float64 tensor, shape (2,)
+            Sum of the losses of all processes and norm of the gradient before clipping, on this process's device.
+            Reading it waits for the step to end.
         """
         started = time.monotonic()
         self.module.train()
         self._parallel.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate_at(step)
         # DDP averages over processes; the loss is a mean over the targets of all of them.
         scale = self.processes.world_size / max(1, n_targets)
         total = torch.zeros((), device=self.processes.device)
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
-            if self._draws_dropout:
-                key = int(draws.key(self._seed, draws.DROPOUT, step, batch.index))
-                torch.manual_seed(key & (2**63 - 1))
             with nullcontext() if last or self.processes.world_size == 1 else self._parallel.no_sync():  # type: ignore[operator]
-                with self._autocast():
-                    loss = self._forward(self._parallel, batch.to(self.processes.device))
+                loss = self.loss(self._parallel, step, batch)
                 # Not before the forward pass: DDP's second one, of whichever micro-batch, is a collective itself.
                 if last and self._meets:
                     self._keep_together(time.monotonic() - started)
                 (loss * scale).backward()
             total += loss.detach()
             self._memory.trim()
-        torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
+        return torch.stack([self.processes.all_reduce_sum(total.double()), norm.double()])
+
+    def loss(self, module: torch.nn.Module, step: int, batch: Batch) -> torch.Tensor:
+        """Return the sum of a micro-batch's losses in training, a float32 tensor of shape ()."""
+        if self._draws_dropout:
+            key = int(draws.key(self._seed, draws.DROPOUT, step, batch.index))
+            torch.manual_seed(key & (2**63 - 1))
+        with self._autocast():
+            loss: torch.Tensor = self._forward(module, batch.to(self.processes.device))
+        return loss
+
+    def update(self, step: int, *, held: torch.Tensor | None = None) -> None:
+        """Update the weights by the gradients and drop these.
+
+        Parameters
+        ----------
+        step : int
+            1 … `recipe.steps`.
+        held : bool tensor, shape (), optional
+            Whether to leave weights and optimizer as they are.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate_at(step)
+        # What torch's GradScaler uses: the fused kernel reads it on the device.
+        self.optimizer.found_inf = None if held is None else held.float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return total
+
+    def is_finite(self) -> bool:
+        """Return whether all weights and the optimizer's state are finite."""
+        tensors = [tensor for part in self.state() for tensor in part.values()]
+        return bool(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all())
 
     def _keep_together(self, seconds: float) -> None:
         """Wait for the other processes, which may be slower: a collective gives up after a minute."""
@@ -258,13 +300,14 @@ class Engine:
 
     @torch.no_grad()
     def load_state(
-        self, step: int, weights: dict[str, torch.Tensor], moments: dict[str, torch.Tensor]
+        self, updates: int, weights: dict[str, torch.Tensor], moments: dict[str, torch.Tensor]
     ) -> None:
-        """Restore the state that `state` returned after `step` steps.
+        """Restore the state that `state` returned after a number of updates.
 
         Parameters
         ----------
-        step : int
+        updates : int
+            Without any there are no moments yet.
         weights, moments : dict, name -> float32 tensor, the shape of the parameter
             As returned by `state`.
 
@@ -275,15 +318,18 @@ class Engine:
             changed then.
         """
         parameters = dict(self.module.named_parameters())
-        _check_tensors(moments, {f"{m}.{name}": p for name, p in parameters.items() for m in _MOMENTS})
+        needed = {f"{m}.{name}": p for name, p in parameters.items() for m in _MOMENTS}
+        needed = needed if updates or moments else {}
+        _check_tensors(moments, needed)
         for name, moment in moments.items():
             if name.startswith(_MOMENTS[1]) and bool((moment < 0).any()):
                 raise InputError(f"the saved state has {name} with negative values; needed a mean of squares")
         self.load_weights(weights)
-        for name, parameter in parameters.items():
+        self.optimizer.state.clear()
+        for name, parameter in parameters.items() if updates else ():
             self.optimizer.state[parameter] = {
                 # The fused kernel stores its step count as a float32 tensor on the device of the weights.
-                "step": torch.tensor(float(step), dtype=torch.float32, device=parameter.device),
+                "step": torch.tensor(float(updates), dtype=torch.float32, device=parameter.device),
                 **{m: moments[f"{m}.{name}"].to(parameter.device) for m in _MOMENTS},
             }
 
@@ -330,3 +376,12 @@ def parameter_groups(module: torch.nn.Module, weight_decay: float) -> list[dict[
     with_decay = [parameter for parameter in module.parameters() if parameter not in undecayed]
     without = [parameter for parameter in module.parameters() if parameter in undecayed]
     return [{"params": with_decay, "weight_decay": weight_decay}, {"params": without, "weight_decay": 0.0}]
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of a device for the environment of a manifest."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    import platform
+
+    return f"cpu ({platform.machine()})"

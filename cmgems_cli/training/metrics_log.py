@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cmgems_cli.errors import InputError
+from cmgems_cli.errors import CmgemsError, InputError
 from cmgems_cli.files import open_new
 from cmgems_cli.structured_text import parse_json
 
@@ -44,12 +45,27 @@ class MetricsFile:
         self._stream.write(content)
         self._stream.flush()
 
-    def in_place(self) -> bool:
-        """Return whether the path still leads to the file that is being written."""
-        try:
-            return os.path.samestat(os.fstat(self._stream.fileno()), self._path.stat())
-        except FileNotFoundError:
-            return False
+    def rewind(self, content: bytes) -> None:
+        """Drop all but the first records, which `content` has."""
+        self.content = bytearray(content)
+        self._stream.seek(len(content))
+        self._stream.truncate()
+
+    def check_in_place(self) -> None:
+        """Check that the path still leads to the file that is being written.
+
+        Raises
+        ------
+        CmgemsError
+            If it does not.
+        """
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if os.path.samestat(os.fstat(self._stream.fileno()), self._path.stat()):
+                return
+        raise CmgemsError(
+            f"{self._path.parent} was moved or replaced while the run was writing to it; give its new path as `out` to"
+            " resume from its checkpoints"
+        )
 
     def close(self) -> None:
         """Close the file."""

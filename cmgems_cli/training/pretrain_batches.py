@@ -81,10 +81,17 @@ class PretrainBatches:
 
     def training_step(self, step: int, curriculum: Curriculum) -> Step:
         """Make training step `step` (1-based) under the current strategy of the curriculum."""
-        first = (step - 1) * self.global_batch
-        indices, epochs = training_order(first, self.global_batch, self.corpus.n_train, self.seed)
+        indices, epochs = self._order(step)
         codes = curriculum.strategy_codes(step, epochs, indices)
         return self._make(indices, epochs, codes, self.mask_rate, self.rank_by, curriculum.span_limit(step))
+
+    def sequences_of(self, step: int) -> np.ndarray:
+        """Return the training sequences of a step: int64, shape (global_batch,)."""
+        return self._order(step)[0]
+
+    def _order(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        first = (step - 1) * self.global_batch
+        return training_order(first, self.global_batch, self.corpus.n_train, self.seed)
 
     def sample_at_step(self, indices: np.ndarray, step: int, curriculum: Curriculum) -> Step:
         """Mask the sequences `indices` (int64, shape (n,)) as training step `step` would, with epoch 0's draws."""

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cmgems_cli.errors import UsageError
 from cmgems_cli.masking import RankBy, StrategyName
 from cmgems_cli.masking.curriculum import check_run_length, parse_threshold
 from cmgems_cli.modeling.presets import PRESETS
 from cmgems_cli.option_fields import MACHINE, MachineOptions, Precision, option, same_option
+from cmgems_cli.training.loss_watch import FACTOR, as_ranges, parse_steps
 
 if TYPE_CHECKING:
     from cmgems_cli.training.engine import Recipe
 
 MASKING = "Masking and curriculum"
 RECIPE = "Recipe"
+SPIKES = "Loss spikes"
+
+# A stopped run may resume with others, from a checkpoint for which they make no difference.
+REVISABLE = ("spike_factor", "on_spike", "skip_steps")
 
 # DNABERT's run_pretrain default (method, section 6); GeneMask's own script used 8e-4.
 LEARNING_RATE = 4e-4
@@ -100,6 +105,26 @@ class PretrainingOptions:
         shown="as --eval-every",
         machine=True,
     )
+    spike_factor: float = option(
+        FACTOR,
+        "--spike-factor",
+        "A loss this many times the median of the last 100 steps is a spike.",
+        panel=SPIKES,
+        min=1.0,
+    )
+    on_spike: Literal["report", "skip"] = option(
+        "report",
+        "--on-spike",
+        "skip: go back to the last good checkpoint and leave out the spike and the 10 steps before.",
+        panel=SPIKES,
+    )
+    skip_steps: str | None = option(
+        None,
+        "--skip-steps",
+        "Steps to leave out, such as 4100-4300 or 4100-4300,5000.",
+        panel=SPIKES,
+        shown="none",
+    )
     seed: int = 42
 
     def resolve(self, device_type: str) -> PretrainingOptions:
@@ -133,6 +158,7 @@ class PretrainingOptions:
             learning_rate=learning_rate,
             max_batch_tokens=self.max_batch_tokens or batch_tokens(device_type, self._width()),
             save_every=self.save_every or eval_every,
+            skip_steps=as_ranges(parse_steps(self.skip_steps, self.steps)),
         )
 
     def _width(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,9 @@ import numpy as np
 import torch
 
 from cmgems_cli.artifacts import Manifest, read_manifest
+from cmgems_cli.errors import InputError
 from cmgems_cli.genome.corpus import Corpus
+from cmgems_cli.genome.vocabulary import vocabulary_size
 from cmgems_cli.masking import Strategy
 from cmgems_cli.masking.curriculum import Curriculum, is_unlearnt, parse_threshold
 from cmgems_cli.modeling.card import masked_lm_card, write_card
@@ -23,6 +26,7 @@ from cmgems_cli.option_fields import recipe_fields
 from cmgems_cli.training.checkpoints import STATE, Checkpoint
 from cmgems_cli.training.collation import MicroBatch, n_real_tokens
 from cmgems_cli.training.engine import Engine
+from cmgems_cli.training.loss_watch import LossWatch, as_ranges, parse_steps
 from cmgems_cli.training.metrics_log import METRICS
 from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.pretrain_batches import PretrainBatches, Step
@@ -108,6 +112,8 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
             "init": source.init if source.init in (None, RANDOM) else "folder",
             # Named only where it decides something: runs that differ in nothing else are the same run.
             "switch_threshold": options.switch_threshold if options.strategy == "cm-gems" else None,
+            "on_spike": "skip" if options.on_spike == "skip" else None,
+            "spike_factor": options.spike_factor if options.on_spike == "skip" else None,
             "validation_masks": validation_strategy.name.lower(),
         }
         super().__init__(
@@ -116,6 +122,11 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
         self.curriculum = self._new_curriculum()
         self.perplexities: tuple[float, float] | None = None
         self._validation_strategy = validation_strategy
+        self.watch = self._new_watch()
+        self.goes_back = options.on_spike == "skip"
+        self.skipped = self._asked_to_skip = parse_steps(options.skip_steps, options.steps)
+        if not self.goes_back:
+            self.advice = '; `on_spike="skip"` would go back and skip such steps'
 
     def _new_curriculum(self) -> Curriculum:
         return Curriculum(
@@ -125,6 +136,9 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
             k=self.corpus.k,
             threshold=parse_threshold(self.options.switch_threshold),
         )
+
+    def _new_watch(self) -> LossWatch:
+        return LossWatch(self.options.spike_factor, math.log(vocabulary_size(self.corpus.k)))
 
     @cached_property
     def module(self) -> MaskedPositionsLM:
@@ -199,6 +213,10 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
         """Return the realised masking rate and the strategy."""
         return {"masked_fraction": data.masked_fraction, "strategy": self.curriculum.name(step)}
 
+    def sequences(self, step: int, batch: MicroBatch) -> list[int]:
+        """Return the numbers of a micro-batch's sequences in the corpus."""
+        return self.maker.sequences_of(step)[batch.rows].tolist()
+
     def evaluates_after(self, step: int) -> bool:
         """Return whether perplexity is due: at the end too."""
         return step % self.options.eval_every == 0 or step == self.options.steps
@@ -208,14 +226,20 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
         return step % self.options.save_every == 0
 
     def state(self) -> dict[str, Any]:
-        """Return the state of the curriculum, and the perplexities that the model card shows."""
-        return {"curriculum": self.curriculum.to_dict(), "perplexities": self.perplexities}
+        """Return the curriculum's state, the perplexities that the model card shows, and steps skipped after spikes."""
+        return {
+            "curriculum": self.curriculum.to_dict(),
+            "perplexities": self.perplexities,
+            "skipped": as_ranges(self.skipped - self._asked_to_skip),
+        }
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Restore what `state` returned (raises ValueError if it does not follow from the metrics)."""
-        curriculum = self._new_curriculum()
+        curriculum, watch = self._new_curriculum(), self._new_watch()
         perplexities: list[float] | None = None
         for record in checkpoint.records():
+            if watch.observe(record) and self.goes_back:
+                raise InputError(f"the loss spiked at step {record['step']}")
             if "valid_perplexity" in record:
                 perplexities = [record["valid_perplexity"], record["valid_perplexity_active"]]
                 if record["step"] % self.options.eval_every == 0:
@@ -225,8 +249,20 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
             checkpoint.state["perplexities"],
         ):
             raise ValueError(f"{STATE} and {METRICS} differ in their evaluations")
+        skipped = self._asked_to_skip | self._found_to_skip(checkpoint)
+        if {record["step"] for record in checkpoint.records() if "skipped" in record} != {
+            step for step in skipped if step <= checkpoint.step
+        }:
+            raise InputError("it skipped other steps than this command is to skip")
+        self.watch, self.skipped = watch, skipped
         self.curriculum = curriculum
         self.perplexities = (perplexities[0], perplexities[1]) if perplexities else None
+
+    def _found_to_skip(self, checkpoint: Checkpoint) -> frozenset[int]:
+        """Return the steps that spikes made the run skip, if this command treats spikes alike."""
+        before = checkpoint.state["run"]["params"]
+        alike = all(before.get(name) == self.params[name] for name in ("on_spike", "spike_factor"))
+        return parse_steps(checkpoint.state.get("skipped") if alike else None, self.options.steps)
 
     def evaluate(self, step: int, observer: Observer) -> dict[str, float]:
         """Measure perplexity after `step` and let the curriculum decide; return the values to log."""
@@ -261,14 +297,16 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
 
     def outcome(self) -> PretrainOutcome:
         """Return the trained model and what was counted."""
-        stats = {
+        stats: dict[str, Any] = {
             "steps": self.options.steps,
             "parameters": self.parameters,
             "switched_at_step": self.curriculum.switched_at_step,
             "unigram_perplexity": self.unigram,
-            "sequences": self.options.steps * self.options.global_batch,
+            "sequences": (self.options.steps - len(self.skipped)) * self.options.global_batch,
             "eval_sequences": len(self.sample),
         }
+        if self.skipped:
+            stats["skipped_steps"] = as_ranges(self.skipped)
         return PretrainOutcome(self.module, stats, self.perplexities)
 
 

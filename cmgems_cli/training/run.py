@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 
 from cmgems_cli.artifacts import Manifest, environment, is_finished, read_manifest
-from cmgems_cli.errors import CmgemsError, InputError, Interrupted, OverwriteError
+from cmgems_cli.errors import InputError, Interrupted, OverwriteError
 from cmgems_cli.option_fields import machine_fields
 from cmgems_cli.output_state import check_place
 from cmgems_cli.outputs import Claim, Output
@@ -29,12 +29,14 @@ from cmgems_cli.training.checkpoints import (
     newest_checkpoint,
     save_checkpoint,
 )
-from cmgems_cli.training.engine import Batch, Engine
+from cmgems_cli.training.engine import Batch, Engine, device_name
 from cmgems_cli.training.interrupts import StopRequest, stop_on_signals
+from cmgems_cli.training.loss_watch import STEPS_BEFORE, LossWatch
 from cmgems_cli.training.metrics_log import METRICS, MetricsFile
 from cmgems_cli.training.observer import Observer
-from cmgems_cli.training.pretrain_options import PretrainingOptions
+from cmgems_cli.training.pretrain_options import REVISABLE, PretrainingOptions
 from cmgems_cli.training.processes import Processes
+from cmgems_cli.training.recovery import Recovery
 
 # A resumed run may divide its micro-batches differently: another machine, another number of processes.
 MACHINE = machine_fields(PretrainingOptions)
@@ -95,6 +97,14 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
         The model.
     folder : Path
         Where the run writes: `out`, or a staging folder while it replaces an artifact.
+    watch : LossWatch or None
+        Notices loss spikes; None for a kind of run whose losses vary too much.
+    skipped : frozenset of int
+        Steps that are left out: they update nothing.
+    goes_back : bool
+        After a spike, or a loss that is not finite, go back to the last good checkpoint and skip the steps blamed.
+    advice : str
+        What else a user may do about such a loss, for messages.
     """
 
     module: Any
@@ -111,9 +121,15 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
     ) -> None:
         self.kind, self.params, self.inputs, self.out = kind, params, inputs, out
         self.processes, self.precision = processes, precision
-        self.output = Output(out, kind, params=params, inputs=inputs, machine=MACHINE, work=(FOLDER,))
+        self.output = Output(
+            out, kind, params=params, inputs=inputs, machine=MACHINE, revisable=REVISABLE, work=(FOLDER,)
+        )
         self.folder = out
         self._claim: Claim | None = None
+        self.watch: LossWatch | None = None
+        self.skipped: frozenset[int] = frozenset()
+        self.goes_back = False
+        self.advice = ""
         self.started = time.perf_counter()
 
     @cached_property
@@ -139,6 +155,11 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
     def describe(self, step: int, data: AnyStep) -> dict[str, Any]:
         """Return the entries of a step's record in addition to step, loss and learning rate."""
         return {}
+
+    def sequences(self, step: int, batch: Any) -> Sequence[int]:
+        """Return the numbers of a micro-batch's sequences among all training sequences."""
+        numbers: list[int] = batch.rows.tolist()
+        return numbers
 
     @abstractmethod
     def evaluates_after(self, step: int) -> bool:
@@ -229,7 +250,9 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
         )
 
     def _train(self, *, resume: bool, observer: Observer) -> None:
-        checkpoint = newest_checkpoint(self.folder, observer.warned, self._restore) if resume else None
+        checkpoint = (
+            newest_checkpoint(self.folder, observer.warned, self.restore_checkpoint) if resume else None
+        )
         done = 0 if checkpoint is None else checkpoint.step
         if checkpoint is not None:
             self._report_resumption(checkpoint, observer)
@@ -245,21 +268,21 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
             if metrics is not None:
                 metrics.close()
 
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        """Restore a checkpoint whose content is what was written (InputError if it is not of this run)."""
+    def restore_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Restore a checkpoint whose content is what was written (raises InputError if it cannot be used)."""
         try:
             before = checkpoint.state["run"]
-            difference = self.output.difference(before["params"], before["inputs"])
+            difference = self.output.difference(before["params"], before["inputs"], unfinished=True)
             if difference:
                 raise InputError(f"it is of a run that {difference}")
-            if not 1 <= checkpoint.step <= self.engine.recipe.steps:
+            if not 0 <= checkpoint.step <= self.engine.recipe.steps:
                 raise ValueError(f"{STATE} has step {checkpoint.step} of {self.engine.recipe.steps}")
-            if [record["step"] for record in checkpoint.records()] != list(range(1, checkpoint.step + 1)):
+            records = checkpoint.records()
+            if [record["step"] for record in records] != list(range(1, checkpoint.step + 1)):
                 raise ValueError(f"{METRICS} has not one record for each of {checkpoint.step} steps")
             self.restore(checkpoint)
-            self.engine.load_state(
-                checkpoint.step, checkpoint.tensors(WEIGHTS), checkpoint.tensors(OPTIMIZER)
-            )
+            updates = sum("skipped" not in record for record in records)
+            self.engine.load_state(updates, checkpoint.tensors(WEIGHTS), checkpoint.tensors(OPTIMIZER))
         except (InputError, *MALFORMED) as error:
             raise InputError(f"checkpoint {checkpoint.folder} cannot be used ({error})") from None
 
@@ -273,61 +296,73 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
         observer.resumed(checkpoint.step)
 
     def _identity(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind,
-            "params": self.params,
-            "inputs": self.inputs,
-            "precision": self.precision,
-        }
+        same = {"kind": self.kind, "params": self.params, "inputs": self.inputs}
+        return {**same, "precision": self.precision}
 
     def _loop(self, done: int, metrics: MetricsFile | None, observer: Observer, request: StopRequest) -> None:
-        steps = self.engine.recipe.steps
+        steps, step = self.engine.recipe.steps, done
+        recovery = Recovery(self, metrics, observer)
+        recovery.remove_after(done)
+        if self.goes_back and not done:
+            self.save(0, metrics)
         data: AnyStep | None = None
-        for step in range(done + 1, steps + 1):
-            data = data or self.make_step(step)
-            # Before an evaluation, which may change the strategy of later steps.
-            described = self.describe(step, data)
-            loss_sum = self.engine.step(step, data.batches, data.n_targets)
+        while step < steps:
+            step += 1
+            record: dict[str, Any] = {
+                "step": step,
+                "loss": None,
+                "lr": self.engine.recipe.learning_rate_at(step),
+            }
+            if step in self.skipped:
+                record["skipped"], data, sums, limit = True, None, None, math.inf
+            else:
+                data = data or self.make_step(step)
+                # Before an evaluation, which may change the strategy of later steps.
+                described = self.describe(step, data)
+                limit = self.watch.limit(described["strategy"]) * data.n_targets if self.watch else math.inf
+                sums = self.engine.step(step, data.batches, data.n_targets, limit=limit)
             evaluates = self.evaluates_after(step)
             # On CUDA the step above is still running: make the data of the next one meanwhile, unless an
             # evaluation may change its strategy.
-            upcoming = self.make_step(step + 1) if not evaluates and step < steps else None
-            signum, loss = self._reduce(loss_sum, request)
-            if not math.isfinite(loss):
-                raise CmgemsError(
-                    f"the loss became {loss} at step {step}; lower `learning_rate` (now"
-                    f" {self.engine.recipe.learning_rate:g}) and start again with `resume=False`"
-                )
-            record: dict[str, Any] = {
-                "step": step,
-                "loss": loss / data.n_targets if data.n_targets else None,
-                "lr": self.engine.recipe.learning_rate_at(step),
-                **described,
-            }
+            makes = not evaluates and step < steps and step + 1 not in self.skipped
+            upcoming = self.make_step(step + 1) if makes else None
+            signum, loss, norm = self._read(sums, request)
+            if data is not None:
+                fine = math.isfinite(loss) and math.isfinite(norm) and loss <= limit
+                if not fine and recovery.settle(step, data, loss, norm):
+                    step, data = recovery.go_back(step), None
+                    continue
+                mean = loss / data.n_targets if data.n_targets else None
+                record |= {"loss": mean, "grad_norm": norm, **described}
+                if mean is not None and self.watch and self.watch.observe(record):
+                    recovery.report(step, mean, self.watch.usual(described["strategy"]))
             if evaluates:
                 record |= self.evaluate(step, observer)
             if metrics is not None:
                 metrics.write(record)
-                observer.stepped(record, data.n_tokens)
+                observer.stepped(record, data.n_tokens if data else 0)
             # A single process need not wait for the sums of the next step to learn of a later signal.
             signum = signum or (request.signum if self.processes.world_size == 1 else 0)
             if signum or (self.saves_after(step) and step < steps):
-                self._save(step, metrics)
+                self.save(step, metrics)
             if signum:
                 raise Interrupted(
                     f"stopped after step {step}; the same command resumes from {self.folder / FOLDER}",
                     128 + signum,
                 )
             data = upcoming
+        if metrics is not None:
+            metrics.check_in_place()
 
-    def _reduce(self, loss_sum: torch.Tensor, request: StopRequest) -> tuple[int, float]:
-        """Return (signal that requests a stop, loss sum), the same on all processes."""
-        values = torch.zeros(3, dtype=torch.float64, device=loss_sum.device)
-        values[0] = loss_sum
-        values[1] = float(request.signum == 2)  # SIGINT
-        values[2] = float(request.signum == 15)  # SIGTERM
-        loss, interrupted, terminated = self.processes.all_reduce_sum(values).tolist()
-        return (15 if terminated else 2 if interrupted else 0), loss
+    def _read(self, sums: torch.Tensor | None, request: StopRequest) -> tuple[int, float, float]:
+        """Return (signal that requests a stop, loss sum, gradient norm), the signal the same on all processes."""
+        signals = torch.zeros(2, dtype=torch.float64, device=self.processes.device)
+        signals[0] = float(request.signum == 2)  # SIGINT
+        signals[1] = float(request.signum == 15)  # SIGTERM
+        signals = self.processes.all_reduce_sum(signals)
+        values = signals if sums is None else torch.cat([signals, sums])
+        interrupted, terminated, loss, norm = [*values.tolist(), 0.0, 0.0][:4]
+        return (15 if terminated else 2 if interrupted else 0), loss, norm
 
     def _check_weights(self, step: int) -> None:
         """Check that the processes still have the same weights (or raise CmgemsError)."""
@@ -339,7 +374,8 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
                     " of this step was saved, and the same command resumes from the checkpoint before it"
                 )
 
-    def _save(self, step: int, metrics: MetricsFile | None) -> None:
+    def save(self, step: int, metrics: MetricsFile | None) -> None:
+        """Save a checkpoint of the state after `step`, unless it is not finite; all processes call this together."""
         self._check_weights(step)
         with self.processes.alone():
             self._write_checkpoint(step, metrics)
@@ -347,27 +383,21 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
 
     def _write_checkpoint(self, step: int, metrics: MetricsFile | None) -> None:
         if metrics is not None:
-            if not metrics.in_place():
-                raise CmgemsError(
-                    f"{self.folder} was moved or replaced while the run was writing to it; give its new path as"
-                    " `out` to resume from its checkpoints"
-                )
+            metrics.check_in_place()
+        if metrics is not None and self.engine.is_finite():
             weights, moments = self.engine.state()
             state = {"run": self._identity(), **self.state()}
             save_checkpoint(
-                self.folder,
-                step,
-                weights,
-                moments,
-                state,
+                *(self.folder, step, weights, moments, state),
                 metrics=metrics.content,
+                spare=self.watch and (self.watch.risen_at or step + 1) - STEPS_BEFORE - 1,
                 extra=self.extra_tensors(),
             )
 
     def timed_step(self, step: int, batches: Sequence[Batch], n_targets: int) -> float:
         """Take a step and return its duration in seconds. It changes the weights, so use it for plans only."""
         started = time.perf_counter()
-        self.engine.step(step, batches, n_targets).item()
+        self.engine.step(step, batches, n_targets)[0].item()
         return time.perf_counter() - started
 
 
@@ -387,12 +417,3 @@ def check_run_place(out: Path, kind: str) -> None:
             if checkpoint is not None:
                 write_marker(out, **{name: checkpoint.state["run"][name] for name in IDENTITY})
     check_place(out, kind)
-
-
-def device_name(device: torch.device) -> str:
-    """Return the name of a device for the environment of a manifest."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    import platform
-
-    return f"cpu ({platform.machine()})"

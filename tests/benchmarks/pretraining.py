@@ -84,7 +84,7 @@ class Peer:
 def engine_step(run: PretrainingRun, step: int) -> int:
     """Train on `step` as `cmgems pretrain` does, masking and batching included; return the real tokens."""
     made = run.maker.training_step(step, run.curriculum)
-    run.engine.step(step, made.batches, made.n_targets).item()
+    run.engine.step(step, made.batches, made.n_targets)[0].item()
     return made.n_tokens
 
 

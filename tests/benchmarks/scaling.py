@@ -41,7 +41,7 @@ def worker(arguments: argparse.Namespace) -> None:
             processes.barrier()
             started, tokens = time.perf_counter(), 0
         made = run.make_step(step)
-        processes.all_reduce_sum(run.engine.step(step, made.batches, made.n_targets)).item()
+        run.engine.step(step, made.batches, made.n_targets)[0].item()
         tokens += made.n_tokens
     if processes.is_main:
         print(tokens / (time.perf_counter() - started))

@@ -275,7 +275,7 @@ def test_regular_checkpoints_change_nothing(make_run: MakeRun, monkeypatch: pyte
     saved: list[int] = []
     run = make_run("saving")
     monkeypatch.setattr(
-        run, "_save", lambda step, metrics, save=run._save: (saved.append(step), save(step, metrics))
+        run, "save", lambda step, metrics, save=run.save: (saved.append(step), save(step, metrics))
     )
     same_files(train(run), plain)
     assert saved == [3, 6, 9]
