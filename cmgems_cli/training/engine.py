@@ -170,6 +170,8 @@ class Engine:
             Reading it waits for the step to end.
         """
         started = time.monotonic()
+        # Those of a step that was not finished.
+        self.optimizer.zero_grad(set_to_none=True)
         self.module.train()
         self._parallel.train()
         # DDP averages over processes; the loss is a mean over the targets of all of them.

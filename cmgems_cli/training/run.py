@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 
 from cmgems_cli.artifacts import Manifest, environment, is_finished, read_manifest
-from cmgems_cli.errors import InputError, Interrupted, OverwriteError
+from cmgems_cli.errors import CmgemsError, InputError, Interrupted, OverwriteError
 from cmgems_cli.option_fields import machine_fields
 from cmgems_cli.output_state import check_place
 from cmgems_cli.outputs import Claim, Output
@@ -390,7 +390,7 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
             save_checkpoint(
                 *(self.folder, step, weights, moments, state),
                 metrics=metrics.content,
-                spare=self.watch and (self.watch.risen_at or step + 1) - STEPS_BEFORE - 1,
+                spare=None if self.watch is None else (self.watch.risen_at or step + 1) - STEPS_BEFORE - 1,
                 extra=self.extra_tensors(),
             )
 
@@ -399,21 +399,3 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
         started = time.perf_counter()
         self.engine.step(step, batches, n_targets)[0].item()
         return time.perf_counter() - started
-
-
-def check_run_place(out: Path, kind: str) -> None:
-    """Check before any work that a run of this kind may write to a folder.
-
-    A folder that lost everything except its checkpoints is marked as an unfinished run again.
-
-    Raises
-    ------
-    OverwriteError
-        If it may not.
-    """
-    if out.is_dir() and not is_finished(out) and read_marker(out) is None:
-        with suppress(InputError, KeyError, TypeError):
-            checkpoint = newest_checkpoint(out)
-            if checkpoint is not None:
-                write_marker(out, **{name: checkpoint.state["run"][name] for name in IDENTITY})
-    check_place(out, kind)

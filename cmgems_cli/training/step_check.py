@@ -36,6 +36,7 @@ def first_not_finite(engine: Engine, step: int, batches: Sequence[Batch]) -> tup
     for name, parameter in engine.module.named_parameters():
         if not _finite(parameter):
             return f"the parameter {name}", None
+    engine.optimizer.zero_grad(set_to_none=True)
     found: list[str] = []
 
     def look(what: str, tensor: Any) -> None:
