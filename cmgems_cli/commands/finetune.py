@@ -60,9 +60,9 @@ def finetune(
 
     from cmgems_cli.bench.build import Finetuner
     from cmgems_cli.metrics import score
+    from cmgems_cli.training.checkpoints import check_run_place
     from cmgems_cli.training.finetune_run import finetune as finetune_stage
     from cmgems_cli.training.processes import start_processes, stop_processes
-    from cmgems_cli.training.run import check_run_place
 
     check_run_place(target, "classifier")
     try:

@@ -43,9 +43,9 @@ def pretrain(
         ranks = None
 
     from cmgems_cli.training.build import build_pretraining_run
+    from cmgems_cli.training.checkpoints import check_run_place
     from cmgems_cli.training.pretrain_run import pretrain as train
     from cmgems_cli.training.processes import start_processes, stop_processes
-    from cmgems_cli.training.run import check_run_place
 
     check_run_place(target, "model")
     try:

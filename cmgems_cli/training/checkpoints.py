@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from cmgems_cli.artifacts import canonical_json, sha256_of_bytes, sha256_of_file
+from cmgems_cli.artifacts import canonical_json, is_finished, sha256_of_bytes, sha256_of_file
 from cmgems_cli.errors import InputError
 from cmgems_cli.files import as_bytes, as_json, create_file, force_to_disk, random_token
 from cmgems_cli.modeling.weights import write_tensors
+from cmgems_cli.output_state import check_place
+from cmgems_cli.staging import read_marker, write_marker
 from cmgems_cli.structured_text import read_json
 from cmgems_cli.training.metrics_log import METRICS, read_metrics
 
@@ -31,6 +34,9 @@ WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "sta
 
 # ours: the newest, and the one before in case the newest is damaged.
 KEPT = 2
+
+# The parts of a run's identity that its marker also has.
+IDENTITY = ("kind", "params", "inputs")
 
 # What reading values of an unexpected form raises.
 MALFORMED = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError)
@@ -208,3 +214,21 @@ def _read(folder: Path) -> Checkpoint:
 
 def _digest(content: Mapping[str, Any]) -> str:
     return sha256_of_bytes(canonical_json(content).encode())
+
+
+def check_run_place(out: Path, kind: str) -> None:
+    """Check before any work that a run of this kind may write to a folder.
+
+    A folder that lost everything except its checkpoints is marked as an unfinished run again.
+
+    Raises
+    ------
+    OverwriteError
+        If it may not.
+    """
+    if out.is_dir() and not is_finished(out) and read_marker(out) is None:
+        with suppress(InputError, KeyError, TypeError):
+            checkpoint = newest_checkpoint(out)
+            if checkpoint is not None:
+                write_marker(out, **{name: checkpoint.state["run"][name] for name in IDENTITY})
+    check_place(out, kind)

@@ -6,19 +6,17 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
-from cmgems_cli.artifacts import Manifest, environment, is_finished, read_manifest
+from cmgems_cli.artifacts import Manifest, environment, read_manifest
 from cmgems_cli.errors import CmgemsError, InputError, Interrupted, OverwriteError
 from cmgems_cli.option_fields import machine_fields
-from cmgems_cli.output_state import check_place
 from cmgems_cli.outputs import Claim, Output
-from cmgems_cli.staging import read_marker, write_marker
 from cmgems_cli.training.checkpoints import (
     FOLDER,
     MALFORMED,
@@ -26,6 +24,7 @@ from cmgems_cli.training.checkpoints import (
     STATE,
     WEIGHTS,
     Checkpoint,
+    check_run_place,
     newest_checkpoint,
     save_checkpoint,
 )
@@ -40,9 +39,6 @@ from cmgems_cli.training.recovery import Recovery
 
 # A resumed run may divide its micro-batches differently: another machine, another number of processes.
 MACHINE = machine_fields(PretrainingOptions)
-
-# The parts of a run's identity that its marker also has.
-IDENTITY = ("kind", "params", "inputs")
 
 
 class StepData(Protocol):
