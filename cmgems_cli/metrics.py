@@ -88,6 +88,15 @@ else:
     MetricName = Literal[tuple(METRICS)]
 
 
+def printed_perplexity(value: float) -> str:
+    """Return a perplexity for people, short however large.
+
+    >>> printed_perplexity(1876.4), printed_perplexity(1.2e150)
+    ('1,876', '1.2e+150')
+    """
+    return f"{value:,.0f}" if value < 1e9 else f"{value:.2g}"
+
+
 def metric_of(name: str) -> Metric:
     """Return a metric of the table, or one of any other name, as other people's tables may have."""
     unknown = Metric(name, name, lambda labels, predictions: math.nan, lowest=-math.inf, highest=math.inf)

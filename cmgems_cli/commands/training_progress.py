@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from cmgems_cli.console import Bar, Console
+from cmgems_cli.metrics import printed_perplexity
 from cmgems_cli.training.observer import Observer
 
 
@@ -27,7 +28,7 @@ class TrainingProgress(Observer):
         """Advance the bar; the latest evaluation stays visible."""
         self._tokens += n_tokens
         if "valid_perplexity" in record:
-            self._evaluated = f"perplexity {record['valid_perplexity']:,.0f}"
+            self._evaluated = f"perplexity {printed_perplexity(record['valid_perplexity'])}"
         elif "dev_loss" in record:
             self._evaluated = f"dev loss {record['dev_loss']:.3f}, accuracy {record['dev_accuracy']:.3f}"
         words = [

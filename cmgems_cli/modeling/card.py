@@ -11,7 +11,7 @@ from typing import Any
 
 from cmgems_cli.markdown import escaped, table
 from cmgems_cli.masking import INFO
-from cmgems_cli.metrics import METRICS
+from cmgems_cli.metrics import METRICS, printed_perplexity
 
 CARD = "README.md"
 
@@ -65,8 +65,8 @@ def masked_lm_card(
         fixed, active = perplexities
         masks = params["validation_masks"]
         scores += [
-            (f"fixed {masks} masks", f"{fixed:,.0f}"),
-            ("masks of the active strategy", f"{active:,.0f}"),
+            (f"fixed {masks} masks", printed_perplexity(fixed)),
+            ("masks of the active strategy", printed_perplexity(active)),
         ]
     return _card(
         "fill-mask",

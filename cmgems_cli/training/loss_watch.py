@@ -15,7 +15,7 @@ from cmgems_cli.errors import UsageError
 WINDOW = 100
 # ours: fewer losses than this say too little of the next; a loss is then compared with that of guessing.
 LEAST = 20
-# ours (docs/log.md): the highest loss of undisturbed runs was 1.2 times the median of the 100 before.
+# ours (docs/log.md): the highest loss of four undisturbed runs was 1.10 times the median of the 100 before.
 FACTOR = 1.5
 # ours: PaLM (Chowdhery et al. 2022, section 5.1) went back about 100 steps of a run 25 times as long. AdamW's first
 # moment (0.9) forgets a gradient within about 10 steps.

@@ -18,6 +18,7 @@ from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.genome.vocabulary import vocabulary_size
 from cmgems_cli.masking import Strategy
 from cmgems_cli.masking.curriculum import Curriculum, is_unlearnt, parse_threshold
+from cmgems_cli.metrics import printed_perplexity
 from cmgems_cli.modeling.card import masked_lm_card, write_card
 from cmgems_cli.modeling.folder import save_model
 from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
@@ -281,8 +282,8 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
                 observer.switched(step, before[1], fixed)
                 if is_unlearnt(fixed, self.unigram):
                     observer.warned(
-                        f"the switch to global came at perplexity {fixed:,.0f}, still at the unigram baseline"
-                        f" ({self.unigram:,.0f}): nothing of context has been learnt yet. Train longer, evaluate"
+                        f"the switch to global came at perplexity {printed_perplexity(fixed)}, still at the unigram"
+                        f" baseline ({self.unigram:,.0f}): nothing of context has been learnt yet. Train longer, evaluate"
                         " further apart (--eval-every) or lower --switch-threshold"
                     )
         self.perplexities = (fixed, active)

@@ -366,3 +366,54 @@ def test_two_torchrun_processes_equal_one(
         assert first.keys() == second.keys()
         for name in first:
             assert first[name] == pytest.approx(second[name], abs=1e-5)
+
+
+# --- numbers that go wrong
+
+
+def change_loss_of_step(
+    run: FinetuningRun, step: int, effect: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    forward, make = run.engine._forward, run.make_step
+
+    def make_step(number: int) -> Any:
+        data = make(number)
+        if number != step:
+            return data
+        return replace(data, batches=[replace(batch, index=batch.index + 1_000) for batch in data.batches])
+
+    run.make_step = make_step  # type: ignore[method-assign]
+    run.engine._forward = lambda module, batch: (
+        effect(forward(module, batch)) if batch.index >= 1_000 else forward(module, batch)
+    )
+
+
+def test_a_loss_that_is_not_finite_names_tensor_step_rows_and_the_last_good_checkpoint(
+    make_run: MakeRun,
+) -> None:
+    run = make_run()
+    change_loss_of_step(run, 5, lambda loss: loss * torch.nan)
+    with pytest.raises(CmgemsError) as caught:
+        train(run)
+    rows = ", ".join(map(str, run.maker.make(5).batches[0].rows.tolist()[:8]))
+    assert f"at step 5 (gradient norm nan; computed twice, equal); the first not finite: the loss in micro-batch 1000, training sequences {rows}" in str(caught.value)  # fmt: skip  # noqa: E501
+    assert "checkpoints/step_000004; lower `learning_rate`" in str(caught.value)
+
+
+def test_a_step_that_does_not_repeat_is_a_hardware_fault_and_the_run_resumes_to_the_same_bytes(
+    make_run: MakeRun,
+) -> None:
+    run = make_run()
+    calls: list[int] = []
+
+    def fail_once(loss: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return loss * torch.nan if len(calls) == 1 else loss
+
+    change_loss_of_step(run, 5, fail_once)
+    with pytest.raises(CmgemsError, match=r"step 5 computed twice gave different results .* hardware fault"):
+        train(run)
+    observer = StopAfter()
+    resumed = train(make_run(), observer=observer)
+    assert observer.resumed_after == [4]
+    same_files(resumed, train(make_run("whole")))
