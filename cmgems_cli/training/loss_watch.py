@@ -1,4 +1,4 @@
-"""Loss spikes: which step's loss is too high, and which steps a run then leaves out."""
+"""Loss spikes: which step's loss is too high, and which steps are then left out."""
 
 from __future__ import annotations
 

@@ -283,8 +283,8 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
                 if is_unlearnt(fixed, self.unigram):
                     observer.warned(
                         f"the switch to global came at perplexity {printed_perplexity(fixed)}, still at the unigram"
-                        f" baseline ({self.unigram:,.0f}): nothing of context has been learnt yet. Train longer, evaluate"
-                        " further apart (--eval-every) or lower --switch-threshold"
+                        f" baseline ({self.unigram:,.0f}): nothing of context has been learnt yet. Train longer,"
+                        " evaluate further apart (--eval-every) or lower --switch-threshold"
                     )
         self.perplexities = (fixed, active)
         return {"valid_perplexity": fixed, "valid_perplexity_active": active}
