@@ -135,7 +135,7 @@ class Engine:
             )
 
     def step(
-        self, step: int, batches: Sequence[Batch], n_targets: int, *, limit: float = math.inf
+        self, step: int, batches: Sequence[Batch], n_targets: int, limit: float = math.inf
     ) -> torch.Tensor:
         """Take one optimizer step, unless its loss or gradient is not finite or its loss exceeds `limit`.
 

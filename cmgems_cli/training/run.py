@@ -316,7 +316,7 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
                 # Before an evaluation, which may change the strategy of later steps.
                 described = self.describe(step, data)
                 limit = self.watch.limit(described["strategy"]) * data.n_targets if self.watch else math.inf
-                sums = self.engine.step(step, data.batches, data.n_targets, limit=limit)
+                sums = self.engine.step(step, data.batches, data.n_targets, limit)
             evaluates = self.evaluates_after(step)
             # On CUDA the step above is still running: make the data of the next one meanwhile, unless an
             # evaluation may change its strategy.
