@@ -31,6 +31,7 @@ LFS_ADVICE = "a git-lfs pointer, not the file itself; run `git lfs pull` in its 
 
 # linux/fs.h
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CANNOT_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV}
 
 
@@ -210,6 +211,10 @@ def exclusive_lock(path: Path, out: Path, *, wait: bool = False) -> Iterator[Non
     opened = _locked(path, out, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     try:
         yield
+    except OSError as error:
+        if error.errno in _FULL and error.filename is None:  # a stream does not name its file
+            error.filename = str(out)
+        raise
     finally:
         try:
             status = os.fstat(opened)

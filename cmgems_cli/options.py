@@ -187,6 +187,13 @@ def takes(shared: str, *, out: str | None = None) -> Callable[[AnyCommand], AnyC
     return decorate
 
 
+def _path(text: str) -> Path:
+    """Refuse an empty path, as an unset variable of a shell gives: it would mean the current folder."""
+    if not str(text):
+        raise typer.BadParameter("the path is empty; give a path, or leave the option out")
+    return Path(text)
+
+
 def _parameters(cls: type, declared: Mapping[str, Option]) -> list[inspect.Parameter]:
     hints, defaults = get_type_hints(cls), {one.name: one.default for one in fields(cls)}
     return [_parameter(found, hints[name], defaults[name]) for name, found in declared.items()]
@@ -203,6 +210,8 @@ def _parameter(declared: Option, hint: Any, default: Any) -> inspect.Parameter:
         info["show_default"] = declared.shown
     if hint is float or float in get_args(hint):
         info["callback"] = _finite
+    if hint is Path or Path in get_args(hint):
+        info |= {"parser": _path, "metavar": declared.metavar or "PATH"}
     if declared.key == "config":
         info |= {"callback": _fill_from_config, "is_eager": True}
     given = typer.Option(declared.flag, help=declared.help, rich_help_panel=declared.panel, **info)

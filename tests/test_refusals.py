@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from cmgems_cli.errors import as_user_error
+from cmgems_cli.files import exclusive_lock
 from tests.command_line import CommandLine
 
 FASTA = str(files("cmgems_cli") / "data" / "hg38_chr16_186964_397118.fa.gz")
@@ -58,6 +59,7 @@ def test_every_stage_says_that_there_is_no_room_and_runs_when_there_is(
         with room_for(10_000):
             said = refused(cmgems, *stage)
         assert os.strerror(errno.EFBIG) in said
+        assert str(workspace) in said  # which file or folder it was
         assert "free some space" in said
         assert set(workspace.rglob("manifest.json")) == finished
         cmgems(*stage, "--quiet")
@@ -120,3 +122,23 @@ def test_a_full_memory_is_said_to_be() -> None:
 )
 def test_a_fault_of_ours_keeps_its_traceback(fault: Exception) -> None:
     assert as_user_error(fault) is None
+
+
+@pytest.mark.parametrize("given", [["--out", ""], ["--out="], ["--config", ""]])
+def test_an_empty_path_is_not_the_current_folder(cmgems: CommandLine, given: list[str]) -> None:
+    for command in (["build-pmi"], ["predict", "model", "x.fa"], ["embed", "model", "x.fa"], ["pretrain"]):
+        said = cmgems(*command, *given, code=2).error
+        assert "the path is empty; give a path, or leave the option out" in said
+
+
+def test_the_error_of_a_full_disk_names_the_output(tmp_path: Path) -> None:
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        with (
+            pytest.raises(OSError, match="lack") as caught,
+            exclusive_lock(tmp_path / "lock", tmp_path / "out"),
+        ):
+            raise OSError(code, "lack")
+        assert str(as_user_error(caught.value)).startswith(f"{tmp_path / 'out'}: lack; free some space")
+    with pytest.raises(OSError, match="lack") as caught, exclusive_lock(tmp_path / "lock", tmp_path / "out"):
+        raise OSError(errno.EIO, "lack")
+    assert caught.value.filename is None

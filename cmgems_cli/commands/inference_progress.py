@@ -86,6 +86,9 @@ def close(console: Console, data: Input, seconds: float, out: Path | None) -> No
         console.say(f"{data.left_out:,} windows without a known k-mer (all N) were omitted")
     elif tally.unknown:
         console.warn(f"{tally.unknown:,} sequences without a known k-mer (too short, or all N) got no values")
+    if 2 * tally.known_tokens < tally.tokens:
+        unknown = 100 * (1 - tally.known_tokens / tally.tokens)
+        console.warn(f"{unknown:.0f} % of all tokens are [UNK]: the values say little about these sequences")
     new_rows = data.done - data.done_before
     words = (
         f"{new_rows:,} {data.unit} in {duration(seconds)} ({new_rows / max(seconds, 1e-9):,.0f} per second)"

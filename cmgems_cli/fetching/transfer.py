@@ -17,7 +17,7 @@ from urllib.error import HTTPError, URLError
 
 from cmgems_cli import __version__
 from cmgems_cli.errors import CmgemsError, OverwriteError
-from cmgems_cli.files import open_new
+from cmgems_cli.files import hidden_name, open_new
 
 CHUNK_BYTES = 1 << 20
 # ours: a server that sends nothing for this long counts as unreachable.
@@ -80,7 +80,7 @@ class RemoteFile:
     @property
     def partial(self) -> Path:
         """Where the file is stored until it is complete and verified."""
-        return self.path.with_name(f".{self.path.name}.partial")
+        return self.path.with_name(hidden_name(self.path.name, "partial"))
 
     @property
     def bytes_here(self) -> int:

@@ -172,6 +172,8 @@ def embed_blocks(
     ------
     UsageError
         As for `check_layers`, or if `pooling` is unknown.
+    InputError
+        As `Model.check_finite`.
     """
     if pooling not in POOLINGS:
         raise UsageError(f"`pooling` {pooling!r} is unknown; choose {', '.join(POOLINGS)}")
@@ -180,10 +182,20 @@ def embed_blocks(
     for block in blocks:
         states = _states(model, block, pooling, numbers)
         if before is not None:
-            yield Embedded(before[0], before[1].cpu().numpy())
+            yield _embedded(model, *before)
         before = (block, states)
     if before is not None:
-        yield Embedded(before[0], before[1].cpu().numpy())
+        yield _embedded(model, *before)
+
+
+def _embedded(model: Model, block: Block, states: Tensor) -> Embedded:
+    on_cpu = states.cpu().numpy()
+    finite = np.isfinite(on_cpu).all((1, 2))
+    if len(finite) != len(block):  # one vector per token
+        row_of_token = np.repeat(np.arange(len(block)), block.n_tokens)
+        finite = np.bincount(row_of_token, ~finite, minlength=len(block)) == 0
+    model.check_finite(block, finite)
+    return Embedded(block, on_cpu)
 
 
 def _states(model: Model, block: Block, pooling: Pooling, layers: tuple[int, ...]) -> Tensor:

@@ -99,6 +99,29 @@ class Model:
         """Digest that identifies the model in records."""
         return digest_of_model_folder(self.folder)
 
+    def check_finite(self, block: Block, finite: NDArray[np.bool_]) -> None:
+        """Check the outputs for the rows that have a known k-mer.
+
+        Parameters
+        ----------
+        block : Block
+        finite : bool, shape (n,)
+            Whether all outputs for a row are finite.
+
+        Raises
+        ------
+        InputError
+            If some are not: weights can be finite and overflow all the same.
+        """
+        bad = np.flatnonzero(~finite & (block.known > 0))
+        if len(bad):
+            again = "; try `precision=fp32`" if self.precision == "bf16" else ""
+            raise InputError(
+                f"{self.folder}: its outputs for {len(bad):,} of {len(block):,} rows are not finite, the first"
+                f" {block.names[bad[0]]!r}, so its weights overflow; needed a model whose training did not diverge"
+                f"{again}"
+            )
+
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Run the block without gradients, in the precision of the model."""

@@ -104,16 +104,21 @@ def predict_blocks(model: Model, blocks: Iterable[Block]) -> Iterator[Predicted]
     ------
     Predicted
         One per block, in order. When it is yielded, the computation of the next block has already started.
+
+    Raises
+    ------
+    InputError
+        As `Model.check_finite`.
     """
     before: tuple[Block, Tensor] | None = None
     for block in blocks:
         # On CUDA this returns at once: the previous block is read and written while this one is computed.
         logits = _logits(model, block)
         if before is not None:
-            yield _predicted(*before)
+            yield _predicted(model, *before)
         before = (block, logits)
     if before is not None:
-        yield _predicted(*before)
+        yield _predicted(model, *before)
 
 
 def _logits(model: Model, block: Block) -> Tensor:
@@ -129,8 +134,9 @@ def _logits(model: Model, block: Block) -> Tensor:
     return logits
 
 
-def _predicted(block: Block, logits: Tensor) -> Predicted:
+def _predicted(model: Model, block: Block, logits: Tensor) -> Predicted:
     on_cpu = logits.cpu()
+    model.check_finite(block, on_cpu.isfinite().all(1).numpy())
     labels = np.where(block.known > 0, on_cpu.argmax(1).numpy(), -1)
     return Predicted(block, labels, on_cpu.double().softmax(1).numpy())
 

@@ -82,7 +82,7 @@ class Source:
                 raise InputError(f"{self.name} is empty; {NEEDED}")
             check_is_text(start, shown, NEEDED)
             if start.startswith(b">"):
-                check_is_fasta(start, shown)
+                check_is_fasta(start, shown, judge_rna=False)
                 yield from checked_dna(sequence_chunks(_chained(start, texts), shown), shown)
             else:
                 yield from _table_chunks(_chained(head, texts), shown)

@@ -115,12 +115,16 @@ class Tally:
         Rows without any known k-mer: shorter than one, or N throughout. Such windows are omitted.
     truncated : int
         Truncated sequences.
+    tokens, known_tokens : int
+        Tokens of all rows that a model reads, and those that are not [UNK].
     """
 
     sequences: int = 0
     rows: int = 0
     unknown: int = 0
     truncated: int = 0
+    tokens: int = 0
+    known_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -293,6 +297,8 @@ def _encoded(groups: list[_RowGroup], tiling: TilingOptions, tally: Tally) -> It
     tally.unknown += int((known == 0).sum())
     if tiling.window:
         block = block.with_known_tokens()
+    tally.tokens += int(block.n_tokens.sum())
+    tally.known_tokens += int(block.known.sum())
     if len(block):
         yield block
 

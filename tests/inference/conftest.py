@@ -2,18 +2,22 @@
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from cmgems_cli.artifacts import finish_artifact
+from cmgems_cli.inference import survey
 from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier, save_classifier
 from cmgems_cli.modeling.folder import save_model
 from cmgems_cli.modeling.masked_lm import load_masked_lm
@@ -30,6 +34,13 @@ SHAPE = {
     "hidden_dropout_prob": 0.1,
 }
 MAX_BASES = 40
+
+# Finite weights whose products are not: in a LayerNorm, in an embedding, in a dense layer.
+OVERFLOWING = {
+    "bert.encoder.layer.0.output.LayerNorm.weight": 3e38,
+    "bert.encoder.layer.2.attention.output.dense.bias": 3e38,
+    "bert.encoder.layer.1.intermediate.dense.weight": 1e38,
+}
 
 Stock = Callable[[str], NDArray[np.float64]]
 
@@ -104,6 +115,27 @@ def stock_states(pretrained: Path) -> Callable[[str], list[NDArray[np.float32]]]
         return [layer[0].numpy() for layer in model(**inputs, output_hidden_states=True).hidden_states]
 
     return states
+
+
+def overflowing(model: Path, folder: Path, name: str) -> Path:
+    """Copy a model folder without its manifest, one weight of which makes the outputs overflow."""
+    shutil.copytree(model, folder, ignore=shutil.ignore_patterns("manifest.json"))
+    weights = load_file(folder / "model.safetensors")
+    weights[name] = torch.full_like(weights[name], OVERFLOWING[name])
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def change_after_survey(monkeypatch: pytest.MonkeyPatch, path: Path, content: bytes) -> None:
+    """Let a file change between its survey and its reading."""
+    surveyed = survey.survey
+
+    def change(*arguments: Any) -> Any:
+        counted = surveyed(*arguments)
+        path.write_bytes(content)
+        return counted
+
+    monkeypatch.setattr(survey, "survey", change)
 
 
 def _kmers(sequence: str, k: int) -> str:

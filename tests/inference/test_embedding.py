@@ -17,7 +17,7 @@ from cmgems_cli.inference import embedding
 from cmgems_cli.inference.embedding import check_layers
 from cmgems_cli.inference.output_formats import array_writer
 from tests.command_line import CommandLine
-from tests.inference.conftest import SHAPE, random_sequence
+from tests.inference.conftest import OVERFLOWING, SHAPE, overflowing, random_sequence
 
 StockStates = Callable[[str], list[NDArray[np.float32]]]
 
@@ -183,3 +183,30 @@ def test_an_array_grows_row_by_row(tmp_path: Path, suffix: str) -> None:
         writer.finish()
     found = np.load(path) if suffix == ".npy" else load_file(path)["embeddings"]
     np.testing.assert_array_equal(found, np.concatenate(parts))
+
+
+@pytest.mark.parametrize("name", OVERFLOWING)
+@pytest.mark.parametrize(
+    "how", [("mean", "-1"), ("cls", "-1"), ("tokens", "-1"), ("mean", "-1,-2"), ("cls", "3,2")]
+)
+def test_s7_outputs_that_are_not_finite_stop_embed(
+    cmgems: CommandLine, pretrained: Path, fasta: Path, name: str, how: tuple[str, str]
+) -> None:
+    model = overflowing(pretrained, fasta.parent / "model", name)
+    arguments = ("--pooling", how[0], "--layers", how[1], "--out", fasta.parent / "e.npy")
+    error = cmgems("embed", model, fasta, *arguments, code=3).stderr
+    assert "rows are not finite, the first 's0', so its weights overflow" in error.splitlines()[-1]
+    assert sorted(path.name for path in fasta.parent.iterdir()) == ["model", "x.fa"]
+
+
+def test_s7_rows_without_a_known_kmer_stay_what_they_are(
+    cmgems: CommandLine, pretrained: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "x.fa").write_text(">a\nACGTACGT\n>b\nNNNNNN\n>c\nAC\n>d\nACGNNNN\n")
+    for pooling, rows in (
+        ("mean", [True, False, False, True]),
+        ("tokens", [True] * 6 + [False] * 4 + [True] * 5),
+    ):
+        out = tmp_path / f"{pooling}.npy"
+        cmgems("embed", pretrained, tmp_path / "x.fa", "--pooling", pooling, "--out", out)
+        assert np.isfinite(np.load(out)).all(1).tolist() == rows

@@ -3,6 +3,8 @@
 import csv
 import gzip
 import json
+import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,16 @@ import torch
 from cmgems_cli import load_model, predict
 from cmgems_cli.inference import prediction
 from tests.command_line import CommandLine
-from tests.inference.conftest import LABELS, MAX_BASES, Stock, as_standard_input, random_sequence
+from tests.inference.conftest import (
+    LABELS,
+    MAX_BASES,
+    OVERFLOWING,
+    Stock,
+    as_standard_input,
+    change_after_survey,
+    overflowing,
+    random_sequence,
+)
 
 COLUMNS = [f"p_{label}" for label in LABELS]
 
@@ -281,3 +292,135 @@ def test_bf16_stays_close(cmgems: CommandLine, classifier: Path, chromosome: tup
     )
     difference = [abs(float(a["p_no"]) - float(b["p_no"])) for a, b in zip(exact, rough, strict=True)]
     assert 0 < max(difference) < 0.05
+
+
+# --- what is most likely a mistake
+
+
+@pytest.mark.parametrize("name", OVERFLOWING)
+@pytest.mark.parametrize("window", [[], ["--window", "20"]])
+def test_s7_outputs_that_are_not_finite_stop_predict(
+    cmgems: CommandLine, classifier: Path, tmp_path: Path, name: str, window: list[str]
+) -> None:
+    model = overflowing(classifier, tmp_path / "model", name)
+    (tmp_path / "x.fa").write_text("".join(f">s{i}\n{random_sequence(30, i)}\n" for i in range(9)))
+    out = tmp_path / "out.tsv"
+    error = cmgems("predict", model, tmp_path / "x.fa", "--out", out, *window, code=3).stderr
+    assert "rows are not finite, the first 's0', so its weights overflow" in error.splitlines()[-1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "x.fa"]
+    assert cmgems("predict", model, tmp_path / "x.fa", *window, code=3).stdout.count("\n") <= 1
+
+
+CHANGED = {
+    "half the rows": b">a\nACGTACGTAC\n",
+    "twice the rows": b">a\nACGTACGTAC\n>b\nACGTACGTAA\n" * 2,
+    "other letters": b">a\nACGTACGTAC\n>b\nACGTACGTAT\n",
+    "another name": b">a\nACGTACGTAC\n>c\nACGTACGTAA\n",
+}
+
+
+@pytest.mark.parametrize("how", CHANGED)
+@pytest.mark.parametrize("command", ["predict", "embed"])
+def test_s9_input_that_changes_after_the_survey_is_refused(
+    cmgems: CommandLine,
+    classifier: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+    command: str,
+) -> None:
+    path = tmp_path / "x.fa"
+    path.write_bytes(b">a\nACGTACGTAC\n>b\nACGTACGTAA\n")
+    out = tmp_path / ("out.tsv" if command == "predict" else "out.npy")
+    # Small blocks, so that a checkpoint is there when the change is seen.
+    arguments = (command, classifier, path, "--max-batch-tokens", "12", "--out", out)
+    with monkeypatch.context() as patch:
+        change_after_survey(patch, path, CHANGED[how])
+        assert "x.fa changed while it was read" in cmgems(*arguments, code=3).stderr.splitlines()[-1]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.fa"]
+    cmgems(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("rna.csv", "sequence\n" + "ACGUUGCAUU\n" * 9, "looks like RNA"),
+        ("rna.tsv", "name\tsequence\n" + "x\tacguugcauu\n" * 9 + "y\tACGTACGT\n", "looks like RNA"),
+        ("rna.fa", ">a\n" + "ACGUUGCAUU" * 3, "looks like RNA"),
+        ("late.fa", ">a\n" + "ACGT" * 9 + "\n>b\n" + "ACGUUGCAUU" * 30, "looks like RNA"),
+        ("protein.csv", "sequence\n" + "MKVLAAGIVGLLF\n" * 9 + "AAAAAAAA\n", "looks like protein"),
+        ("protein.fa", ">a\n" + "MKVLAAGIVGLLF" * 9, "looks like protein"),
+    ],
+)
+@pytest.mark.parametrize("piped", [False, True])
+def test_f4_rna_and_protein_get_the_same_answer_in_every_format(
+    cmgems: CommandLine, classifier: Path, tmp_path: Path, name: str, text: str, words: str, piped: bool
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    command = ("predict", classifier, "-" if piped else path, "--window", "40")
+    with as_standard_input(text.encode()) if piped else nullcontext():
+        assert words in cmgems(*command, code=3).stderr.splitlines()[-1]
+
+
+def test_f4_many_unknown_tokens_are_warned_of(cmgems: CommandLine, classifier: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("sequence\nACGTNNNNNNNNNNNNN\nACGNNNN\n")
+    assert "85 % of all tokens are [UNK]" in cmgems("predict", classifier, path).stderr
+    path.write_text("sequence\nACGTACGTN\n")
+    assert "[UNK]" not in cmgems("predict", classifier, path).stderr
+
+
+@pytest.mark.parametrize("text", [">a\nACGTACGT\n", "name,sequence\na,ACGTACGT\n"])
+def test_f16_a_byte_order_mark_is_skipped(
+    cmgems: CommandLine, classifier: Path, tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "x"
+    path.write_text(text)
+    plain = cmgems("predict", classifier, path).stdout
+    path.write_text("\ufeff" + text)
+    assert cmgems("predict", classifier, path).stdout == plain
+
+
+def test_m_a_header_of_600_mb_is_refused_without_memory(
+    cmgems: CommandLine, classifier: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "bomb.fa.gz"
+    with gzip.open(path, "wb", compresslevel=1) as stream:
+        stream.write(b">")
+        for _ in range(100):
+            stream.write(b"x" * 3_000_000)
+    resource = pytest.importorskip("resource")
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    assert "bomb.fa.gz" in cmgems("predict", classifier, path, "--truncate", code=3).stderr
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000
+    assert time.perf_counter() - started < 10
+
+
+@pytest.mark.parametrize("kind", ["tsv", "csv"])
+def test_security_names_that_a_spreadsheet_would_run_are_escaped_and_read_back(
+    cmgems: CommandLine, classifier: Path, tmp_path: Path, kind: str
+) -> None:
+    names = ["=cmd|x", "+1+1", "@SUM", "-2+3", "plain", "-1"]
+    table, out = tmp_path / "x.csv", tmp_path / f"out.{kind}"
+    table.write_text("name,sequence\n" + "".join(f"{name},ACGTACGT\n" for name in names))
+    cmgems("predict", classifier, table, "--out", out)
+    written = [row["name"] for row in rows_of(out.read_text(), "\t" if kind == "tsv" else ",")]
+    assert written == ["'=cmd|x", "'+1+1", "'@SUM", "'-2+3", "plain", "-1"]
+    table.write_text("name,sequence\n" + "".join(f"{name},ACGTACGT\n" for name in written))
+    assert predict(load_model(classifier), table).names == names
+    lines = cmgems("predict", classifier, table, "--format", "jsonl").stdout.splitlines()
+    assert [json.loads(line)["name"] for line in lines] == names
+
+
+@pytest.mark.parametrize("length", [245, 250, 255])
+def test_names_of_any_length_are_written(
+    cmgems: CommandLine, classifier: Path, tmp_path: Path, length: int
+) -> None:
+    (tmp_path / "x.fa").write_text(">a\nACGTACGT\n")
+    out = tmp_path / ("x" * (length - 4) + ".tsv")
+    cmgems("predict", classifier, tmp_path / "x.fa", "--out", out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.fa", out.name]
+    array = tmp_path / ("y" * (length - 4) + ".npy")
+    done = cmgems("embed", classifier, tmp_path / "x.fa", "--out", array, code=0 if length == 245 else 1)
+    assert length == 245 or "File name too long; choose another path" in done.error

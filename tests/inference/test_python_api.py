@@ -1,5 +1,6 @@
 """The Python API: what it returns, what it refuses, and the example notebook from top to bottom."""
 
+import dataclasses
 import os
 import runpy
 from collections.abc import Callable
@@ -12,10 +13,18 @@ from numpy.typing import NDArray
 import cmgems_cli
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.vocabulary import MASK
+from cmgems_cli.inference import loading
 from cmgems_cli.inference.loading import Model
 from cmgems_cli.pmi.ranking import UNRANKED, Ranking
 from tests.command_line import run_python
-from tests.inference.conftest import LABELS, Stock, random_sequence
+from tests.inference.conftest import (
+    LABELS,
+    OVERFLOWING,
+    Stock,
+    change_after_survey,
+    overflowing,
+    random_sequence,
+)
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "notebook.py"
 
@@ -95,6 +104,30 @@ def test_masks_and_what_the_model_sees_of_them(ranking: Ranking) -> None:
     assert not np.array_equal(drawn[0], drawn[1])
     assert np.array_equal(drawn[1], again[1])
     assert 0.05 < np.mean(drawn) < 0.3
+
+
+@pytest.mark.parametrize("name", OVERFLOWING)
+def test_s7_outputs_that_are_not_finite_are_refused(classifier: Path, tmp_path: Path, name: str) -> None:
+    model = cmgems_cli.load_model(overflowing(classifier, tmp_path / "model", name))
+    broken = dataclasses.replace(model, bert=cmgems_cli.load_model(tmp_path / "model").bert)
+    with pytest.raises(InputError, match="outputs for 1 of 1 rows are not finite"):
+        cmgems_cli.embed(broken, "ACGTACGTACGT")
+    overflowing_classifier = loading.load_model(tmp_path / "model", classes=True)
+    with pytest.raises(InputError, match="outputs for 1 of 2 rows are not finite, the first 'x'"):
+        cmgems_cli.predict(overflowing_classifier, {"n": "NNNN", "x": "ACGTACGTACGT"})
+
+
+def test_f4_s9_sequences_in_memory_and_files_are_judged_alike(
+    judge: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for sequences in (["ACGUUGCAUU"] * 9, {"a": "MKVLAAGIVGLLF" * 3}, "acguugcauu" * 4):
+        with pytest.raises(InputError, match=r"input.*looks like (RNA|protein)"):
+            cmgems_cli.embed(judge, sequences, truncate=True)
+    path = tmp_path / "x.fa"
+    path.write_text(">a\nACGTACGT\n")
+    change_after_survey(monkeypatch, path, b">a\nACGTACGA\n")
+    with pytest.raises(InputError, match="changed while it was read"):
+        cmgems_cli.predict(judge, path)
 
 
 def test_what_cannot_be_is_refused_as_on_the_command_line(

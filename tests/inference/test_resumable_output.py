@@ -147,7 +147,7 @@ def test_another_task_is_refused_and_no_resume_starts_again(
 
 
 @pytest.mark.parametrize("damage", ["shorter", "flipped", "gone", "no checkpoint", "flipped checkpoint"])
-def test_partial_files_that_lost_something_are_begun_again(
+def test_s4_partial_files_that_lost_something_are_begun_again(
     cmgems: CommandLine, damage: str, classifier: Path, genome: Path, tmp_path: Path, stop: Stop
 ) -> None:
     out = tmp_path / "out.tsv"
@@ -210,7 +210,7 @@ def write_two(outs: list[Path], content: bytes = b"rows", *, resume: bool = True
 
 
 @pytest.mark.parametrize("renames", [0, 1, 2])
-def test_a_kill_between_the_renames_is_finished_by_the_same_command(
+def test_r1_a_kill_between_the_renames_is_finished_by_the_same_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
 ) -> None:
     outs, whole, left = [tmp_path / "out.npy", tmp_path / "out.names.tsv"], Path.replace, [renames]
@@ -286,3 +286,32 @@ def test_a_process_that_was_ended_goes_on(
     cmgems(*command, out)
     assert 0 < stop.blocks < n_blocks
     assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["out.npy", "out.names.tsv", "out.safetensors"])
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.7, 1.0])
+def test_s4_a_flip_in_rows_already_written_never_comes_out(
+    cmgems: CommandLine,
+    classifier: Path,
+    genome: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    place: float,
+) -> None:
+    stop = Stop(monkeypatch, embedding, "embed_blocks")
+    suffix = "safetensors" if name == "out.safetensors" else "npy"
+    out, whole = tmp_path / f"out.{suffix}", tmp_path / f"whole.{suffix}"
+    command = ("embed", classifier, genome, *WINDOWS, "--out")
+    cmgems(*command, whole)
+    stop.after = 4
+    cmgems(*command, out, code=130)
+    stop.after = None
+    partial = staged(tmp_path, f"new/{name}")
+    content = bytearray(partial.read_bytes())
+    content[int(place * (len(content) - 1))] ^= 4
+    partial.write_bytes(content)
+    cmgems(*command, out)
+    for ending in (suffix, "names.tsv"):
+        assert (tmp_path / f"out.{ending}").read_bytes() == (tmp_path / f"whole.{ending}").read_bytes()
+    assert hidden(tmp_path) == []
