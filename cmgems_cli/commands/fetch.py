@@ -71,6 +71,7 @@ def fetch(
         "source": download.source,
         "revision": download.revision,
         "licence": download.licence,
+        "verified": download.verified,
         "files": len(download.files),
         "bytes": download.size_bytes,
         "bytes_left": sum(file.size_bytes - file.bytes_here for file in left),
@@ -87,6 +88,7 @@ def fetch(
     console.result({**plan, "bytes_left": 0, "elapsed_s": round(time.perf_counter() - started, 3)})
     console.say(
         f"{target}: {len(download.files)} file(s), every checksum is right"
+        + ("" if download.verified else " (as the mirror gives them: unverified)")
         + (
             f"; fetched in {duration(time.perf_counter() - started)}"
             if left

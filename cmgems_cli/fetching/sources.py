@@ -11,8 +11,8 @@ from typing import Any
 from cmgems_cli import workspace
 from cmgems_cli.datasets.benchmark import SPLITS
 from cmgems_cli.datasets.benchmark_file import shipped
-from cmgems_cli.errors import CmgemsError
-from cmgems_cli.fetching.transfer import TIMEOUT_S, Checksum, RemoteFile, is_there
+from cmgems_cli.errors import CmgemsError, UsageError
+from cmgems_cli.fetching.transfer import TIMEOUT_S, Checksum, RemoteFile, is_there, is_web_address
 from cmgems_cli.files import write_json
 from cmgems_cli.structured_text import read_json
 
@@ -27,6 +27,17 @@ GRCH38_MD5 = "1c9dcaddfa41027f17cd8f7a82c7293b"
 # Variables of huggingface_hub, read at each call instead of at import.
 _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _YES = {"1", "ON", "YES", "TRUE"}
+
+
+# What stands behind the content of a mirror.
+MD5_NOTE = (
+    "the file is checked by the size and MD5 that UCSC publishes; MD5 finds accidents, not every forgery: use a mirror"
+    " that you trust"
+)
+UNVERIFIED_NOTE = (
+    "unverified: the checksums come from the mirror itself, so they find accidents and no forgery; use a mirror that"
+    " you trust"
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,8 @@ class Download:
         The file, or the folder that holds the files.
     notes : tuple of str
         Problems with the download, if any.
+    verified : bool
+        Whether the checksums come from somewhere else than the files.
     """
 
     title: str
@@ -57,6 +70,7 @@ class Download:
     files: tuple[RemoteFile, ...]
     out: Path
     notes: tuple[str, ...] = ()
+    verified: bool = True
 
     @property
     def size_bytes(self) -> int:
@@ -190,7 +204,11 @@ def look_up(name: str, out: Path, mirror: str | None = None) -> Download:
     ------
     CmgemsError
         If the hub cannot be reached or lacks a required file.
+    UsageError
+        If the mirror is not an address of the web.
     """
+    if mirror is not None and not is_web_address(mirror):
+        raise UsageError(f"`mirror` {mirror!r} is not an address of the web; needed https:// or http://")
     if name == "grch38":
         file = RemoteFile(mirror or GRCH38_URL, out, GRCH38_BYTES, Checksum("md5", GRCH38_MD5))
         return Download(
@@ -200,6 +218,7 @@ def look_up(name: str, out: Path, mirror: str | None = None) -> Download:
             licence="UCSC: freely usable for any purpose (https://genome.ucsc.edu/goldenPath/credits.html)",
             files=(file,),
             out=out,
+            notes=() if mirror is None else (MD5_NOTE,),
         )
     return _look_up(REPOSITORIES[name], out, mirror)
 
@@ -247,7 +266,11 @@ def _look_up(repository: Repository, out: Path, mirror: str | None) -> Download:
         licence=f"{licence} (as its page says)" if licence else repository.licence,
         files=tuple(files[name] for name in sorted(files)),
         out=out,
-        notes=tuple(f"the hub no longer has {name}" for name in missing),
+        notes=(
+            *(f"the hub no longer has {name}" for name in missing),
+            *(() if mirror is None else (UNVERIFIED_NOTE,)),
+        ),
+        verified=mirror is None,
     )
 
 
@@ -260,6 +283,7 @@ def write_record(download: Download) -> None:
             "source": download.source,
             "revision": download.revision,
             "licence": download.licence,
+            "verified": download.verified,
             "files": {
                 file.path.relative_to(download.out).as_posix(): {
                     "url": file.url,
@@ -283,7 +307,13 @@ def read_record(out: Path) -> Download | None:
                 RemoteFile(entry["url"], out / name, entry["bytes"], Checksum(algorithm, entry[algorithm]))
             )
         download = Download(
-            record["title"], record["source"], record["revision"], record["licence"], tuple(files), out
+            record["title"],
+            record["source"],
+            record["revision"],
+            record["licence"],
+            tuple(files),
+            out,
+            verified=record.get("verified") is True,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

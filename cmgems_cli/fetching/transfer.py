@@ -14,6 +14,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 
 from cmgems_cli import __version__
 from cmgems_cli.errors import CmgemsError, OverwriteError
@@ -86,6 +87,28 @@ class RemoteFile:
     def bytes_here(self) -> int:
         """Size of `partial`, as left by an earlier transfer."""
         return self.partial.stat().st_size if self.partial.is_file() else 0
+
+
+def is_web_address(url: str) -> bool:
+    """Return whether a URL is http(s), never a file of this machine or another protocol.
+
+    >>> is_web_address("https://hf-mirror.com"), is_web_address("file:///etc/passwd"), is_web_address("hf-mirror.com")
+    (True, False, False)
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+class _OnlyWeb(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to http(s) only, and from https to https only."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if not is_web_address(newurl) or (req.type == "https" and urlsplit(newurl).scheme != "https"):
+            raise CmgemsError(f"{req.full_url} redirects to {newurl}; needed https: give another `mirror`")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class _Interruption(Exception):
@@ -220,8 +243,11 @@ def _open(file: RemoteFile, have: int) -> Any:
     headers = {"User-Agent": f"cmgems/{__version__}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
+    if not is_web_address(file.url):
+        raise CmgemsError(f"{file.url} is not a valid URL of the web; give `mirror=https://…`")
     try:
-        return urllib.request.urlopen(urllib.request.Request(file.url, headers=headers), timeout=TIMEOUT_S)
+        request = urllib.request.Request(file.url, headers=headers)
+        return urllib.request.build_opener(_OnlyWeb).open(request, timeout=TIMEOUT_S)
     except HTTPError as error:
         if error.code == _RANGE_NOT_SATISFIABLE and have:
             return None

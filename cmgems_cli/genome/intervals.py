@@ -10,6 +10,7 @@ import numpy as np
 
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.corpus import CONTIGS, Corpus
+from cmgems_cli.safe_text import from_spreadsheet_cell
 
 
 class GenomicInterval(NamedTuple):
@@ -57,6 +58,6 @@ def intervals_of(corpus: Corpus, sequence_indices: np.ndarray) -> list[GenomicIn
 def _names(path: Path) -> list[str]:
     try:
         with path.open(newline="", encoding="utf-8") as stream:
-            return [row["name"] for row in csv.DictReader(stream, strict=True)]
+            return [from_spreadsheet_cell(row["name"]) for row in csv.DictReader(stream, strict=True)]
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise InputError(f"{path} is damaged ({error}); make the corpus again") from None

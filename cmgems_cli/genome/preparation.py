@@ -23,6 +23,7 @@ from cmgems_cli.genome.windows import WindowSpec, first_occurrences, tile
 from cmgems_cli.growing_array import growing_array
 from cmgems_cli.option_fields import recipe_fields
 from cmgems_cli.outputs import Output
+from cmgems_cli.safe_text import spreadsheet_cell
 
 # Rows of windows.npy handled at a time.
 WINDOWS_PER_WRITE = 1 << 20
@@ -222,4 +223,5 @@ def _write_contigs(path: Path, contigs: list[Contig], per_contig: np.ndarray) ->
         for number, contig in enumerate(contigs):
             n_train, n_valid = (int(count) for count in per_contig[:, number])
             values = [getattr(contig, name) for name in names]
+            values = [spreadsheet_cell(value) if isinstance(value, str) else value for value in values]
             rows.writerow([number, *values, n_train + n_valid, n_train, n_valid])

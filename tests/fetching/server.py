@@ -23,7 +23,8 @@ class Server(ThreadingHTTPServer):
     contents : dict, path -> bytes
     faults : dict, path -> list
         What happens at the next requests of a path, one entry each: an int n (the connection ends after n
-        bytes of the answer), "stall" with n (it falls silent there), or ("status", code).
+        bytes of the answer), "stall" with n (it falls silent there), ("status", code)
+        or ("redirect", URL).
     ranges : bool
         Whether parts can be asked for.
     asked : list of (path, Range header)
@@ -86,6 +87,11 @@ class Handler(BaseHTTPRequestHandler):
         fault = self.server.faults[path].pop(0) if self.server.faults[path] else None
         if isinstance(fault, tuple) and fault[0] == "status":
             self.send_error(fault[1])
+            return
+        if isinstance(fault, tuple) and fault[0] == "redirect":
+            self.send_response(302)
+            self.send_header("Location", fault[1])
+            self.end_headers()
             return
         content = self.server.contents.get(path)
         if content is None:

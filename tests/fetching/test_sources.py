@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import re
 import signal
 import time
 from pathlib import Path
@@ -225,6 +226,64 @@ def test_the_genome_is_the_one_that_was_published() -> None:
     (file,) = download.files
     assert file.size_bytes == 983_659_424
     assert file.checksum.hexdigest == "1c9dcaddfa41027f17cd8f7a82c7293b"
+
+
+# ------------------------------------------------------------------ mirrors
+
+
+@pytest.mark.parametrize("what", ["grch38", "gue", "dnabert6"])
+@pytest.mark.parametrize(
+    "mirror",
+    [
+        "file:///etc/passwd",
+        "FILE:///etc/passwd",
+        "ftp://127.0.0.1/hg38.fa.gz",
+        "data:,x",
+        "/etc/passwd",
+        "hub",
+        "https://",
+        "http://[",
+        "javascript:1",
+    ],
+)
+def test_security_a_mirror_is_an_address_of_the_web(
+    cmgems: CommandLine, tmp_path: Path, what: str, mirror: str
+) -> None:
+    out = tmp_path / "out"
+    error = cmgems("fetch", what, "--mirror", mirror, "--out", out, code=2).error
+    assert "is not an address of the web; needed https:// or http://" in error
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("to", ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1/"])
+def test_security_a_redirect_leaves_the_web_no_more_than_a_mirror(
+    cmgems: CommandLine, server: Server, genome: bytes, tmp_path: Path, to: str
+) -> None:
+    server.faults["/hg38.fa.gz"] = [("redirect", to)]
+    out = tmp_path / "hg38.fa.gz"
+    done = cmgems("fetch", "grch38", "--mirror", f"{server.url}/hg38.fa.gz", "--out", out, code=1)
+    assert re.search(f"(redirects to|Redirection to url) '?{re.escape(to)}", done.stderr)
+    assert not out.exists()
+
+
+def test_security_what_a_mirror_vouches_for_itself_is_called_unverified(
+    cmgems: CommandLine, server: Server, gue: dict[str, bytes], genome: bytes, tmp_path: Path
+) -> None:
+    done = cmgems("fetch", "gue", "--mirror", server.url, "--out", tmp_path / "gue", "--json")
+    assert "unverified: the checksums come from the mirror itself" in done.stderr
+    assert done.json["verified"] is False
+    # Nor does it become verified by being there.
+    assert "unverified" in cmgems("fetch", "gue", "--out", tmp_path / "gue").stderr
+    out = tmp_path / "hg38.fa.gz"
+    done = cmgems("fetch", "grch38", "--mirror", f"{server.url}/hg38.fa.gz", "--out", out, "--json")
+    assert "MD5 that UCSC publishes" in done.stderr
+    assert done.json["verified"] is True
+
+
+def test_security_without_a_mirror_the_source_vouches(tmp_path: Path) -> None:
+    download = sources.look_up("grch38", tmp_path / "hg38.fa.gz")
+    assert download.notes == ()
+    assert download.verified
 
 
 # ------------------------------------------------------------------ weights
