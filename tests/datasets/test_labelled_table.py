@@ -121,6 +121,8 @@ REFUSED = {
     "a letter beyond ASCII": (HEADER + "ACGÄT,1\n".encode(), "line 2 has 'Ä' in its sequence"),
     "compressed and cut off": (b"\x1f\x8b\x08\x00\x00\xff\xfe", "is a truncated gzip file"),
     "UTF-16 cut off": ("sequence,label\nACGT,1\n".encode("utf-16")[:-1], "is not valid UTF-16"),
+    "UTF-16 without a mark": ("sequence,label\nACGT,1\n".encode("utf-16-le"), "has no column 'sequence'"),
+    "Latin-1": (HEADER + "ACGT,é\n".encode("latin-1"), "is not UTF-8 text"),
     "zero bytes": (b"\x00\x01\x00\x02\n", "has no column 'sequence'"),
     **{
         f"the missing value {value}": (
@@ -179,6 +181,14 @@ def test_m_a_bomb_of_one_line_is_refused_without_memory(tmp_path):
         read_rows(path, max_bases=PLENTY)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000
     assert time.perf_counter() - started < 10
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_f16_a_byte_order_mark_tells_how_a_table_is_written(tmp_path, encoding):
+    path = tmp_path / "table.csv"
+    path.write_bytes("sequence,label\nACGT,é\n".encode(encoding))
+    found = read_rows(path, max_bases=PLENTY)
+    assert (found.sequences, found.labels) == ([b"ACGT"], ["é"])
 
 
 def test_a_gzip_table_is_read_as_the_plain_one(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from cmgems_cli.genome.tokenization import OverlappingKmers
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.training.finetune_run import FinetuningRun
 from cmgems_cli.training.processes import start_processes
-from tests.command_line import CommandLine
+from tests.command_line import CommandLine, Result
 
 TINY = ModelSource("tiny")
 SIZES = {"train": 24, "dev": 8, "test": 10}
@@ -256,3 +257,108 @@ def test_the_command_writes_a_classifier_into_the_workspace(
     other = cmgems("finetune", "tiny", str(gue), "--max-steps", "3", "--json", code=4)
     assert other.stdout == ""
     assert "was made with max_steps = 2, this command has 3; add --overwrite" in other.stderr
+
+
+# --- data that are most likely a mistake, through the command
+
+
+def rewrite(path: Path, change: Callable[[list[str]], list[str]]) -> None:
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], *change(lines[1:])]) + "\n")
+
+
+def plan(cmgems: CommandLine, folder: Path, *options: str, code: int = 0) -> Result:
+    return cmgems(
+        "finetune",
+        "tiny",
+        folder,
+        "--dry-run",
+        "--precision",
+        "fp32",
+        "--out",
+        folder / "out",
+        *options,
+        code=code,
+    )
+
+
+def test_f4_rna_is_refused_by_finetune(cmgems: CommandLine, gue: Path) -> None:
+    rewrite(gue / "train.csv", lambda rows: [row.replace("T", "U") for row in rows])
+    assert "train.csv has the letter U" in plan(cmgems, gue, code=3).error
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rows: [*rows[:4], "sequence,label", *rows[4:]], "line 6 repeats the header"),
+        (lambda rows: [*rows[:4], "ACGTACGTAC,NaN", *rows[4:]], "line 6 has the label 'NaN'"),
+        (lambda rows: [*rows[:4], "ACGTACGTAC,", *rows[4:]], "line 6 has no label"),
+    ],
+)
+def test_f5_headers_and_missing_labels_are_refused_by_finetune(
+    cmgems: CommandLine, gue: Path, change: Callable[[list[str]], list[str]], words: str
+) -> None:
+    for split in ("train", "test"):
+        before = (gue / f"{split}.csv").read_text()
+        rewrite(gue / f"{split}.csv", change)
+        assert words in plan(cmgems, gue, code=3).error
+        (gue / f"{split}.csv").write_text(before)
+
+
+def test_f5_equal_spellings_are_warned_of_by_finetune(cmgems: CommandLine, gue: Path) -> None:
+    rewrite(gue / "train.csv", lambda rows: [*rows, "ACGTACGTAC,1.0"])
+    done = cmgems("finetune", "tiny", gue, "--max-steps", "1", "--precision", "fp32", "--out", gue / "out")
+    warning = "labels that say the same and are classes of their own: 1, 1.0"
+    assert f"warning: {warning}" in done.stderr
+    assert warning in " ".join(done.stdout.split())
+
+
+def test_f6_s11_a_test_split_of_one_class_is_named_everywhere(cmgems: CommandLine, gue: Path) -> None:
+    rewrite(gue / "test.csv", lambda rows: [row for row in rows if row.endswith(",1")])
+    words = "test has one class only, '1', in its 5 row(s)"
+    options = ("--max-steps", "1", "--precision", "fp32", "--out")
+    done = cmgems("finetune", "tiny", gue, *options, gue / "out")
+    assert words in done.stderr
+    assert words in " ".join(done.stdout.split())
+    assert words in (gue / "out" / "README.md").read_text()
+    manifest = read_manifest(gue / "out", "classifier")
+    assert any(note.startswith(words) for note in manifest.stats["notes"])
+    assert ("nothing was learnt" in done.stdout) == (manifest.stats["accuracy"] == 0)
+    cmgems("finetune", "tiny", gue, *options, gue / "out")
+
+
+@pytest.mark.parametrize("letters", [131_073, 200_000])
+def test_f7_long_fields_are_truncated_on_demand(cmgems: CommandLine, tmp_path: Path, letters: int) -> None:
+    for seed, (split, count) in enumerate(SIZES.items()):
+        table(tmp_path / f"{split}.csv", count // 4, seed, bases=letters)
+    assert "--truncate" in plan(cmgems, tmp_path, code=3).error
+    assert plan(cmgems, tmp_path, "--truncate", "--json").json["plan"]["n_train"] == 6
+
+
+@pytest.mark.parametrize("name", ["4/train.tsv", "test.tsv", "manifest.json"])
+@pytest.mark.parametrize("change", ["a letter", "a label", "a row less"])
+def test_s13_a_fewshot_set_that_differs_from_its_manifest_is_refused(
+    cmgems: CommandLine, tmp_path: Path, name: str, change: str
+) -> None:
+    draw = random.Random(5)
+    records = (f">{number}\n{''.join(draw.choices('ACGT', k=60))}\n" for number in range(40))
+    (tmp_path / "x.fa").write_text("".join(records))
+    cmgems("build-fewshot", tmp_path / "x.fa", "--shots", "4", "--out", tmp_path / "set", "--quiet")
+    data = tmp_path / "set" / "4" / "train.tsv"
+    assert cmgems("finetune", "tiny", data, "--dry-run", "--out", tmp_path / "out").code == 0
+    path = tmp_path / "set" / name
+    text = path.read_text()
+    if name == "manifest.json":
+        place = text.index('"sha256": "') + {"a letter": 20, "a label": 30, "a row less": 40}[change]
+        path.write_text(text[:place] + ("0" if text[place] != "0" else "1") + text[place + 1 :])
+    elif change == "a letter":  # the first one, which no other k-mer shares
+        place = text.index("\n") + 1 + text.splitlines()[1].startswith('"')
+        path.write_text(text[:place] + ("A" if text[place] != "A" else "C") + text[place + 1 :])
+    elif change == "a label":
+        last = text.rstrip()[-1]
+        path.write_text(text.rstrip()[:-1] + {"0": "1", "1": "0"}.get(last, last) + "\n")
+    else:
+        path.write_text("\n".join(text.splitlines()[:-1]) + "\n")
+    error = cmgems("finetune", "tiny", data, "--dry-run", "--out", tmp_path / "out", code=3).error
+    assert "manifest" in error
+    assert "make it again with `cmgems build-fewshot`" in error

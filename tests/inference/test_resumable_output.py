@@ -147,7 +147,7 @@ def test_another_task_is_refused_and_no_resume_starts_again(
 
 
 @pytest.mark.parametrize("damage", ["shorter", "flipped", "gone", "no checkpoint", "flipped checkpoint"])
-def test_s4_partial_files_that_lost_something_are_begun_again(
+def test_partial_files_that_lost_something_are_begun_again(
     cmgems: CommandLine, damage: str, classifier: Path, genome: Path, tmp_path: Path, stop: Stop
 ) -> None:
     out = tmp_path / "out.tsv"
