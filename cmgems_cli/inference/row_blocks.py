@@ -107,10 +107,8 @@ class Tally:
 
     Attributes
     ----------
-    sequences : int
-        Sequences read.
-    rows : int
-        Whole sequences or windows, including omitted windows.
+    sequences, rows : int
+        Sequences read, and their rows: whole sequences or windows, including omitted windows.
     unknown : int
         Rows without any known k-mer: shorter than one, or N throughout. Such windows are omitted.
     truncated : int
