@@ -17,11 +17,11 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
-from transformers import BertConfig, BertModel
 
 from cmgems_cli.bench.evaluation import Evaluation
 from cmgems_cli.bench.grids import Cell
 from cmgems_cli.errors import CmgemsError, Interrupted, as_user_error
+from cmgems_cli.modeling.families import count_parameters
 from cmgems_cli.system_info import memory
 from cmgems_cli.training.finetune_run import FinetuningRun
 from cmgems_cli.training.interrupts import stop_on_signals
@@ -38,7 +38,7 @@ SECONDS_BETWEEN_MESSAGES = 0.5
 Report = Callable[[Cell, str, Any], None]
 
 
-def default_jobs(n_runs: int, config: BertConfig, device: torch.device) -> int:
+def default_jobs(n_runs: int, config: Any, device: torch.device) -> int:
     """Return how many runs to do at a time: one per core on a CPU, one on a GPU.
 
     Fewer if memory is short, or if a job would have less than two runs: starting one takes seconds.
@@ -46,7 +46,7 @@ def default_jobs(n_runs: int, config: BertConfig, device: torch.device) -> int:
     Parameters
     ----------
     n_runs : int
-    config : BertConfig
+    config : BertConfig, or another family's
         Of the model.
     device : torch.device
     """
@@ -57,11 +57,9 @@ def default_jobs(n_runs: int, config: BertConfig, device: torch.device) -> int:
     return max(1, int(min(torch.get_num_threads(), n_runs // 2, fitting)))
 
 
-def memory_per_job(config: BertConfig) -> float:
+def memory_per_job(config: Any) -> float:
     """Return the expected memory of a job on a CPU, in bytes."""
-    with torch.device("meta"):
-        parameters = sum(weights.numel() for weights in BertModel(config).parameters())
-    return FIXED_BYTES + BYTES_PER_PARAMETER * parameters
+    return FIXED_BYTES + BYTES_PER_PARAMETER * count_parameters(config)
 
 
 def run_in_jobs(

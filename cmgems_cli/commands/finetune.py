@@ -89,7 +89,7 @@ def finetune(
     if processes.is_main:
         _show(console, manifest, f"{target}: {source.name} on {task.name}")
         console.finished(manifest, target, started)
-        if manifest.fresh:
+        if manifest.fresh and run.module.opens_in_transformers:
             console.say(
                 f'open it with transformers: AutoModelForSequenceClassification.from_pretrained("{target}")'
             )

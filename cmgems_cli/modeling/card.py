@@ -91,7 +91,12 @@ def masked_lm_card(
 
 
 def classifier_card(
-    params: Mapping[str, Any], inputs: Mapping[str, str], stats: Mapping[str, Any], labels: Sequence[str]
+    params: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    stats: Mapping[str, Any],
+    labels: Sequence[str],
+    *,
+    opens_in_transformers: bool = True,
 ) -> str:
     """Return the card of a classifier.
 
@@ -101,6 +106,8 @@ def classifier_card(
         As in the classifier's manifest.
     labels : sequence of str
         Names of the classes, in order of their numbers.
+    opens_in_transformers : bool, default True
+        Tell how to load it there.
     """
     task = params.get("task") or "custom task"
     tested = "the model with the lowest dev loss" if stats["best_step"] is not None else "the last model"
@@ -129,7 +136,7 @@ def classifier_card(
             _section("Data and recipe", table(["", ""], facts)),
             _section("Scores on the test split", table(["metric", "value"], scores)),
             _section("Limits", "\n".join(notes)),
-            _loading("AutoModelForSequenceClassification"),
+            *([_loading("AutoModelForSequenceClassification")] if opens_in_transformers else []),
             _section("Predict a file", "    cmgems predict FOLDER sequences.fa --out predictions.tsv"),
             _digests(inputs),
         ],

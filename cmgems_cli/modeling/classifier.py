@@ -81,6 +81,11 @@ class SequenceClassifier(torch.nn.Module):
         return isinstance(self.model, BertForSequenceClassification) and self.pool == "cls"
 
     @property
+    def opens_in_transformers(self) -> bool:
+        """Whether the stock class for sequence classification computes the same from its folder."""
+        return self.pool == "cls" and isinstance(self.model, PreTrainedModel)
+
+    @property
     def encoder(self) -> Any:
         """The family's encoder, without a head."""
         return encoder_of(self.model)

@@ -19,7 +19,11 @@ from torch import Tensor, nn
 
 from cmgems_cli import draws
 from cmgems_cli.errors import InputError
-from cmgems_cli.modeling.dnabert2 import DnaBert2Config, DnaBert2ForSequenceClassification
+from cmgems_cli.modeling.dnabert2 import (
+    DnaBert2Config,
+    DnaBert2ForSequenceClassification,
+    DnaBert2Model,
+)
 from cmgems_cli.modeling.weights import PICKLED, SAFETENSORS, read_weights
 
 # Model types that need the code in their folders, which is never run.
@@ -250,6 +254,15 @@ def _check_finite(model: nn.Module, folder: Path) -> None:
     for name, parameter in model.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             raise InputError(f"{folder}: {name} holds numbers that are not finite; its training diverged")
+
+
+def count_parameters(config: Any) -> int:
+    """Return the number of an encoder's parameters, without allocating them."""
+    from transformers import AutoModel
+
+    with torch.device("meta"):
+        model = DnaBert2Model(config) if isinstance(config, DnaBert2Config) else AutoModel.from_config(config)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def encoder_of(model: nn.Module) -> Any:

@@ -331,7 +331,16 @@ def finetune(
             stats = {**outcome.stats, **score(outcome.labels, outcome.probabilities)}
             files = save_classifier(run.folder, outcome.module, names)
             files.append(
-                write_card(run.folder, classifier_card({"k": k, **run.params}, run.inputs, stats, names))
+                write_card(
+                    run.folder,
+                    classifier_card(
+                        {"k": k, **run.params},
+                        run.inputs,
+                        stats,
+                        names,
+                        opens_in_transformers=outcome.module.opens_in_transformers,
+                    ),
+                )
             )
             write_predictions(run.folder / PREDICTIONS, names, outcome.labels, outcome.probabilities)
             files.append(PREDICTIONS)
