@@ -250,9 +250,9 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
             newest_checkpoint(self.folder, observer.warned, self.restore_checkpoint) if resume else None
         )
         done = 0 if checkpoint is None else checkpoint.step
+        self.processes.check_equal({"last step": done})
         if checkpoint is not None:
             self._report_resumption(checkpoint, observer)
-        self.processes.check_equal({"last step": done})
         metrics = None
         if self.processes.is_main:
             metrics = MetricsFile(self.folder / METRICS, checkpoint.metrics() if checkpoint else b"")
