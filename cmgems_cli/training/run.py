@@ -246,6 +246,9 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
         )
 
     def _train(self, *, resume: bool, observer: Observer) -> None:
+        _ = (
+            self.engine
+        )  # made by all processes together: restoring needs it, and one alone would wait for the others
         checkpoint = (
             newest_checkpoint(self.folder, observer.warned, self.restore_checkpoint) if resume else None
         )
