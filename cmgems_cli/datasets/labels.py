@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Collection, Sequence
 
@@ -15,6 +16,7 @@ _MISSING = {
 # ours: the name of a class, which becomes a column of every table of predictions.
 _LONGEST = 200
 
+_LIST = re.compile(r"[\[(]?\d+(?:[,;| ]\s*\d+)*[\])]?")
 _TRUTH = {"true": 1.0, "false": 0.0}
 
 
@@ -81,6 +83,15 @@ def are_measured(labels: Sequence[str]) -> bool:
     return all(isinstance(value, float) for value in values) and any(
         isinstance(value, float) and value != int(value) for value in values
     )
+
+
+def are_lists(labels: Sequence[str]) -> bool:
+    """Return whether all labels are whole numbers or lists of them, and at least one is a list.
+
+    >>> are_lists(["0", "0;2", "[1, 2]"]), are_lists(["0", "10"]), are_lists(["donor", "a;b"])
+    (True, False, False)
+    """
+    return all(_LIST.fullmatch(label) for label in labels) and not all(map(str.isalnum, labels))
 
 
 def listed(labels: Sequence[str], most: int = 6) -> str:

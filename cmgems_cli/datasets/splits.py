@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmgems_cli.datasets.labelled_table import read_rows
-from cmgems_cli.datasets.labels import are_measured, listed, ordered, spelled_differently, value_of
+from cmgems_cli.datasets.labels import are_lists, are_measured, listed, ordered, spelled_differently, value_of
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.codec import offsets_of
 from cmgems_cli.genome.tokenization import OverlappingKmers, Tokenization
@@ -182,6 +182,10 @@ class Splits:
         if are_measured(self.label_names):
             said.append(
                 f"labels that look like measured values, each a class of its own: {listed(self.label_names)}"
+            )
+        if are_lists(self.label_names):
+            said.append(
+                f"labels that look like lists (multilabel), each a class of its own: {listed(self.label_names)}"
             )
         for split, table in self.tables.items():
             present = np.unique(table.labels)

@@ -318,6 +318,15 @@ def test_f15_numbers_with_decimals_are_named(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "labels", [("0", "0;1", "2"), ("0,1", "1"), ("[0, 1]", "[2]"), ("1 0 1", "0 1 1"), ("0|1", "1")]
+)
+def test_f15_lists_of_labels_are_named(tmp_path: Path, labels: tuple[str, ...]) -> None:
+    quoted = [f'"{label}"' for label in labels]
+    (warning,) = read_task(labelled(tmp_path, *quoted)).warnings()
+    assert warning.startswith("labels that look like lists (multilabel), each a class of its own: ")
+
+
 def test_c3_labels_of_many_digits_are_ordered(tmp_path: Path) -> None:
     long = "1" + "0" * 150
     assert read_table(written(tmp_path / "t.csv", [("ACGTAC", long), ("ACGTAC", 2)])).label_names == (
