@@ -25,6 +25,9 @@ _BEFORE_WORK = ("cmgems_cli.cli", "cmgems_cli.commands", "cmgems_cli.__main__")
 
 _IMPORT = "<frozen importlib._bootstrap>"
 
+# The modules that own what LLVM has made of a kernel.
+_CODE_GENERATORS = ("llvmlite.", "numba.core.codegen")
+
 
 class Stopped(KeyboardInterrupt):
     """A signal stops the command. Not an `Exception`: libraries catch those and continue."""
@@ -107,8 +110,9 @@ class Stopper:
         importer = _importer(frame)
         if importer.startswith(_BEFORE_WORK):
             end_at_once(self.signum)
-        if importer:
-            send_again(signum)  # an exception amid an import may be lost, or become another one
+        if importer or _generates_code(frame):
+            # An exception amid an import may be lost, or become another one; amid LLVM's work it ends in a crash.
+            send_again(signum)
             return
         self._raised = True
         raise Stopped(self.signum)
@@ -129,3 +133,12 @@ def _importer(frame: FrameType | None) -> str:
             name = frame.f_globals.get("__name__", "")
         frame = frame.f_back
     return name
+
+
+def _generates_code(frame: FrameType | None) -> bool:
+    """Return whether numba is handing a kernel to LLVM."""
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith(_CODE_GENERATORS):
+            return True
+        frame = frame.f_back
+    return False

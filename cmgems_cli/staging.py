@@ -111,9 +111,16 @@ class Staging:
             base_of(out) / hidden_name(out.name, random_token() + _ENDING),
             _marker(out.name, kind, params, inputs),
         )
-        staging.path.mkdir()
-        create_file(staging.path / MARKER, as_bytes(as_json(staging.marker)))
-        staging.folder.mkdir()
+        try:
+            staging.path.mkdir()
+            create_file(staging.path / MARKER, as_bytes(as_json(staging.marker)))
+            staging.folder.mkdir()
+        except FileExistsError:
+            raise  # it is another's
+        except BaseException:  # a stop too
+            with suppress(FileNotFoundError):
+                staging.remove()
+            raise
         return staging
 
     def note(self, **entries: Any) -> None:

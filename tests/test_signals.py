@@ -12,6 +12,7 @@ import pytest
 
 from cmgems_cli import cli
 from cmgems_cli.artifacts import read_manifest
+from cmgems_cli.staging import is_hidden_work, stagings
 from tests.command_line import FASTA, CommandLine, Result, environment, wait_until
 
 pytestmark = [
@@ -91,14 +92,42 @@ def test_c4_a_signal_at_any_moment_of_a_short_command(
         assert done.code == 0 or (done.code, done.stderr) == (128 + number, stopped_by(number).stderr), moment
         assert "Traceback" not in done.stderr
         if done.code:
-            # A signal in the instant after the artifact was published leaves it whole.
+            # Nothing, or a whole artifact: published, or complete beside its place, which the command then takes up.
             assert not out.exists() or read_manifest(out, "corpus", verify=True), moment
-            assert {entry.name for entry in tmp_path.iterdir()} <= {"whole", "out"}, moment
+            for staging in stagings(out):
+                assert read_manifest(staging.folder, "corpus", verify=True), moment
+            others = {entry.name for entry in tmp_path.iterdir() if not is_hidden_work(entry, out)}
+            assert others <= {"whole", "out"}, moment
             cmgems.process(*arguments, out)
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out", "whole"], moment
         assert (out / "bases.npy").read_bytes() == (whole / "bases.npy").read_bytes()
         for entry in out.iterdir():
             entry.unlink()
         out.rmdir()
+
+
+@BOTH
+def test_c1_a_signal_while_llvm_makes_a_kernel_waits_for_it(
+    cmgems: CommandLine, number: signal.Signals, tmp_path: Path
+) -> None:
+    """Stopped between a module's making and its registration, llvmlite frees it twice."""
+    program = (
+        "import signal\n"
+        "from cmgems_cli import __main__\n"
+        "from numba.core import codegen\n"
+        "made = codegen.JITCodeLibrary._finalize_specific\n"
+        "def interrupted(self):\n"
+        f"    exec('signal.raise_signal({int(number)})', {{**vars(codegen), 'signal': signal}})\n"
+        "    print('registered', flush=True)\n"
+        "    return made(self)\n"
+        "codegen.JITCodeLibrary._finalize_specific = interrupted\n"
+        "__main__.main()\n"
+    )
+    arguments = ["prepare-genome", FASTA, "--contigs", "all", "--quiet", "--out", tmp_path / "out"]
+    done = signalled(cmgems, arguments, [], number, ["-c", program])
+    assert (done.code, done.stderr) == (128 + number, stopped_by(number).stderr)
+    assert "registered" in done.stdout
+    assert list(tmp_path.iterdir()) == []
 
 
 @BOTH
