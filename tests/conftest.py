@@ -3,6 +3,7 @@
 import os
 import sys
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -31,6 +32,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     finally:
         _running.pop()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that start the most processes, or one of them would run alone at the end."""
+    slow = Counter(item.path for item in items if any(map(item.get_closest_marker, ("subprocess", "soak"))))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 def _only_marked_tests_start_interpreters(event: str, arguments: tuple[object, ...]) -> None:
