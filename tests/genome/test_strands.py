@@ -1,5 +1,7 @@
 """Reverse complements of concatenated sequences."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,7 +38,7 @@ def test_tokens_of_the_other_strand_are_complements_in_reverse_order(texts: list
     assert np.array_equal(starts, same_starts)
     names = kmers(k)
     number = {name: at for at, name in enumerate(names)}
-    for first, end in zip(starts[:-1], starts[1:], strict=True):
+    for first, end in pairwise(starts):
         for here, there in zip(forward[first:end], reverse[first:end][::-1], strict=True):
             if here == UNK:
                 assert there == UNK
