@@ -101,4 +101,4 @@ for name, start, end, label, shares in zip(
     scan.names, scan.starts, scan.ends, scan.labels, scan.probabilities, strict=True
 ):
     print(f"{name}:{start}-{end}", label, shares.round(3))
-# With pandas installed: pandas.DataFrame(scan.columns())
+print(scan)  # and scan.to_frame() with pandas installed

@@ -15,6 +15,7 @@ LAYERS = [
         "safe_text",
         "kernels",
         "draws",
+        "frames",
         "workspace",
         "palette",
         "option_fields",

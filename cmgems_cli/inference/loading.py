@@ -37,7 +37,7 @@ WIDTH_STEP = 16
 BATCHES_AHEAD = 32
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A model and how to run it.
 
@@ -68,6 +68,13 @@ class Model:
     precision: str
     max_batch_tokens: int
     _memory: HeapTrimmer = field(default_factory=HeapTrimmer)
+
+    def __repr__(self) -> str:
+        kind = f"classifier of {', '.join(self.label_names)}" if self.label_names else "no classes"
+        return (
+            f"<Model {self.folder}: {kind}; {self.parameters:,} parameters, up to"
+            f" {self.tokenization.most_bases(self.max_tokens):,} bases, {self.device} in {self.precision}>"
+        )
 
     @property
     def max_tokens(self) -> int:

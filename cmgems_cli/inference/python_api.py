@@ -5,15 +5,15 @@ Everything can be imported from `cmgems_cli`, which loads heavy libraries at fir
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmgems_cli.errors import UsageError
+from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.codec import encode_sequence
 from cmgems_cli.genome.fasta_stream import SequenceChunk
 from cmgems_cli.inference import embedding, loading, prediction
@@ -22,6 +22,7 @@ from cmgems_cli.inference.inference_options import Pooling
 from cmgems_cli.inference.loading import Model
 from cmgems_cli.inference.prediction import predict_blocks
 from cmgems_cli.inference.record_readers import Source, checked_dna
+from cmgems_cli.inference.results import Embeddings, Predictions
 from cmgems_cli.inference.row_blocks import check_lengths, survey, tiling_options
 from cmgems_cli.inference.survey import Input, survey_input
 from cmgems_cli.masking import SINGLE, WITHOUT_RANKS
@@ -29,50 +30,8 @@ from cmgems_cli.masking.corruption import corrupt_batch
 from cmgems_cli.masking.strategies import mask_batch
 from cmgems_cli.pmi.ranking import Ranking, no_ranks, read_ranking
 
-# One sequence, several, several by name, or a file.
+# A file or one sequence (`as_input`), several sequences, several by name, or a file.
 Sequences = str | Iterable[str] | Mapping[str, str] | Path
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """The predictions of a classifier for sequences, or for windows along them.
-
-    Attributes
-    ----------
-    names : list of str, length n
-        Names of the sequences, or their numbers from 0.
-    starts, ends : int64, shape (n,), bases
-        Interval of the row in its sequence, 0-based, half-open.
-    labels : list of str or None, length n
-        The most probable class; None for a sequence without a known k-mer.
-    label_names : tuple of str
-        The classes.
-    probabilities : float64, shape (n, n_labels)
-        NaN for a sequence without a known k-mer.
-    """
-
-    names: list[str]
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    labels: list[str | None]
-    label_names: tuple[str, ...]
-    probabilities: NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def columns(self) -> dict[str, Any]:
-        """Return a table by columns, for example for `pandas.DataFrame`."""
-        probabilities = dict(
-            zip((f"p_{name}" for name in self.label_names), self.probabilities.T, strict=True)
-        )
-        return {
-            "name": self.names,
-            "start": self.starts,
-            "end": self.ends,
-            "label": self.labels,
-            **probabilities,
-        }
 
 
 def load_model(folder: str | Path, *, device: str = "auto", precision: str = "fp32") -> Model:
@@ -139,7 +98,8 @@ def predict(
     model : Model
         A classifier, from `load_model`.
     sequences : str, iterable of str, mapping of name to str, or Path
-        A Path is a file in FASTA, CSV or TSV, as for `cmgems predict`.
+        A Path, or a string that is the path of something that exists, is a file in FASTA, CSV or TSV, as for
+        `cmgems predict`; any other string is one sequence.
     window, stride : int, bases, optional
         Length and distance of windows; by default `stride` equals `window`. Windows without a known k-mer are
         omitted.
@@ -180,7 +140,7 @@ def embed(
     pooling: Pooling = "mean",
     layers: int | Sequence[int] = -1,
     truncate: bool = False,
-) -> Any:
+) -> Embeddings:
     """Embed sequences.
 
     Parameters
@@ -196,9 +156,10 @@ def embed(
 
     Returns
     -------
-    float32 array, shape (n, hidden), or list of n such arrays, shape (n_tokens, hidden)
-        A list with pooling "tokens". With a sequence of layers, the axis of layers precedes the last one. NaN
-        for sequences without a known k-mer.
+    Embeddings
+        `vectors` is a float32 array of shape (n, hidden); with pooling "tokens" a list of n arrays of shape
+        (n_tokens, hidden). With a sequence of layers, the axis of layers precedes the last one. NaN for
+        sequences without a known k-mer. It can be used as an array itself.
 
     Raises
     ------
@@ -213,10 +174,11 @@ def embed(
     states = np.concatenate([one.states for one in embedded])
     if one_layer:
         states = states[:, 0]
+    names = [name for one in embedded for name in one.block.names]
     if pooling != "tokens":
-        return states
+        return Embeddings(names, states, tuple(numbers))
     ends = np.cumsum(np.concatenate([one.block.n_tokens for one in embedded]))
-    return np.split(states, ends[:-1])
+    return Embeddings(names, np.split(states, ends[:-1]), tuple(numbers))
 
 
 def load_ranking(folder: str | Path) -> Ranking:
@@ -312,8 +274,31 @@ def _batch(
     return np.concatenate([np.zeros(0, np.int32), *encoded]), offsets, keys
 
 
+def as_input(sequences: Sequences) -> Sequences:
+    """Return a Path in place of a string that is the path of something that exists; anything else unchanged.
+
+    A file named like DNA, such as `ACGT` in the current folder, is therefore read; give a list to avoid it.
+
+    Raises
+    ------
+    InputError
+        If a string has a dot or a slash, as no sequence has, and nothing of that name exists.
+    """
+    if not isinstance(sequences, str):
+        return sequences
+    if os.path.exists(sequences):  # noqa: PTH110 - False for text that is too long for a path
+        return Path(sequences)
+    if set("./\\") & set(sequences):
+        raise InputError(
+            f"{sequences[:80]!r} is neither a file that exists nor a DNA sequence; give the path of a FASTA, CSV or"
+            " TSV file, or letters"
+        )
+    return sequences
+
+
 def _input(sequences: Sequences, model: Model, **options: Any) -> Input:
     """Return the surveyed input of a model."""
+    sequences = as_input(sequences)
     tiling = tiling_options(model.tokenization, model.max_tokens, **options)
     if isinstance(sequences, Path):
         return survey_input(Source(sequences), tiling)

@@ -23,7 +23,7 @@ _LONGEST_ROW = 128
 COLUMNS = ("rank", "kmer", "count", "pmi_nats", "npmi_nats")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ranking:
     """The content of a `pmi` artifact.
 
@@ -47,6 +47,9 @@ class Ranking:
     pmi_nats: np.ndarray
     npmi_nats: np.ndarray
     manifest: Manifest
+
+    def __repr__(self) -> str:
+        return f"<Ranking: {self.n_ranked:,} of {4**self.k:,} {self.k}-mers>"
 
     @property
     def n_ranked(self) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import cmgems_cli
-from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.errors import CmgemsError, InputError, UsageError
 from cmgems_cli.genome.vocabulary import MASK
 from cmgems_cli.inference import loading
 from cmgems_cli.inference.loading import Model
@@ -87,6 +88,53 @@ def test_embeddings(pretrained: Path, stock_states: Callable[[str], list[NDArray
     tokens = cmgems_cli.embed(model, sequences, pooling="tokens", layers=[-1, 0])
     for found, layers in zip(tokens, states, strict=True):
         np.testing.assert_allclose(found, np.stack([layers[-1], layers[0]], 1)[1:-1], atol=1e-4)
+
+
+def test_results_become_frames_of_pandas_and_print_in_one_line(judge: Model, pretrained: Path) -> None:
+    found = cmgems_cli.predict(judge, {"a": "ACGTACGTAC", "b": "N" * 9})
+    frame = found.to_frame()
+    assert list(frame.columns) == ["name", "start", "end", "label", "p_no", "p_yes", "p_perhaps"]
+    assert frame["end"].tolist() == [10, 9]
+    np.testing.assert_array_equal(frame[["p_no", "p_yes", "p_perhaps"]], found.probabilities)
+    assert repr(found) == "<Predictions: 2 rows, classes no, yes, perhaps>"
+    model = cmgems_cli.load_model(pretrained)
+    assert "no classes" in repr(model)
+    assert "no, yes, perhaps" in repr(judge)
+    vectors = cmgems_cli.embed(model, ["ACGTACGTAC", "ACGT"])
+    table = vectors.to_frame()
+    assert list(table.columns[:2]) == ["name", "e_0"]
+    np.testing.assert_array_equal(table.drop(columns="name"), np.asarray(vectors))
+    assert (vectors.shape, len(repr(vectors).splitlines())) == ((2, 16), 1)
+    tokens = cmgems_cli.embed(model, ["ACGTA", "ACGT"], pooling="tokens", layers=[0, -1]).to_frame()
+    assert list(zip(tokens["name"], tokens["token"], strict=True)) == [
+        *(("0", i) for i in range(3)),
+        ("1", 0),
+        ("1", 1),
+    ]
+    last = cmgems_cli.embed(model, ["ACGTA", "ACGT"], pooling="tokens")
+    np.testing.assert_array_equal(tokens.filter(regex="^l-1_"), np.concatenate(last.vectors))
+
+
+def test_a_frame_without_pandas_names_what_installs_it(judge: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(CmgemsError, match=r"needs pandas.*pip install 'cmgems\[pandas\]'"):
+        cmgems_cli.predict(judge, "ACGTACGT").to_frame()
+
+
+def test_a_string_is_a_path_if_it_exists_and_dna_otherwise(
+    judge: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.fa").write_text(">one\nACGTACGT\n>two\nTTTTACGT\n")
+    assert cmgems_cli.predict(judge, str(tmp_path / "x.fa")).names == ["one", "two"]
+    monkeypatch.chdir(tmp_path)
+    assert cmgems_cli.embed(judge, "x.fa").names == ["one", "two"]
+    with pytest.raises(InputError, match=r"'y\.fa' is neither a file that exists nor a DNA sequence"):
+        cmgems_cli.predict(judge, "y.fa")
+    # Longer than any path.
+    assert cmgems_cli.predict(judge, "ACGT" * 5000, truncate=True).names == ["0"]
+    (tmp_path / "ACGTACGT").write_text(">three\nACGTACGT\n")
+    assert cmgems_cli.predict(judge, "ACGTACGT").names == ["three"]
+    assert cmgems_cli.predict(judge, ["ACGTACGT"]).names == ["0"]
 
 
 def test_masks_and_what_the_model_sees_of_them(ranking: Ranking) -> None:
