@@ -1,6 +1,7 @@
-"""`cmgems fetch`: the human genome, GUE or DNABERT's weights, downloaded and checked."""
+"""`cmgems fetch`: the human genome, benchmarks and models, downloaded and checked."""
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ from cmgems_cli.option_fields import option
 from cmgems_cli.options import Shared, takes
 
 if TYPE_CHECKING:
+    from cmgems_cli.fetching.hub_models import HubModel
     from cmgems_cli.fetching.sources import Download
     from cmgems_cli.fetching.transfer import RemoteFile
 
@@ -19,6 +21,7 @@ NEXT = {
     "grch38": "cmgems prepare-genome {out}",
     "gue": "cmgems evaluate MODEL --bench gue --data {out}",
     "dnabert6": "cmgems finetune {out} DATA",
+    "model": "cmgems finetune {out} DATA",
 }
 
 
@@ -27,11 +30,20 @@ def fetch(
     what: Annotated[
         SourceName,
         typer.Argument(
-            help="The human genome, the GUE benchmark, or DNABERT's weights for 6-mers.",
+            help="The human genome, the GUE benchmark, DNABERT's weights for 6-mers, or a model of a hub.",
             metavar="|".join(SOURCES),
             show_default=False,
         ),
     ],
+    hub_id: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[HUB_ID]", help="model: its OWNER/NAME on the Hugging Face hub.", show_default=False
+        ),
+    ] = None,
+    revision: str | None = option(
+        None, "--revision", "model: commit, tag or branch.", metavar="NAME", shown="the main branch's commit"
+    ),
     mirror: str | None = option(
         None, "--mirror", "Alternative URL for hg38.fa.gz, or a Hugging Face mirror.", metavar="URL"
     ),
@@ -41,20 +53,33 @@ def fetch(
     """Download public data or weights to where the other commands look for them.
 
     A stopped download resumes. Files get their names only when their checksums
-    are right. HF_HUB_OFFLINE=1 keeps it off the network.
+    are right. HF_HUB_OFFLINE=1 keeps it off the network. Models that need code
+    of their own are refused before their weights are fetched.
 
-    Example: cmgems fetch grch38
+    Examples: cmgems fetch grch38
+    cmgems fetch model zhihan1996/DNABERT-2-117M
     """
     started = time.perf_counter()
     console = io.console()
-    from cmgems_cli.errors import CmgemsError
-    from cmgems_cli.fetching import sources, transfer
+    from cmgems_cli.errors import CmgemsError, UsageError
+    from cmgems_cli.fetching import hub_models, sources, transfer
+    from cmgems_cli.workspace import pretrained_folder
 
-    target = io.out or sources.default_out(what)
+    if what == "model":
+        hub_id = hub_models.check_hub_id(hub_id)
+    elif hub_id or revision:
+        raise UsageError(
+            f"`revision` and HUB_ID are for `cmgems fetch model`, not for {what}; leave them out"
+        )
+    target = io.out or (pretrained_folder(hub_id.split("/")[1]) if hub_id else sources.default_out(what))
     if what == "grch38" and target.is_dir():
         target = target / sources.default_out(what).name
     # What an earlier fetch recorded needs no network to be checked; nor does the genome.
-    download = None if io.overwrite else sources.read_record(target)
+    if hub_id:
+        download = hub_models.recorded_model(hub_id, target, revision, overwrite=io.overwrite)
+    else:
+        download = None if io.overwrite else sources.read_record(target)
+    model: HubModel | None = None
     if download is None:
         if (forbidden := sources.offline()) and not (
             what == "grch38" and target.exists() and not io.overwrite
@@ -62,9 +87,19 @@ def fetch(
             raise CmgemsError(
                 f"{forbidden} forbids the network; unset it to fetch {what}, or put it at {target} yourself"
             )
-        download = sources.look_up(what, target, mirror)
-    left = [file for file in download.files if transfer.check_target(file, overwrite=io.overwrite)]
-    _announce(console, download)
+        if hub_id:
+            model = hub_models.look_up_model(hub_id, target, mirror=mirror, revision=revision)
+            download = model.download
+        else:
+            download = sources.look_up(what, target, mirror)
+    # A model is fetched into a folder of its own, in which anything may be replaced.
+    replaces = io.overwrite and not hub_id
+    left = [
+        file
+        for file in download.files
+        if (not transfer.is_there(file) if model else transfer.check_target(file, overwrite=replaces))
+    ]
+    _announce(console, download, target)
     plan = {
         "what": what,
         "out": str(target),
@@ -82,8 +117,17 @@ def fetch(
         return
     if left:
         transfer.check_space(left, target)
-        _bring(console, download, left)
-    if len(download.files) > 1:
+    if model:
+        first = [file for file in left if file not in model.weights]
+        _bring(console, target.name, first)
+        hub_models.check_opens(model)
+        _bring(console, target.name, [file for file in left if file not in first])
+        if model.pickled:
+            console.say(f"converting {len(model.pickled)} file(s) of weights to safetensors")
+        download = hub_models.publish(model, overwrite=io.overwrite)
+    elif left:
+        _bring(console, target.name, left)
+    if len(download.files) > 1 and not hub_id:
         sources.write_record(download)
     console.result({**plan, "bytes_left": 0, "elapsed_s": round(time.perf_counter() - started, 3)})
     console.say(
@@ -98,7 +142,7 @@ def fetch(
     console.say(f"next: {NEXT[what].format(out=target)}")
 
 
-def _announce(console: Console, download: "Download") -> None:
+def _announce(console: Console, download: "Download", target: Path) -> None:
     commit = f" at commit {download.revision[:12]}" if download.revision else ""
     size = f"{amount(download.size_bytes)}B in {len(download.files)} file(s)"
     console.say(download.title)
@@ -106,7 +150,7 @@ def _announce(console: Console, download: "Download") -> None:
         ("from", f"{download.source}{commit}"),
         ("licence", download.licence),
         ("size", size),
-        ("to", download.out),
+        ("to", target),
     ):
         console.say(f"  {name:<8}{value}")
     for note in download.notes:
@@ -118,8 +162,10 @@ def _rows(plan: dict[str, Any]) -> list[list[Any]]:
     return [[name, value] for name, value in {**plan, **sizes}.items()]
 
 
-def _bring(console: Console, download: "Download", left: "list[RemoteFile]") -> None:
+def _bring(console: Console, name: str, left: "list[RemoteFile]") -> None:
     """Fetch what is left, one file after the other, and say what an interruption keeps."""
+    if not left:
+        return
     from cmgems_cli.errors import Interrupted
     from cmgems_cli.fetching.transfer import fetch as fetch_file
     from cmgems_cli.signals import stopped_by
@@ -127,7 +173,7 @@ def _bring(console: Console, download: "Download", left: "list[RemoteFile]") -> 
     had = sum(file.bytes_here for file in left)
     if had:
         console.say(f"resuming: {amount(had)}B were downloaded before")
-    with console.progress(f"fetching {download.out.name}", sum(file.size_bytes for file in left), "B") as bar:
+    with console.progress(f"fetching {name}", sum(file.size_bytes for file in left), "B") as bar:
         bar.start_at(had)
 
         def advance(n_bytes: float) -> None:

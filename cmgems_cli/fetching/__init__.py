@@ -2,5 +2,5 @@
 
 from typing import Literal, get_args
 
-SourceName = Literal["grch38", "gue", "dnabert6"]
+SourceName = Literal["grch38", "gue", "dnabert6", "model"]
 SOURCES: tuple[SourceName, ...] = get_args(SourceName)

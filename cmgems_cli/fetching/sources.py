@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,8 @@ class Download:
         Problems with the download, if any.
     verified : bool
         Whether the checksums come from somewhere else than the files.
+    reference : str or None
+        The tag, branch or commit that was asked for.
     """
 
     title: str
@@ -71,6 +73,7 @@ class Download:
     out: Path
     notes: tuple[str, ...] = ()
     verified: bool = True
+    reference: str | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -220,12 +223,19 @@ def look_up(name: str, out: Path, mirror: str | None = None) -> Download:
             out=out,
             notes=() if mirror is None else (MD5_NOTE,),
         )
-    return _look_up(REPOSITORIES[name], out, mirror)
+    return look_up_repository(REPOSITORIES[name], out, mirror)
 
 
-def _look_up(repository: Repository, out: Path, mirror: str | None) -> Download:
+def look_up_repository(repository: Repository, out: Path, mirror: str | None = None) -> Download:
+    """Determine the files of a repository by querying its hub; parameters as `look_up`.
+
+    Raises
+    ------
+    CmgemsError
+        If the hub cannot be reached, or lacks the repository, its revision or a required file.
+    """
     from huggingface_hub import HfApi, hf_hub_url
-    from huggingface_hub.errors import HTTPError
+    from huggingface_hub.errors import HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         # No token: the repositories are public, and a mirror should not receive one.
@@ -236,12 +246,24 @@ def _look_up(repository: Repository, out: Path, mirror: str | None) -> Download:
             files_metadata=True,
             timeout=TIMEOUT_S,
         )
+    except RepositoryNotFoundError:
+        raise CmgemsError(
+            f"the hub has no {repository.repo_type} {repository.repo_id} that is public; check its name"
+        ) from None
+    except RevisionNotFoundError:
+        raise CmgemsError(
+            f"{repository.repo_id} has no commit, tag or branch {repository.revision!r}; check `revision`"
+        ) from None
     except (HTTPError, OSError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CmgemsError(
             f"cannot reach the hub for {repository.repo_id} ({reason}); check the network (HTTPS_PROXY?), or give"
             " another hub as `mirror`"
         ) from None
+    if getattr(info, "gated", False):
+        raise CmgemsError(
+            f"{repository.page} gives its files only to users who accepted its terms; download it with your account"
+        )
     files = {}
     for entry in info.siblings:
         local_path = repository.local_path(entry.rfilename)
@@ -257,7 +279,7 @@ def _look_up(repository: Repository, out: Path, mirror: str | None) -> Download:
             files[local_path] = RemoteFile(url, out / local_path, entry.size, checksum)
     missing = sorted(repository.expected - files.keys())
     if not files or (missing and repository.repo_type == "model"):
-        raise CmgemsError(f"{repository.page} no longer has {', '.join(missing)}; update cmgems")
+        raise CmgemsError(f"{repository.page} does not have {', '.join(missing)}; update cmgems")
     licence = getattr(info.card_data, "license", None)
     return Download(
         title=repository.title,
@@ -271,29 +293,43 @@ def _look_up(repository: Repository, out: Path, mirror: str | None) -> Download:
             *(() if mirror is None else (UNVERIFIED_NOTE,)),
         ),
         verified=mirror is None,
+        reference=repository.revision,
     )
 
 
-def write_record(download: Download) -> None:
-    """Record the sources of a folder's files once all of them are present."""
+def write_record(download: Download, *, made_from: Sequence[RemoteFile] = ()) -> None:
+    """Record the sources of a folder's files once all of them are present.
+
+    Parameters
+    ----------
+    download : Download
+    made_from : sequence of RemoteFile, optional
+        Files that were fetched and converted, and are no longer there.
+    """
     write_json(
         download.out / RECORD,
         {
             "title": download.title,
             "source": download.source,
             "revision": download.revision,
+            "reference": download.reference,
             "licence": download.licence,
             "verified": download.verified,
-            "files": {
-                file.path.relative_to(download.out).as_posix(): {
-                    "url": file.url,
-                    "bytes": file.size_bytes,
-                    file.checksum.algorithm: file.checksum.hexdigest,
-                }
-                for file in download.files
-            },
+            "files": _entries(download.files, download.out),
+            **({"made_from": _entries(made_from, download.out)} if made_from else {}),
         },
     )
+
+
+def _entries(files: Iterable[RemoteFile], folder: Path) -> dict[str, dict[str, Any]]:
+    return {
+        file.path.relative_to(folder).as_posix(): {
+            "url": file.url,
+            "bytes": file.size_bytes,
+            file.checksum.algorithm: file.checksum.hexdigest,
+        }
+        for file in files
+    }
 
 
 def read_record(out: Path) -> Download | None:
@@ -314,6 +350,7 @@ def read_record(out: Path) -> Download | None:
             tuple(files),
             out,
             verified=record.get("verified") is True,
+            reference=record.get("reference"),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

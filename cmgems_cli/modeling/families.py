@@ -31,7 +31,9 @@ NEEDS_REMOTE_CODE = {
     "hyenadna": "HyenaDNA",
     "caduceus": "Caduceus",
     "evo": "Evo",
+    "evo2": "Evo 2",
     "stripedhyena": "StripedHyena (Evo)",
+    "stripedhyena2": "StripedHyena 2 (Evo 2)",
     "ntv3": "Nucleotide Transformer v3",
     "neobert": "NeoBERT",
 }
@@ -73,10 +75,15 @@ def family_config(settings: dict[str, Any], source: Path) -> Any:
             f"{source} describes {NEEDS_REMOTE_CODE[kind]}, which needs the code in its folder; it is never run:"
             " use a model that transformers itself contains"
         )
-    if kind == "esm" and settings.get("auto_map"):
+    own_code = settings.get("auto_map")
+    if isinstance(own_code, dict) and any(
+        str(name).startswith(("AutoConfig", "AutoModel")) for name in own_code
+    ):
+        first = " the first version of Nucleotide Transformer (500M), or" if kind == "esm" else ""
         raise InputError(
-            f"{source} describes an ESM with code of its own (Nucleotide Transformer v2), which is never run: use the"
-            " first version (500M), or a model that transformers itself contains"
+            f"{source} describes a model of type {kind} with code of its own"
+            f"{' (Nucleotide Transformer v2)' if first else ''}, which is never run: use{first} a model that"
+            " transformers itself contains"
         )
     if kind not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         raise InputError(

@@ -85,18 +85,44 @@ def read_architecture(folder: Path, kind: str = "model") -> Architecture:
     """Read a folder of any family; parameters and errors as `read_config`, `family_config` and `OwnTokenizer`."""
     path = _checked(folder, kind)
     raw = read_settings(path)
-    if _reads_kmers(raw, folder):
+    if _reads_kmers(raw, _has_tokenizer(folder)):
         config = _kmer_config(raw, path)
         return Architecture(config, OverlappingKmers(vocabulary_k(folder, config.vocab_size)))
     return Architecture(family_config(raw, path), OwnTokenizer(folder))
 
 
-def _reads_kmers(raw: dict[str, Any], folder: Path) -> bool:
+def check_settings(raw: dict[str, Any], source: Path, *, has_tokenizer: bool) -> None:
+    """Check the content of a config.json whose folder is not here yet.
+
+    Parameters
+    ----------
+    raw : dict
+    source : Path
+        For messages.
+    has_tokenizer : bool
+        Whether there are tokenizer files next to it.
+
+    Raises
+    ------
+    InputError
+        As `read_architecture`.
+    """
+    if _reads_kmers(raw, has_tokenizer):
+        _kmer_config(raw, source)
+    else:
+        family_config(raw, source)
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
+
+
+def _reads_kmers(raw: dict[str, Any], has_tokenizer: bool) -> bool:
     """Tell a BERT of our vocabulary, or something meant to be one, from the models with tokens of their own."""
     if raw.get("model_type", "bert") != "bert" or is_dnabert2(raw):
         return False
     ours = {vocabulary_size(k) for k in range(MIN_K, MAX_K + 1)}
-    return raw.get("vocab_size") in ours or not any((folder / name).is_file() for name in TOKENIZER_FILES)
+    return raw.get("vocab_size") in ours or not has_tokenizer
 
 
 def read_config(folder: Path, kind: str = "model") -> BertConfig:
@@ -326,7 +352,7 @@ def digest_of_model_folder(folder: Path) -> str:
     if is_finished(folder):
         return read_manifest(folder, verify=True).digest
     paths = [folder / name for name in (CONFIG, SAFETENSORS, PICKLED)]
-    if not _reads_kmers(read_settings(folder / CONFIG), folder):
+    if not _reads_kmers(read_settings(folder / CONFIG), _has_tokenizer(folder)):
         # Weights may be in several files.
         paths += [
             *folder.glob("*.safetensors"),

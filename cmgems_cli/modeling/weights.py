@@ -72,6 +72,31 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None
 
 
+def convert_pickled(paths: Sequence[Path], out: Path) -> None:
+    """Write the tensors of pickled files, of which nothing else is read, as one safetensors file.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        `pytorch_model.bin`, or its parts.
+    out : Path
+        Names, dtypes and shapes stay as they are; tensors that share memory are written in full.
+
+    Raises
+    ------
+    InputError
+        If a file is damaged, holds more than tensors, or two files have a tensor of the same name.
+    """
+    tensors: dict[str, Tensor] = {}
+    for path in paths:
+        for name, tensor in _read_pickled(path).items():
+            if name in tensors:
+                raise InputError(f"{path} has {name}, which another file of weights has too; get them again")
+            # A view of another tensor's memory would not be written.
+            tensors[name] = tensor.clone()
+    write_tensors(out, tensors, {"format": "pt"})
+
+
 def own_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
     """Return a model's parameters by name, tied ones once: float32, on the CPU, in their shapes."""
     return {name: parameter.detach().to("cpu", torch.float32) for name, parameter in model.named_parameters()}

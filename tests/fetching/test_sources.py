@@ -321,7 +321,7 @@ def test_a_model_that_lacks_a_file_is_refused(cmgems: CommandLine, server: Serve
     repository = DNABERT6_REPOSITORY
     server.add_repository(repository.repo_id, "model", repository.revision, {"config.json": b"{}"})
     done = cmgems("fetch", "dnabert6", "--mirror", server.url, "--out", str(tmp_path / "out"), code=1)
-    assert "no longer has LICENSE, pytorch_model.bin" in done.stderr
+    assert "does not have LICENSE, pytorch_model.bin" in done.stderr
 
 
 # ------------------------------------------------------------------ interruptions
