@@ -94,7 +94,7 @@ PMI_FOLDER = option(None, "--pmi", "PMI folder.", shown="the workspace's")
 MODEL_HELP = f"Model folder, or {', '.join(PRESETS)}: random weights."
 INIT = option(None, "--init", "random: the folder's architecture without its weights, a baseline.")
 InputPath = Annotated[
-    Path,
+    Path | None,
     typer.Argument(
         metavar="INPUT",
         help="FASTA, or CSV or TSV with a column 'sequence'; plain or gzip; - for standard input.",

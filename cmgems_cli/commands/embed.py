@@ -10,7 +10,7 @@ import typer
 
 from cmgems_cli.commands.inference_progress import close, described, rows_bar, survey_and_announce, task_of
 from cmgems_cli.errors import UsageError
-from cmgems_cli.inference.inference_options import InferenceOptions, Pooling
+from cmgems_cli.inference.inference_options import InferenceOptions, Pooling, RegionOptions
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import InputPath, Shared, takes
 
@@ -18,12 +18,13 @@ from cmgems_cli.options import InputPath, Shared, takes
 @takes("out device overwrite resume json quiet config", out="none: needed, FILE.npy or FILE.safetensors")
 def embed(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Any model folder.", show_default=False)],
-    sequences: InputPath,
+    sequences: InputPath = None,
     *,
     pooling: Pooling = option(
         "mean", "--pooling", "One vector per sequence (mean or cls), or one per token (tokens)."
     ),
     layers: str = option("-1", "--layers", "Such as -1 (last), -1,-2 or 0 (embeddings)."),
+    regions: RegionOptions,
     options: InferenceOptions,
     io: Shared,
 ) -> None:
@@ -47,14 +48,15 @@ def embed(
         TableWriter,
         array_writer,
     )
-    from cmgems_cli.inference.record_readers import Source
+    from cmgems_cli.inference.places import PlaceColumns
+    from cmgems_cli.inference.region_source import source_of
     from cmgems_cli.inference.resumable_output import check_files, partial_files
 
     if io.out is None or io.out.suffix not in ARRAY_SUFFIXES:
         raise UsageError(f"embed writes an array to --out FILE, which ends in {' or '.join(ARRAY_SUFFIXES)}")
     names_out = io.out.with_suffix(".names.tsv")
     check_files([io.out, names_out], overwrite=io.overwrite)
-    source = Source(sequences)
+    source = source_of(sequences, regions)
     opened = load_model(
         model, device=io.device, precision=options.precision, max_batch_tokens=options.max_batch_tokens
     )
@@ -69,7 +71,7 @@ def embed(
         rows_bar(console, "embedding", data, to_screen=False) as advance,
     ):
         array = array_writer(partial.streams[0], io.out.suffix, shape, metadata, rows=partial.saved or 0)
-        name_columns = columns(pooling, windows=options.window is not None)
+        name_columns = columns(pooling, PlaceColumns.of(data))
         names = TableWriter(partial.streams[1], "tsv", name_columns, header=not partial.blocks)
         write_embeddings(
             opened,

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from cmgems_cli.console import Console, duration
 
 if TYPE_CHECKING:
-    from cmgems_cli.inference.inference_options import InferenceOptions
+    from cmgems_cli.inference.inference_options import InferenceOptions, Strand
     from cmgems_cli.inference.loading import Model
     from cmgems_cli.inference.record_readers import Source
     from cmgems_cli.inference.survey import Input
 
 
-def survey_and_announce(console: Console, model: Model, source: Source, options: InferenceOptions) -> Input:
+def survey_and_announce(
+    console: Console, model: Model, source: Source, options: InferenceOptions, strand: Strand = "forward"
+) -> Input:
     """Return the input of a command, checked, after reporting on it (errors as `survey_input`)."""
     from cmgems_cli.inference.row_blocks import tiling_options
     from cmgems_cli.inference.survey import survey_input
@@ -28,9 +30,12 @@ def survey_and_announce(console: Console, model: Model, source: Source, options:
         window=options.window,
         stride=options.stride,
         truncate=options.truncate,
+        strand=strand,
     )
     data = survey_input(source, tiling)
     announce(console, model, data)
+    for note in source.notes():
+        console.say(note)
     return data
 
 
@@ -109,6 +114,7 @@ def task_of(model: Model, data: Input, source: Source, **options: Any) -> dict[s
         "window": tiling.window,
         "stride": tiling.stride,
         "truncate": tiling.truncate,
+        "strand": tiling.strand,
         "device": model.device.type,
         "precision": model.precision,
         "max_batch_tokens": model.max_batch_tokens,
@@ -129,6 +135,7 @@ def described(model: Model, data: Input, source: Source, seconds: float) -> dict
         "truncated": tally.truncated,
         "window": data.tiling.window,
         "stride": data.tiling.stride,
+        "strand": data.tiling.strand,
         "device": str(model.device),
         "precision": model.precision,
         "rows_per_s": round((data.done - data.done_before) / max(seconds, 1e-9), 1),

@@ -11,7 +11,7 @@ import typer
 from cmgems_cli.commands.inference_progress import close, described, rows_bar, survey_and_announce, task_of
 from cmgems_cli.console import Console
 from cmgems_cli.errors import UsageError
-from cmgems_cli.inference.inference_options import InferenceOptions, TableFormat
+from cmgems_cli.inference.inference_options import InferenceOptions, RegionOptions, Strand, TableFormat
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import InputPath, Shared, takes
 
@@ -21,9 +21,13 @@ def predict(
     model: Annotated[
         Path, typer.Argument(metavar="MODEL", help="Folder that finetune wrote.", show_default=False)
     ],
-    sequences: InputPath,
+    sequences: InputPath = None,
     *,
+    regions: RegionOptions,
     options: InferenceOptions,
+    strand: Strand = option(
+        "forward", "--strand", "reverse: read each row as its reverse complement; both: two rows of each."
+    ),
     table: TableFormat | None = option(
         None, "--format", "Format of the result.", shown="by the name of --out; tsv on stdout"
     ),
@@ -45,14 +49,15 @@ def predict(
         raise UsageError("--json prints one object on stdout, where the predictions would go: give --out too")
     from cmgems_cli.inference.loading import load_model
     from cmgems_cli.inference.output_formats import TableWriter, table_format
+    from cmgems_cli.inference.places import PlaceColumns
     from cmgems_cli.inference.prediction import columns, write_predictions
-    from cmgems_cli.inference.record_readers import Source
+    from cmgems_cli.inference.region_source import source_of
     from cmgems_cli.inference.resumable_output import check_files, partial_files
 
     kind = table_format(io.out, table)
     if io.out is not None:
         check_files([io.out], overwrite=io.overwrite)
-    source = Source(sequences)
+    source = source_of(sequences, regions)
     opened = load_model(
         model,
         classes=True,
@@ -60,8 +65,8 @@ def predict(
         precision=options.precision,
         max_batch_tokens=options.max_batch_tokens,
     )
-    data = survey_and_announce(console, opened, source, options)
-    names = columns(opened.label_names, windows=options.window is not None)
+    data = survey_and_announce(console, opened, source, options, strand)
+    names = columns(opened.label_names, PlaceColumns.of(data))
     began = time.perf_counter()
     with rows_bar(console, "predicting", data, to_screen=io.out is None) as advance:
         if io.out is None:

@@ -12,6 +12,17 @@ _CODES, _COMPLEMENTS = b"ACGTURYKMBVDHacgturykmbvdh", b"TGCAAYRMKVBHDtgcaayrmkvb
 _COMPLEMENT_OF_BYTE = np.arange(256, dtype=np.uint8)
 _COMPLEMENT_OF_BYTE[np.frombuffer(_CODES, np.uint8)] = np.frombuffer(_COMPLEMENTS, np.uint8)
 
+_COMPLEMENTS_TABLE = _COMPLEMENT_OF_BYTE.tobytes()
+
+
+def reverse_complement(letters: bytes) -> bytes:
+    """Return the reverse complement of one sequence; letters as in `reverse_complements`.
+
+    >>> reverse_complement(b"AACGtN")
+    b'NaCGTT'
+    """
+    return letters.translate(_COMPLEMENTS_TABLE)[::-1]
+
 
 def reverse_complements(letters: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return the reverse complement of each of several concatenated sequences, at the place of the sequence.

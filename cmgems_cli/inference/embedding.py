@@ -16,6 +16,7 @@ from cmgems_cli.growing_array import GrowingArray
 from cmgems_cli.inference.inference_options import POOLINGS, Pooling
 from cmgems_cli.inference.loading import BATCHES_AHEAD, Model, TokenBatch
 from cmgems_cli.inference.output_formats import TableWriter
+from cmgems_cli.inference.places import PlaceColumns
 from cmgems_cli.inference.row_blocks import Block
 from cmgems_cli.inference.survey import Input
 from cmgems_cli.modeling.pooling import has_content
@@ -116,17 +117,17 @@ def write_embeddings(
     InputError, UsageError
         As for `Input.blocks` and `check_layers`.
     """
-    windows = data.tiling.window is not None
+    places = PlaceColumns.of(data)
     several = len(layers) > 1
     ahead = look_ahead_tokens(model, pooling, len(layers))
     done = 0
     for embedded in embed_blocks(model, data.blocks(ahead, skip=skip), pooling=pooling, layers=layers):
         block, states = embedded.block, embedded.states
-        where = [block.starts.tolist(), block.ends.tolist()] if windows else []
+        cells = places.cells(block)
         if pooling == "tokens":
             n_tokens = block.n_tokens
-            where += [(array.rows + np.cumsum(n_tokens) - n_tokens).tolist(), n_tokens.tolist()]
-        names.write(zip(block.names, *where, strict=True))
+            cells += [(array.rows + np.cumsum(n_tokens) - n_tokens).tolist(), n_tokens.tolist()]
+        names.write(zip(*cells, strict=True))
         array.append(states if several else states[:, 0])
         done += len(block)
         block_done(array.rows)
@@ -141,10 +142,9 @@ def shape_of_row(model: Model, layers: Sequence[int]) -> tuple[int, ...]:
     return (hidden,) if len(layers) == 1 else (len(layers), hidden)
 
 
-def columns(pooling: Pooling, *, windows: bool) -> list[str]:
+def columns(pooling: Pooling, where: PlaceColumns) -> list[str]:
     """Return the columns of the table of rows; with pooling "tokens" they locate the vectors of each row."""
-    where = ["start", "end"] if windows else []
-    return ["name", *where, *(["first", "tokens"] if pooling == "tokens" else [])]
+    return [*where.names, *(["first", "tokens"] if pooling == "tokens" else [])]
 
 
 def embed_blocks(

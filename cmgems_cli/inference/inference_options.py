@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from cmgems_cli.option_fields import MachineOptions, Precision, option, same_option
@@ -12,6 +13,31 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 TableFormat = Literal["tsv", "csv", "jsonl"]
 TABLE_FORMATS: tuple[TableFormat, ...] = get_args(TableFormat)
+
+
+Strand = Literal["forward", "reverse", "both"]
+STRANDS: tuple[Strand, ...] = get_args(Strand)
+
+
+@dataclass(frozen=True)
+class RegionOptions:
+    """Regions of a genome as input, in place of a file of sequences (`region_source.source_of`).
+
+    Attributes
+    ----------
+    regions : Path or None
+    genome : Path or None
+    """
+
+    regions: Path | None = option(
+        None,
+        "--regions",
+        "BED file in place of INPUT: read these regions of --genome, those on - as reverse complements.",
+        metavar="FILE.bed",
+    )
+    genome: Path | None = option(
+        None, "--genome", "FASTA file that --regions refers to, plain or gzip.", metavar="FASTA"
+    )
 
 
 @dataclass(frozen=True)

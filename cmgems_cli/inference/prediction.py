@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cmgems_cli.inference.loading import BATCHES_AHEAD, Model, TokenBatch
 from cmgems_cli.inference.output_formats import TableWriter
+from cmgems_cli.inference.places import PlaceColumns
 from cmgems_cli.inference.row_blocks import Block
 from cmgems_cli.inference.survey import Input
 
@@ -73,11 +74,11 @@ def write_predictions(
     InputError
         As for `Input.blocks`.
     """
-    windows = data.tiling.window is not None
+    where = PlaceColumns.of(data)
     skip, counted = before or (0, [0] * len(model.label_names))
     counts = np.array(counted, np.int64)
     for predicted in predict_blocks(model, data.blocks(look_ahead_tokens(model), skip=skip)):
-        writer.write(rows_of(predicted, model.label_names, windows=windows))
+        writer.write(rows_of(predicted, model.label_names, where))
         labels = predicted.labels[predicted.labels >= 0]
         counts += np.bincount(labels, minlength=len(counts))
         block_done(counts.tolist())
@@ -141,14 +142,13 @@ def _predicted(model: Model, block: Block, logits: Tensor) -> Predicted:
     return Predicted(block, labels, on_cpu.double().softmax(1).numpy())
 
 
-def columns(label_names: Iterable[str], *, windows: bool) -> list[str]:
-    """Return the column names: name, (start, end,) label, and p_LABEL for each class."""
-    where = ["start", "end"] if windows else []
-    return ["name", *where, "label", *(f"p_{name}" for name in label_names)]
+def columns(label_names: Iterable[str], where: PlaceColumns) -> list[str]:
+    """Return the column names: those of places, label, and p_LABEL for each class."""
+    return [*where.names, "label", *(f"p_{name}" for name in label_names)]
 
 
 def rows_of(
-    predicted: Predicted, label_names: tuple[str, ...], *, windows: bool
+    predicted: Predicted, label_names: tuple[str, ...], where: PlaceColumns
 ) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of a table with these `columns`; None for rows without a known k-mer.
 
@@ -161,5 +161,4 @@ def rows_of(
         [None if value != value else round(value, DECIMALS) for value in column]
         for column in predicted.probabilities.T.tolist()
     ]
-    where = [block.starts.tolist(), block.ends.tolist()] if windows else []
-    yield from zip(block.names, *where, labels, *probabilities, strict=True)
+    yield from zip(*where.cells(block), labels, *probabilities, strict=True)

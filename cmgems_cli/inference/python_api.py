@@ -23,8 +23,8 @@ from cmgems_cli.inference.loading import Model
 from cmgems_cli.inference.prediction import predict_blocks
 from cmgems_cli.inference.record_readers import Source, checked_dna
 from cmgems_cli.inference.results import Embeddings, Predictions
-from cmgems_cli.inference.row_blocks import check_lengths, survey, tiling_options
-from cmgems_cli.inference.survey import Input, survey_input
+from cmgems_cli.inference.row_blocks import tiling_options
+from cmgems_cli.inference.survey import Input, check_lengths, survey, survey_input
 from cmgems_cli.masking import SINGLE, WITHOUT_RANKS
 from cmgems_cli.masking.corruption import corrupt_batch
 from cmgems_cli.masking.strategies import mask_batch

@@ -42,12 +42,16 @@ class Source:
         Whether `chunks` may be called more than once.
     sha256 : str
         Hash of the raw bytes; complete once `chunks` is exhausted.
+    regions : bool
+        Whether the sequences are regions of a genome (`RegionSource`).
 
     Raises
     ------
     InputError
         If the file is missing or not readable.
     """
+
+    regions = False
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -59,6 +63,10 @@ class Source:
             check_readable(path)
         self.rereadable = not piped and path.is_file()
         self.sha256 = ""
+
+    def notes(self) -> list[str]:
+        """Return what there is to say of the sequences read so far."""
+        return []
 
     def chunks(self) -> Iterator[SequenceChunk]:
         """Yield all sequences in file order.

@@ -16,6 +16,8 @@ from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.codec import offsets_of
 from cmgems_cli.genome.fasta_stream import SequenceChunk
 from cmgems_cli.genome.tokenization import Tokenization
+from cmgems_cli.inference.inference_options import STRANDS, Strand
+from cmgems_cli.inference.row_groups import RowGroup, as_read, strand_order
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class TilingOptions:
         the first that reaches its end, where it is cut short.
     truncate : bool
         Cut sequences that are too long for a row to their first tokens instead of refusing them.
+    strand : forward, reverse or both
+        Read each row as it is, its reverse complement, or the one and then the other as two rows.
     """
 
     tokenization: Tokenization
@@ -39,11 +43,27 @@ class TilingOptions:
     window: int | None = None
     stride: int | None = None
     truncate: bool = False
+    strand: Strand = "forward"
+
+    @property
+    def n_strands(self) -> int:
+        """Number of rows for a sequence or window."""
+        return 2 if self.strand == "both" else 1
 
     def at_most_positions(self, bases: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the positions that rows take at most: int64 of the shape of `bases`, their lengths in bases."""
+        """Return the positions that rows take at most, on all strands read.
+
+        Parameters
+        ----------
+        bases : int64, shape (n,), bases
+            Lengths of the rows.
+
+        Returns
+        -------
+        int64, shape (n,)
+        """
         tokens = np.maximum(bases - self.tokenization.min_bases + 1, 0)
-        return tokens + self.tokenization.specials.positions
+        return (tokens + self.tokenization.specials.positions) * self.n_strands
 
     @property
     def max_bases(self) -> int:
@@ -59,9 +79,9 @@ class TilingOptions:
         [0, 1, 1, 2, 2, 3]
         """
         if self.window is None or self.stride is None:
-            return 1
+            return self.n_strands
         until_end = 1 + -(-max(0, length_bases - self.window) // self.stride)
-        return min(until_end, -(-length_bases // self.stride))
+        return min(until_end, -(-length_bases // self.stride)) * self.n_strands
 
 
 def tiling_options(
@@ -71,6 +91,7 @@ def tiling_options(
     window: int | None = None,
     stride: int | None = None,
     truncate: bool = False,
+    strand: Strand = "forward",
 ) -> TilingOptions:
     """Check and return tiling options; parameters as the attributes of `TilingOptions`.
 
@@ -81,10 +102,12 @@ def tiling_options(
     UsageError
         If the window is shorter than a token or longer than the model's input, or parameters contradict.
     """
+    if strand not in STRANDS:
+        raise UsageError(f"`strand` {strand!r} is unknown; choose {', '.join(STRANDS)}")
     if window is None:
         if stride is not None:
             raise UsageError(f"`stride={stride}` without `window`; give both, or neither")
-        return TilingOptions(tokenization, max_tokens, truncate=truncate)
+        return TilingOptions(tokenization, max_tokens, truncate=truncate, strand=strand)
     if truncate:
         raise UsageError(
             "both `window` and `truncate` were given, but windows truncate nothing; give one of them"
@@ -98,7 +121,7 @@ def tiling_options(
     stride = window if stride is None else stride
     if stride < 1:
         raise UsageError(f"`stride` is {stride}; needed 1 or more")
-    return TilingOptions(tokenization, max_tokens, window, stride)
+    return TilingOptions(tokenization, max_tokens, window, stride, strand=strand)
 
 
 @dataclass
@@ -125,26 +148,6 @@ class Tally:
     known_tokens: int = 0
 
 
-@dataclass(frozen=True)
-class Survey:
-    """The size of an input, counted without keeping it.
-
-    Attributes
-    ----------
-    sequences, rows : int
-    longest_bases : int
-        Length of the longest sequence, which is named `longest`.
-    too_long : int
-        Sequences longer than a row.
-    """
-
-    sequences: int
-    rows: int
-    longest: str
-    longest_bases: int
-    too_long: int
-
-
 @dataclass(frozen=True, eq=False)
 class Block:
     """Consecutive encoded rows.
@@ -161,6 +164,8 @@ class Block:
         The tokens of a row are `token_ids[first:first + n_tokens]`; those of windows may overlap.
     known : int64, shape (n,)
         Number of tokens that the model knows: for k-mers, those of A, C, G and T only.
+    reverse : bool, shape (n,)
+        Whether the row is read as the reverse complement of the sequence.
     """
 
     names: list[str]
@@ -170,6 +175,7 @@ class Block:
     first: NDArray[np.int64]
     n_tokens: NDArray[np.int64]
     known: NDArray[np.int64]
+    reverse: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -180,51 +186,8 @@ class Block:
             return self
         kept = np.flatnonzero(self.known)
         names = [self.names[row] for row in kept.tolist()]
-        spans = (self.first[kept], self.n_tokens[kept], self.known[kept])
+        spans = (self.first[kept], self.n_tokens[kept], self.known[kept], self.reverse[kept])
         return Block(names, self.starts[kept], self.ends[kept], self.token_ids, *spans)
-
-
-@dataclass(frozen=True, eq=False)
-class _RowGroup:
-    """Rows from one sequence with its letters; coordinates are absolute, `letters` begin at `starts[0]`."""
-
-    name: str
-    letters: bytes
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
-
-
-def survey(chunks: Iterable[SequenceChunk], tiling: TilingOptions) -> Survey:
-    """Count the content of an input without keeping it, so that its errors are found before any work is done."""
-    sequences = rows = length = too_long = longest_bases = 0
-    longest = ""
-    for chunk in chunks:
-        length += len(chunk.letters)
-        if not chunk.last:
-            continue
-        sequences += 1
-        rows += tiling.rows_of(length)
-        too_long += length > tiling.max_bases
-        if length > longest_bases:
-            longest, longest_bases = chunk.name, length
-        length = 0
-    return Survey(sequences, rows, longest, longest_bases, too_long)
-
-
-def check_lengths(counted: Survey, tiling: TilingOptions, name: str) -> None:
-    """Check that all sequences fit a row, unless `tiling` has windows or truncates.
-
-    Raises
-    ------
-    InputError
-        If one does not.
-    """
-    if counted.too_long and tiling.window is None and not tiling.truncate:
-        raise InputError(
-            f"{name}: {counted.too_long:,} of {counted.sequences:,} sequences are longer than the {tiling.max_bases:,}"
-            f" bases the model accepts, the longest ({counted.longest}) {counted.longest_bases:,}: add `window=N` to"
-            " slide along them, or `truncate=True` to cut them"
-        )
 
 
 def blocks(
@@ -257,7 +220,7 @@ def blocks(
     InputError
         If a sequence is too long for a row, unless `tiling` has windows or truncates.
     """
-    waiting: list[_RowGroup] = []
+    waiting: list[RowGroup] = []
     tokens = 0
 
     def missing_tokens() -> int:
@@ -277,20 +240,24 @@ def blocks(
     yield from _encoded(waiting, tiling, tally)
 
 
-def _encoded(groups: list[_RowGroup], tiling: TilingOptions, tally: Tally) -> Iterator[Block]:
+def _encoded(groups: list[RowGroup], tiling: TilingOptions, tally: Tally) -> Iterator[Block]:
     """Yield the block of these groups, if it has rows."""
     if not groups:
         return
-    starts = np.concatenate([group.starts for group in groups])
-    ends = np.concatenate([group.ends for group in groups])
+    strands = tiling.n_strands
+    starts = np.repeat(np.concatenate([group.starts for group in groups]), strands)
+    ends = np.repeat(np.concatenate([group.ends for group in groups]), strands)
+    names = [name for group in groups for name in [group.name] * (strands * len(group.starts))]
+    read = as_read(groups, tiling.strand)
     if tiling.tokenization.k:
-        token_ids, first, n_tokens = _shared_tokens(groups, starts, ends, tiling.tokenization)
+        token_ids, first, n_tokens = _shared_tokens(read, tiling.tokenization)
     else:
-        token_ids, first, n_tokens = _own_tokens(groups, tiling, tally)
+        token_ids, first, n_tokens = _own_tokens(read, tiling, tally)
+    order, reverse = strand_order(groups, tiling.strand)
+    first, n_tokens = first[order], n_tokens[order]
     known_before = offsets_of(token_ids != tiling.tokenization.specials.unknown)
     known = known_before[first + n_tokens] - known_before[first]
-    names = [name for group in groups for name in [group.name] * len(group.starts)]
-    block = Block(names, starts, ends, token_ids, first, n_tokens, known)
+    block = Block(names, starts, ends, token_ids, first, n_tokens, known, reverse)
     tally.rows += len(block)
     tally.unknown += int((known == 0).sum())
     if tiling.window:
@@ -302,9 +269,11 @@ def _encoded(groups: list[_RowGroup], tiling: TilingOptions, tally: Tally) -> It
 
 
 def _shared_tokens(
-    groups: list[_RowGroup], starts: NDArray[np.int64], ends: NDArray[np.int64], kmers: Tokenization
+    groups: list[RowGroup], kmers: Tokenization
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
     """Encode each group once, for all rows that overlap in it; return the tokens and each row's first and number."""
+    starts = np.concatenate([group.starts for group in groups])
+    ends = np.concatenate([group.ends for group in groups])
     letters, text_offsets = _joined([group.letters for group in groups])
     token_ids, offsets = kmers.encode(letters, text_offsets)
     # Offset of a group's tokens minus the coordinate of its first letter, repeated for each of its rows.
@@ -314,7 +283,7 @@ def _shared_tokens(
 
 
 def _own_tokens(
-    groups: list[_RowGroup], tiling: TilingOptions, tally: Tally
+    groups: list[RowGroup], tiling: TilingOptions, tally: Tally
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
     """Encode every row by itself: its tokens depend on where it begins; returns as `_shared_tokens`."""
     rows = [
@@ -341,7 +310,7 @@ def _joined(texts: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 def _whole(
     chunks: Iterable[SequenceChunk], tiling: TilingOptions, tally: Tally, source: str
-) -> Iterator[_RowGroup]:
+) -> Iterator[RowGroup]:
     """Yield each sequence as one row; keep no more of a longer one than a row holds."""
     buffered: list[bytes] = []
     length = 0
@@ -358,13 +327,13 @@ def _whole(
             tally.sequences += 1
             tally.truncated += length > tiling.max_bases
             end = np.array([min(length, tiling.max_bases)])
-            yield _RowGroup(chunk.name, b"".join(buffered), np.zeros(1, np.int64), end)
+            yield RowGroup(chunk.name, b"".join(buffered), np.zeros(1, np.int64), end)
             buffered, length = [], 0
 
 
 def _windows(
     chunks: Iterable[SequenceChunk], tiling: TilingOptions, missing_tokens: Callable[[], int], tally: Tally
-) -> Iterator[_RowGroup]:
+) -> Iterator[RowGroup]:
     """Yield groups of windows, each no larger than needed to fill the block, which lacks `missing_tokens()`."""
     assert tiling.window is not None
     assert tiling.stride is not None
@@ -382,7 +351,7 @@ def _windows(
         ) > 0:
             starts = start + stride * np.arange(count, dtype=np.int64)
             reached = int(starts[-1]) + window
-            yield _RowGroup(
+            yield RowGroup(
                 chunk.name, bytes(buffered[start - base : reached - base]), starts, starts + window
             )
             start += count * stride
@@ -390,7 +359,7 @@ def _windows(
         if chunk.last:
             if start < end and reached < end:
                 letters = bytes(buffered[start - base :])
-                yield _RowGroup(chunk.name, letters, np.array([start]), np.array([end]))
+                yield RowGroup(chunk.name, letters, np.array([start]), np.array([end]))
             tally.sequences += 1
             buffered, base, start, reached = bytearray(), 0, 0, 0
         else:

@@ -9,7 +9,60 @@ from itertools import islice
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.fasta_stream import SequenceChunk
 from cmgems_cli.inference.record_readers import Source
-from cmgems_cli.inference.row_blocks import Block, Survey, Tally, TilingOptions, blocks, check_lengths, survey
+from cmgems_cli.inference.row_blocks import Block, Tally, TilingOptions, blocks
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The size of an input, counted without keeping it.
+
+    Attributes
+    ----------
+    sequences, rows : int
+    longest_bases : int
+        Length of the longest sequence, which is named `longest`.
+    too_long : int
+        Sequences longer than a row.
+    """
+
+    sequences: int
+    rows: int
+    longest: str
+    longest_bases: int
+    too_long: int
+
+
+def survey(chunks: Iterable[SequenceChunk], tiling: TilingOptions) -> Survey:
+    """Count the content of an input without keeping it, so that its errors are found before any work is done."""
+    sequences = rows = length = too_long = longest_bases = 0
+    longest = ""
+    for chunk in chunks:
+        length += len(chunk.letters)
+        if not chunk.last:
+            continue
+        sequences += 1
+        rows += tiling.rows_of(length)
+        too_long += length > tiling.max_bases
+        if length > longest_bases:
+            longest, longest_bases = chunk.name, length
+        length = 0
+    return Survey(sequences, rows, longest, longest_bases, too_long)
+
+
+def check_lengths(counted: Survey, tiling: TilingOptions, name: str) -> None:
+    """Check that all sequences fit a row, unless `tiling` has windows or truncates.
+
+    Raises
+    ------
+    InputError
+        If one does not.
+    """
+    if counted.too_long and tiling.window is None and not tiling.truncate:
+        raise InputError(
+            f"{name}: {counted.too_long:,} of {counted.sequences:,} sequences are longer than the {tiling.max_bases:,}"
+            f" bases the model accepts, the longest ({counted.longest}) {counted.longest_bases:,}: add `window=N` to"
+            " slide along them, or `truncate=True` to cut them"
+        )
 
 
 @dataclass(eq=False)
@@ -25,6 +78,8 @@ class Input:
         Returns the sequences in chunks.
     survey : Survey or None
         None for standard input and pipes, which can be read only once.
+    regions : bool
+        Whether the sequences are regions of a genome.
     tally : Tally
         Counts of the input read so far.
     tally_before : Tally
@@ -35,6 +90,7 @@ class Input:
     tiling: TilingOptions
     chunks: Callable[[], Iterable[SequenceChunk]]
     survey: Survey | None = None
+    regions: bool = False
     tally: Tally = field(default_factory=Tally)
     tally_before: Tally = field(default_factory=Tally)
     _left_out_before: int = 0
@@ -102,4 +158,4 @@ def survey_input(source: Source, tiling: TilingOptions) -> Input:
     if source.rereadable:
         counted = survey(source.chunks(), tiling)
         check_lengths(counted, tiling, source.name)
-    return Input(source.name, tiling, source.chunks, counted)
+    return Input(source.name, tiling, source.chunks, counted, source.regions)

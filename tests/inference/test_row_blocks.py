@@ -13,15 +13,8 @@ from cmgems_cli.genome.codec import encode_sequence
 from cmgems_cli.genome.fasta_stream import SequenceChunk
 from cmgems_cli.genome.tokenization import OverlappingKmers
 from cmgems_cli.genome.vocabulary import UNK
-from cmgems_cli.inference.row_blocks import (
-    Block,
-    Tally,
-    TilingOptions,
-    blocks,
-    check_lengths,
-    survey,
-    tiling_options,
-)
+from cmgems_cli.inference.row_blocks import Block, Tally, TilingOptions, blocks, tiling_options
+from cmgems_cli.inference.survey import check_lengths, survey
 
 K = 3
 KMERS = OverlappingKmers(K)
