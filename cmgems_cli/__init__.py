@@ -1,7 +1,7 @@
 """cmgems: curriculum masking for genome language models (CM-GEMS, ECAI 2024).
 
-For notebooks: `load_model`, `encode`, `predict`, `embed`, `load_ranking`, `mask` and `corrupt` can be imported
-from here (cmgems_cli/inference/python_api.py documents them; examples/notebook.py shows them at work).
+For notebooks: `load_model`, `encode`, `regions`, `predict`, `embed`, `load_ranking`, `mask` and `corrupt` can be
+imported from here (cmgems_cli/inference/python_api.py documents them; examples/notebook.py shows them at work).
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
         load_ranking,
         mask,
         predict,
+        regions,
     )
 
 __version__ = "0.1.0"
-__all__ = ["corrupt", "embed", "encode", "load_model", "load_ranking", "mask", "predict"]
+__all__ = ["corrupt", "embed", "encode", "load_model", "load_ranking", "mask", "predict", "regions"]
 
 
 def __getattr__(name: str) -> Any:

@@ -38,7 +38,8 @@ def predict(
 
     With --window one row per window, with start and end (0-based, half-open):
     name, start, end are the first columns, as in BED. A sequence's last window
-    is cut short at its end. k-mers with N are [UNK]; a window of nothing else
+    is cut short at its end. With --regions they are chrom, start, end, name,
+    strand: places in the genome. k-mers with N are [UNK]; a window of nothing else
     is left out, a whole sequence of nothing else has empty cells.
 
     Example: cmgems predict finetuned/prom hg38.fa.gz --window 70 --stride 35 --out scan.tsv

@@ -164,7 +164,7 @@ class BedFile:
 
 
 def _whole(text: str) -> int:
-    """Return the number of a field (ValueError with the text, if it is none)."""
+    """Return the number of a field (ValueError with the text, if it is not one)."""
     digits = text.strip()
     if not digits.removeprefix("-").isdecimal() or not digits.isascii() or len(digits) > 18:
         raise ValueError(text[:20])

@@ -32,11 +32,11 @@ class RegionOptions:
     regions: Path | None = option(
         None,
         "--regions",
-        "BED file in place of INPUT: read these regions of --genome, those on - as reverse complements.",
+        "BED file in place of INPUT: read these regions of the genome, those on - as reverse complements.",
         metavar="FILE.bed",
     )
     genome: Path | None = option(
-        None, "--genome", "FASTA file that --regions refers to, plain or gzip.", metavar="FASTA"
+        None, "--genome", "FASTA file of the genome that the regions are in, plain or gzip.", metavar="FASTA"
     )
 
 

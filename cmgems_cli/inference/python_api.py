@@ -18,10 +18,12 @@ from cmgems_cli.genome.codec import encode_sequence
 from cmgems_cli.genome.fasta_stream import SequenceChunk
 from cmgems_cli.inference import embedding, loading, prediction
 from cmgems_cli.inference.embedding import embed_blocks
-from cmgems_cli.inference.inference_options import Pooling
+from cmgems_cli.inference.inference_options import Pooling, Strand
 from cmgems_cli.inference.loading import Model
+from cmgems_cli.inference.places import PlaceColumns, places_of
 from cmgems_cli.inference.prediction import predict_blocks
 from cmgems_cli.inference.record_readers import Source, checked_dna
+from cmgems_cli.inference.region_source import RegionSource
 from cmgems_cli.inference.results import Embeddings, Predictions
 from cmgems_cli.inference.row_blocks import tiling_options
 from cmgems_cli.inference.survey import Input, check_lengths, survey, survey_input
@@ -30,8 +32,8 @@ from cmgems_cli.masking.corruption import corrupt_batch
 from cmgems_cli.masking.strategies import mask_batch
 from cmgems_cli.pmi.ranking import Ranking, no_ranks, read_ranking
 
-# A file or one sequence (`as_input`), several sequences, several by name, or a file.
-Sequences = str | Iterable[str] | Mapping[str, str] | Path
+# A file or one sequence (`as_input`), several sequences, several by name, a file, or regions of a genome.
+Sequences = str | Iterable[str] | Mapping[str, str] | Path | Source
 
 
 def load_model(folder: str | Path, *, device: str = "auto", precision: str = "fp32") -> Model:
@@ -83,6 +85,24 @@ def encode(sequences: str | Iterable[str], k: int = 6) -> list[NDArray[np.int32]
     return [encode_sequence(sequence, k) for sequence in many]
 
 
+def regions(bed: str | Path, genome: str | Path) -> RegionSource:
+    """Return the regions of a genome that a BED file lists, as input of `predict` and `embed`.
+
+    Parameters
+    ----------
+    bed : str or Path
+        BED file, plain or gzip. Regions on the strand `-` are read as reverse complements.
+    genome : str or Path
+        FASTA file, plain or gzip.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or the genome is not FASTA; the regions are checked when they are read.
+    """
+    return RegionSource(Path(bed), Path(genome))
+
+
 def predict(
     model: Model,
     sequences: Sequences,
@@ -90,6 +110,7 @@ def predict(
     window: int | None = None,
     stride: int | None = None,
     truncate: bool = False,
+    strand: Strand = "forward",
 ) -> Predictions:
     """Classify sequences, or windows that slide along them.
 
@@ -99,12 +120,14 @@ def predict(
         A classifier, from `load_model`.
     sequences : str, iterable of str, mapping of name to str, or Path
         A Path, or a string that is the path of something that exists, is a file in FASTA, CSV or TSV, as for
-        `cmgems predict`; any other string is one sequence.
+        `cmgems predict`; any other string is one sequence. `regions` gives regions of a genome.
     window, stride : int, bases, optional
         Length and distance of windows; by default `stride` equals `window`. Windows without a known k-mer are
         omitted.
     truncate : bool, default False
         Cut sequences that are too long for the model instead of refusing them.
+    strand : forward, reverse or both
+        Read each row as it is, as its reverse complement, or the one and then the other as two rows.
 
     Returns
     -------
@@ -120,16 +143,20 @@ def predict(
         raise UsageError(
             f"{model.folder} has no classes to predict; load a folder written by `cmgems finetune`"
         )
-    data = _input(sequences, model, window=window, stride=stride, truncate=truncate)
+    data = _input(sequences, model, window=window, stride=stride, truncate=truncate, strand=strand)
     predicted = list(predict_blocks(model, data.blocks(prediction.look_ahead_tokens(model))))
     names = [*model.label_names, None]  # label -1 selects None
+    places = [places_of(one.block) for one in predicted]
+    where = PlaceColumns.of(data)
     return Predictions(
         [name for one in predicted for name in one.block.names],
-        np.concatenate([one.block.starts for one in predicted]),
-        np.concatenate([one.block.ends for one in predicted]),
+        np.concatenate([one.starts for one in places]),
+        np.concatenate([one.ends for one in places]),
         [names[label] for one in predicted for label in one.labels.tolist()],
         model.label_names,
         np.concatenate([one.probabilities for one in predicted]),
+        [strand for one in places for strand in one.strands()] if where.regions or where.strands else None,
+        [contig for one in places for contig in one.contigs] if where.regions else None,
     )
 
 
@@ -300,8 +327,8 @@ def _input(sequences: Sequences, model: Model, **options: Any) -> Input:
     """Return the surveyed input of a model."""
     sequences = as_input(sequences)
     tiling = tiling_options(model.tokenization, model.max_tokens, **options)
-    if isinstance(sequences, Path):
-        return survey_input(Source(sequences), tiling)
+    if isinstance(sequences, Path | Source):
+        return survey_input(Source(sequences) if isinstance(sequences, Path) else sequences, tiling)
     if isinstance(sequences, str):
         named = {"0": sequences}
     elif isinstance(sequences, Mapping):

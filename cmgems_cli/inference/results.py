@@ -21,13 +21,18 @@ class Predictions(Tabular):
     names : list of str, length n
         Names of the sequences, or their numbers from 0.
     starts, ends : int64, shape (n,), bases
-        Interval of the row in its sequence, 0-based, half-open.
+        Interval of the row in its sequence, or in the genome if the sequences are regions of one; 0-based,
+        half-open, on the forward strand.
     labels : list of str or None, length n
         The most probable class; None for a sequence without a known k-mer.
     label_names : tuple of str
         The classes.
     probabilities : float64, shape (n, n_labels)
         NaN for a sequence without a known k-mer.
+    strands : list of str, length n, or None
+        `+` or `-`; None if the sequences are not regions and all rows are read forward.
+    contigs : list of str, length n, or None
+        Records of the genome; None if the sequences are not regions of one.
     """
 
     names: list[str]
@@ -36,19 +41,23 @@ class Predictions(Tabular):
     labels: list[str | None]
     label_names: tuple[str, ...]
     probabilities: NDArray[np.float64]
+    strands: list[str] | None = None
+    contigs: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     def columns(self) -> dict[str, Any]:
-        """Return a table by columns: name, start, end, label, and p_LABEL for each class."""
+        """Return a table by columns: (chrom,) name, start, end, (strand,) label, and p_LABEL for each class."""
         probabilities = dict(
             zip((f"p_{name}" for name in self.label_names), self.probabilities.T, strict=True)
         )
         return {
+            **({} if self.contigs is None else {"chrom": self.contigs}),
             "name": self.names,
             "start": self.starts,
             "end": self.ends,
+            **({} if self.strands is None else {"strand": self.strands}),
             "label": self.labels,
             **probabilities,
         }

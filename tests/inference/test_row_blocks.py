@@ -5,7 +5,7 @@ from itertools import count
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cmgems_cli.errors import InputError, UsageError
@@ -13,6 +13,7 @@ from cmgems_cli.genome.codec import encode_sequence
 from cmgems_cli.genome.fasta_stream import SequenceChunk
 from cmgems_cli.genome.tokenization import OverlappingKmers
 from cmgems_cli.genome.vocabulary import UNK
+from cmgems_cli.inference.inference_options import Strand
 from cmgems_cli.inference.row_blocks import Block, Tally, TilingOptions, blocks, tiling_options
 from cmgems_cli.inference.survey import check_lengths, survey
 
@@ -81,6 +82,28 @@ def test_windows_are_slices_of_the_sequences(
         # Up to the row that fills it.
         assert (block.n_tokens + 2).sum() < look_ahead + window - K + 3
         assert block.known.tolist() == [sum(token_id != UNK for token_id in row[3]) for row in rows_of(block)]
+
+
+@settings(max_examples=30)
+@given(SEQUENCES, SIZES, st.none() | st.integers(K, 12), st.integers(1, 200))
+@example(["AAACCCGTN"], [], 4, 10)
+def test_rows_of_the_other_strand_are_reverse_complements_at_the_same_places(
+    sequences: list[str], sizes: list[int], window: int | None, look_ahead: int
+) -> None:
+    def rows(strand: Strand) -> list[tuple[Row, bool]]:
+        tiling = tiling_options(KMERS, 70, window=window, stride=window and 5, strand=strand)
+        tally = Tally()
+        found = list(blocks(chunks_of(sequences, sizes), tiling, look_ahead, tally))
+        assert survey(chunks_of(sequences, sizes), tiling).rows == tally.rows
+        return [pair for block in found for pair in zip(rows_of(block), block.reverse.tolist(), strict=True)]
+
+    forward = rows("forward")
+    expected = []
+    for name, start, end, _ in (row for row, _ in forward):
+        text = sequences[int(name[1:])][start:end].translate(str.maketrans("ACGT", "TGCA"))[::-1]
+        expected.append(((name, start, end, encode_sequence(text, K).tolist()), True))
+    assert rows("reverse") == expected
+    assert rows("both") == [row for pair in zip(forward, expected, strict=True) for row in pair]
 
 
 @given(SEQUENCES, SIZES, st.integers(1, 200))
