@@ -18,6 +18,8 @@ from cmgems_cli.option_fields import (
 )
 
 Pool = Literal["cls", "mean", "max"]
+Strands = Literal["none", "augment", "average", "both"]
+ClassWeights = Literal["none", "balanced"]
 
 RECIPE = "Recipe (default: as published for the task)"
 
@@ -39,6 +41,11 @@ class FinetuneOptions:
         Of hidden layers.
     pool : str or None
         How a sequence's states become one vector.
+    rc : str or None
+        Reverse complements: in training (augment), at test time (average), both, or none.
+    embedding_lr : float or None
+        Factor of the learning rate for the embeddings.
+    class_weights : str or None
     max_tokens : int or None, tokens
         Special tokens not counted.
     truncate : bool
@@ -76,6 +83,19 @@ class FinetuneOptions:
     )
     pool: Pool | None = option(
         None, "--pool", "The state of [CLS], or the mean or maximum over the known tokens.", panel=RECIPE
+    )
+    rc: Strands | None = option(
+        None,
+        "--rc",
+        "Reverse complements: half of the training rows (augment), the mean of both strands at test time (average),"
+        " or both.",
+        panel=RECIPE,
+    )
+    embedding_lr: float | None = option(
+        None, "--embedding-lr", "Factor of the learning rate for the embeddings.", panel=RECIPE, min=0.0
+    )
+    class_weights: ClassWeights | None = option(
+        None, "--class-weights", "balanced: every class counts the same in the loss.", panel=RECIPE
     )
     max_tokens: int | None = option(
         None, "--max-tokens", "Longest sequence, without [CLS] and [SEP].", panel=RECIPE, min=1

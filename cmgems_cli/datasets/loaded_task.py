@@ -18,6 +18,7 @@ from cmgems_cli.datasets.splits import Table, read_splits
 from cmgems_cli.datasets.task_files import POOL, TEST, TaskFiles
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.codec import offsets_of
+from cmgems_cli.genome.strands import reverse_complements
 from cmgems_cli.genome.tokenization import KMER_SPECIALS, SpecialIds, Tokenization
 
 
@@ -29,24 +30,27 @@ class EncodedSplit:
     ----------
     token_ids : int32, shape (n_tokens,)
         All sequences, concatenated, without special tokens.
-    offsets : int64, shape (n_rows + 1,)
-        Where each sequence starts.
+    offsets : int64, shape (strands * n_rows + 1,)
+        Where each sequence starts. With two strands, sequence n_rows + i is the reverse complement of row i.
     labels : int64, shape (n_rows,)
         Classes, from 0.
     specials : SpecialIds
         What surrounds and pads the rows.
+    strands : int
+        1, or 2 with the reverse complements of all rows.
     """
 
     token_ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
     labels: NDArray[np.int64]
     specials: SpecialIds = KMER_SPECIALS
+    strands: int = 1
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def lengths(self) -> NDArray[np.int64]:
-        """Return the positions of each row, special tokens included: int64, shape (n_rows,)."""
+        """Return the positions of each sequence, special tokens included: int64, shape (strands * n_rows,)."""
         return np.diff(self.offsets) + self.specials.positions
 
 
@@ -90,6 +94,16 @@ class LoadedTask:
     warnings: tuple[str, ...] = ()
     tables: Mapping[str, Table] = field(default_factory=dict)
 
+    def class_weights(self) -> NDArray[np.float32]:
+        """Return rows / (classes * rows of the class) of the training split: shape (n_classes,), mean 1 over its rows.
+
+        Classes without training rows do not count, and get 0.
+        """
+        rows = np.bincount(self.train.labels, minlength=len(self.label_names))
+        weights = np.zeros(len(rows), np.float32)
+        weights[rows > 0] = len(self.train) / ((rows > 0).sum() * rows[rows > 0])
+        return weights
+
     def drawn(self, seed: int) -> LoadedTask:
         """Return the task of the run with this seed: shots are drawn by it, all rows are the same for every seed.
 
@@ -101,7 +115,7 @@ class LoadedTask:
         if self.pool is None or self.shots is None:
             return self
         train = self.pool.take(draw_shots(self.pool, self.shots, seed))
-        encoded, _ = _encoded(train, self.tokenization, self.recipe)
+        encoded, _ = _encoded(train, self.tokenization, self.recipe, both_strands=self.recipe.augments)
         return replace(self, train=encoded, tables={**self.tables, "train": train})
 
 
@@ -149,7 +163,8 @@ def load_task(
             recipe = replace(known, max_tokens=recipe.max_tokens)
     encoded = {}
     for split, table in splits.tables.items():
-        encoded[split], truncated = _encoded(table, tokenization, recipe)
+        both = recipe.augments if split in ("train", POOL) else recipe.averages
+        encoded[split], truncated = _encoded(table, tokenization, recipe, both_strands=both)
         if truncated:
             notes.append(f"{split} sequences cut to the longest input: {truncated:,}")
     return LoadedTask(
@@ -215,22 +230,29 @@ def recipe_of_task(
     return replace(recipe, max_tokens=min(limit or longest, longest))
 
 
-def _encoded(table: Table, tokenization: Tokenization, recipe: Recipe) -> tuple[EncodedSplit, int]:
+def _encoded(
+    table: Table, tokenization: Tokenization, recipe: Recipe, *, both_strands: bool
+) -> tuple[EncodedSplit, int]:
     """Encode the rows of a table; also return how many were cut, of tokens whose length is known only now."""
     assert recipe.max_tokens is not None
     token_ids, offsets = table.encode(tokenization)
+    if both_strands:
+        reverse, more = tokenization.encode(reverse_complements(table.bases, table.offsets), table.offsets)
+        token_ids = np.concatenate([token_ids, reverse])
+        offsets = np.concatenate([offsets, offsets[-1] + more[1:]])
     lengths = np.diff(offsets)
     too_long = int((lengths > recipe.max_tokens).sum())
     if too_long:
         if not recipe.truncate:
             raise InputError(
-                f"{table.path}: {too_long:,} of {len(table):,} sequences are longer than {recipe.max_tokens:,}"
+                f"{table.path}: {too_long:,} of {len(lengths):,} sequences are longer than {recipe.max_tokens:,}"
                 f" tokens, the longest {int(lengths.max()):,}: add `truncate=True` to truncate them"
             )
         place = np.arange(len(token_ids)) - np.repeat(offsets[:-1], lengths)
         token_ids = token_ids[place < recipe.max_tokens]
         offsets = offsets_of(np.minimum(lengths, recipe.max_tokens))
-    return EncodedSplit(token_ids, offsets, table.labels, tokenization.specials), too_long
+    strands = 2 if both_strands else 1
+    return EncodedSplit(token_ids, offsets, table.labels, tokenization.specials, strands), too_long
 
 
 def _published_notes(task: TaskFiles, rows: Mapping[str, int], n_labels: int) -> list[str]:

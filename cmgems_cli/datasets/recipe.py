@@ -34,6 +34,13 @@ class Recipe:
         Of hidden layers; None: the model's own.
     pool : cls, mean or max
         How a sequence's states become the vector that the head reads.
+    rc : none, augment, average or both
+        Reverse complements. augment: each row of a step is read as its reverse complement with probability 1/2.
+        average: the logits of a row of dev and test are the means of those of both strands.
+    embedding_lr : float
+        The learning rate of the embeddings divided by that of all other weights.
+    class_weights : none or balanced
+        balanced: the loss of a row is weighted by rows / (classes * rows of its class) of the training split.
     max_tokens : int or None, tokens
         Longest sequence, special tokens not counted; None: the model's longest.
     truncate : bool
@@ -49,6 +56,9 @@ class Recipe:
     global_batch: int = 32
     dropout: float | None = None
     pool: str = "cls"
+    rc: str = "none"
+    embedding_lr: float = 1.0
+    class_weights: str = "none"
     max_tokens: int | None = None
     truncate: bool = False
 
@@ -60,6 +70,27 @@ class Recipe:
     def selects(self) -> Literal["best", "last"]:
         """Which model is tested: the best by dev loss, or the last if there are no evaluations."""
         return "last" if self.eval_every is None else "best"
+
+    @property
+    def augments(self) -> bool:
+        """Whether reverse complements are trained on."""
+        return self.rc in ("augment", "both")
+
+    @property
+    def averages(self) -> bool:
+        """Whether the logits of both strands are averaged at test time."""
+        return self.rc in ("average", "both")
+
+    @property
+    def balances(self) -> bool:
+        """Whether rows are weighted by their class in the loss."""
+        return self.class_weights == "balanced"
+
+    def ways(self) -> dict[str, Any]:
+        """Return those of `rc`, `embedding_lr` and `class_weights` that are not the default, for the manifest."""
+        default = Recipe()
+        names = ("rc", "embedding_lr", "class_weights")
+        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(default, name)}
 
     def total_steps(self, train_rows: int) -> int:
         """Return the number of steps over `train_rows` rows; an epoch's last step may be smaller."""

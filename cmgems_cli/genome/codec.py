@@ -5,6 +5,8 @@ Packed bases take 2 bits per base: base i is bits 2 * (i % 4) and the next one o
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numba import uint64
 
@@ -138,6 +140,45 @@ def encode_sequence(text: bytes | str, k: int) -> np.ndarray:
     # A non-ASCII character counts as one letter that is not a base, however many bytes it has.
     letters = text.encode("ascii", "replace") if isinstance(text, str) else text
     return encode_sequences(letters, np.array([0, len(letters)]), k)[0]
+
+
+def reversed_kmers(token_ids: np.ndarray, k: int) -> np.ndarray:
+    """Return the tokens of the reverse complement of a sequence: each k-mer's own, in reverse order.
+
+    Parameters
+    ----------
+    token_ids : int32, shape (n,)
+        Special tokens stay what they are.
+    k : int
+        Bases per token, 3 … 8.
+
+    Returns
+    -------
+    int32, shape (n,)
+
+    Examples
+    --------
+    >>> reversed_kmers(encode_sequence("AACGN", 3), 3), encode_sequence("NCGTT", 3)
+    (array([ 1, 50, 58], dtype=int32), array([ 1, 50, 58], dtype=int32))
+    """
+    return _token_of_reverse_complement(k)[token_ids[::-1]]
+
+
+@cache
+def _token_of_reverse_complement(k: int) -> np.ndarray:
+    tokens = np.append(np.arange(FIRST_KMER), FIRST_KMER + complement_codes(k)).astype(np.int32)
+    tokens.flags.writeable = False
+    return tokens
+
+
+def complement_codes(k: int) -> np.ndarray:
+    """Return the code of each k-mer's reverse complement: int64, shape (4^k,)."""
+    codes = np.arange(4**k)
+    complements = np.zeros_like(codes)
+    for _ in range(k):
+        # The codes of A and T, and of C and G, differ in their last bit.
+        complements, codes = complements * 4 + (codes & 3 ^ 1), codes >> 2
+    return complements
 
 
 def offsets_of(lengths: np.ndarray) -> np.ndarray:

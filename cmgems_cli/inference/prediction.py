@@ -15,6 +15,7 @@ from cmgems_cli.inference.loading import BATCHES_AHEAD, Model, TokenBatch
 from cmgems_cli.inference.output_formats import TableWriter
 from cmgems_cli.inference.places import PlaceColumns
 from cmgems_cli.inference.row_blocks import Block
+from cmgems_cli.inference.strands import reverse_complement_of
 from cmgems_cli.inference.survey import Input
 
 # Same as in a classifier's predictions.csv.
@@ -123,7 +124,19 @@ def predict_blocks(model: Model, blocks: Iterable[Block]) -> Iterator[Predicted]
 
 
 def _logits(model: Model, block: Block) -> Tensor:
-    """Return the logits of all rows: float32, shape (n, n_labels), on the model's device."""
+    """Return the logits of all rows: float32, shape (n, n_labels), on the model's device.
+
+    The means of both strands if the classifier was made so.
+    """
+    assert model.classifier is not None
+    logits = _logits_of_strand(model, block)
+    if not model.classifier.averages_strands:
+        return logits
+    other = reverse_complement_of(block, model.tokenization, model.max_tokens)
+    return torch.stack([logits, _logits_of_strand(model, other)]).mean(0)
+
+
+def _logits_of_strand(model: Model, block: Block) -> Tensor:
     assert model.classifier is not None
     classifier = model.classifier
     logits = torch.full((len(block), len(model.label_names)), torch.nan, device=model.device)

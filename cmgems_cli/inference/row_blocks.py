@@ -17,7 +17,7 @@ from cmgems_cli.genome.codec import offsets_of
 from cmgems_cli.genome.fasta_stream import SequenceChunk
 from cmgems_cli.genome.tokenization import Tokenization
 from cmgems_cli.inference.inference_options import STRANDS, Strand
-from cmgems_cli.inference.row_groups import RowGroup, as_read, strand_order
+from cmgems_cli.inference.row_groups import RowGroup, as_read, joined, letters_of_rows, strand_order
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,8 @@ class Block:
         Number of tokens that the model knows: for k-mers, those of A, C, G and T only.
     reverse : bool, shape (n,)
         Whether the row is read as the reverse complement of the sequence.
+    letters : list of bytes, length n, or None
+        Of each row as it is read, if its tokens do not tell those of its reverse complement.
     """
 
     names: list[str]
@@ -176,6 +178,7 @@ class Block:
     n_tokens: NDArray[np.int64]
     known: NDArray[np.int64]
     reverse: NDArray[np.bool_]
+    letters: list[bytes] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -187,7 +190,8 @@ class Block:
         kept = np.flatnonzero(self.known)
         names = [self.names[row] for row in kept.tolist()]
         spans = (self.first[kept], self.n_tokens[kept], self.known[kept], self.reverse[kept])
-        return Block(names, self.starts[kept], self.ends[kept], self.token_ids, *spans)
+        letters = None if self.letters is None else [self.letters[row] for row in kept.tolist()]
+        return Block(names, self.starts[kept], self.ends[kept], self.token_ids, *spans, letters)
 
 
 def blocks(
@@ -255,9 +259,13 @@ def _encoded(groups: list[RowGroup], tiling: TilingOptions, tally: Tally) -> Ite
         token_ids, first, n_tokens = _own_tokens(read, tiling, tally)
     order, reverse = strand_order(groups, tiling.strand)
     first, n_tokens = first[order], n_tokens[order]
+    letters = None
+    if not tiling.tokenization.k:
+        letters_read = letters_of_rows(read)
+        letters = [letters_read[row] for row in order.tolist()]
     known_before = offsets_of(token_ids != tiling.tokenization.specials.unknown)
     known = known_before[first + n_tokens] - known_before[first]
-    block = Block(names, starts, ends, token_ids, first, n_tokens, known, reverse)
+    block = Block(names, starts, ends, token_ids, first, n_tokens, known, reverse, letters)
     tally.rows += len(block)
     tally.unknown += int((known == 0).sum())
     if tiling.window:
@@ -274,7 +282,7 @@ def _shared_tokens(
     """Encode each group once, for all rows that overlap in it; return the tokens and each row's first and number."""
     starts = np.concatenate([group.starts for group in groups])
     ends = np.concatenate([group.ends for group in groups])
-    letters, text_offsets = _joined([group.letters for group in groups])
+    letters, text_offsets = joined([group.letters for group in groups])
     token_ids, offsets = kmers.encode(letters, text_offsets)
     # Offset of a group's tokens minus the coordinate of its first letter, repeated for each of its rows.
     shift = offsets[:-1] - np.array([group.starts[0] for group in groups])
@@ -286,12 +294,7 @@ def _own_tokens(
     groups: list[RowGroup], tiling: TilingOptions, tally: Tally
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
     """Encode every row by itself: its tokens depend on where it begins; returns as `_shared_tokens`."""
-    rows = [
-        group.letters[start - group.starts[0] : end - group.starts[0]]
-        for group in groups
-        for start, end in zip(group.starts.tolist(), group.ends.tolist(), strict=True)
-    ]
-    token_ids, offsets = tiling.tokenization.encode(*_joined(rows))
+    token_ids, offsets = tiling.tokenization.encode(*joined(letters_of_rows(groups)))
     n_tokens = np.diff(offsets)
     too_long = int((n_tokens > tiling.max_tokens).sum())
     if too_long and not tiling.truncate:
@@ -301,11 +304,6 @@ def _own_tokens(
         )
     tally.truncated += too_long
     return token_ids, offsets[:-1], np.minimum(n_tokens, tiling.max_tokens)
-
-
-def _joined(texts: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    letters = np.frombuffer(b"".join(texts), np.uint8)
-    return letters, offsets_of(np.array([len(text) for text in texts]))
 
 
 def _whole(

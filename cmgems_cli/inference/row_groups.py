@@ -50,3 +50,18 @@ def strand_order(groups: list[RowGroup], strand: Strand) -> tuple[NDArray[np.int
         return in_reverse, np.ones(len(rows), np.bool_)
     both = np.stack([rows, len(rows) + in_reverse], axis=1)
     return both.ravel(), np.tile([False, True], len(rows))
+
+
+def letters_of_rows(groups: list[RowGroup]) -> list[bytes]:
+    """Return the letters of every row."""
+    return [
+        group.letters[start - group.starts[0] : end - group.starts[0]]
+        for group in groups
+        for start, end in zip(group.starts.tolist(), group.ends.tolist(), strict=True)
+    ]
+
+
+def joined(texts: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Concatenate sequences: letters, uint8, shape (n_letters,); starts, int64, shape (n + 1,)."""
+    letters = np.frombuffer(b"".join(texts), np.uint8)
+    return letters, offsets_of(np.array([len(text) for text in texts]))

@@ -52,6 +52,8 @@ _POOLER = "bert.pooler."
 # How a sequence's states become one vector, and where config.json names it if not cls.
 POOLS = ("cls", "mean", "max")
 POOL_KEY = "cmgems_pool"
+# Where config.json says that the logits of both strands are averaged.
+STRANDS_KEY, AVERAGE = "cmgems_rc", "average"
 
 # A label that no loss is taken of: torch's default, written out since batches are filled with it.
 NO_LABEL = -100
@@ -67,13 +69,30 @@ class SequenceClassifier(torch.nn.Module):
     tokenization : Tokenization
     pool : cls, mean or max
         How a sequence's states become the vector that the head reads.
+    averages_strands : bool
+        Whether whoever uses the model averages the logits of a sequence and of its reverse complement. `logits`
+        reads the strand that it is given.
+    class_weights : float32 tensor, shape (n_labels,), or None
+        Factors of the losses of each class's rows in training.
     """
 
-    def __init__(self, model: Any, tokenization: Tokenization, pool: str = "cls") -> None:
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        model: Any,
+        tokenization: Tokenization,
+        pool: str = "cls",
+        *,
+        averages_strands: bool = False,
+        class_weights: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.tokenization = tokenization
         self.pool = pool
+        self.averages_strands = averages_strands
+        self.register_buffer("class_weights", class_weights, persistent=False)
 
     @property
     def packs(self) -> bool:
@@ -83,7 +102,7 @@ class SequenceClassifier(torch.nn.Module):
     @property
     def opens_in_transformers(self) -> bool:
         """Whether the stock class for sequence classification computes the same from its folder."""
-        return self.pool == "cls" and isinstance(self.model, PreTrainedModel)
+        return self.pool == "cls" and not self.averages_strands and isinstance(self.model, PreTrainedModel)
 
     @property
     def encoder(self) -> Any:
@@ -140,7 +159,7 @@ class SequenceClassifier(torch.nn.Module):
         return any("dropout" in name and isinstance(p, float) and p > 0 for name, p in settings.items())
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | Packing | None, labels: Tensor) -> Tensor:
-        """Return the sum of the cross-entropies of the sequences.
+        """Return the sum of the cross-entropies of the sequences, each times the weight of its class.
 
         Parameters
         ----------
@@ -156,9 +175,26 @@ class SequenceClassifier(torch.nn.Module):
         -------
         float32, scalar, nats
         """
-        return functional.cross_entropy(
-            self.logits(input_ids, attention_mask), labels, reduction="sum", ignore_index=NO_LABEL
-        )
+        return self.loss_sum(self.logits(input_ids, attention_mask), labels)
+
+    def loss_sum(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the sum of the losses of sequences, in nats.
+
+        With class weights of mean 1 over the training rows, this sum divided by the number of rows is a mean, and
+        unlike the quotient by the sum of the weights it does not depend on how rows are put into micro-batches.
+
+        Parameters
+        ----------
+        logits : floating, shape (b, n_labels)
+        labels : int64, shape (b,)
+            `NO_LABEL` counts nothing.
+
+        Returns
+        -------
+        scalar, in the type of the logits
+        """
+        weights = None if self.class_weights is None else self.class_weights.to(logits)
+        return functional.cross_entropy(logits, labels, weights, reduction="sum", ignore_index=NO_LABEL)
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor | Packing | None) -> Tensor:
         """Return the logits of each sequence: float32, shape (b, n_labels)."""
@@ -188,17 +224,21 @@ class LoadedClassifier:
     label_names : tuple of str
         The classes by number.
     pool : cls, mean or max
+    averages_strands : bool
     """
 
     model: Any
     architecture: Architecture
     label_names: tuple[str, ...]
     pool: str
+    averages_strands: bool = False
 
     @property
     def module(self) -> SequenceClassifier:
         """The model as it is used."""
-        return SequenceClassifier(self.model, self.architecture.tokenization, self.pool)
+        return SequenceClassifier(
+            self.model, self.architecture.tokenization, self.pool, averages_strands=self.averages_strands
+        )
 
 
 def new_classifier(
@@ -265,17 +305,21 @@ def load_classifier(folder: Path) -> LoadedClassifier:
     pool = settings.get(POOL_KEY, "cls")
     if pool not in POOLS:
         raise InputError(f"{folder / CONFIG} has {POOL_KEY} {pool!r}; needed one of {', '.join(POOLS)}")
+    strands = settings.get(STRANDS_KEY)
+    if strands not in (None, AVERAGE):
+        raise InputError(f"{folder / CONFIG} has {STRANDS_KEY} {strands!r}; needed {AVERAGE}, or none")
+    used = (pool, strands == AVERAGE)
     if architecture.tokenization.k is None:
         label_names = _label_names(folder, settings, 2)
         config.num_labels = len(label_names)
-        return LoadedClassifier(load_family_classifier(folder, config), architecture, label_names, pool)
+        return LoadedClassifier(load_family_classifier(folder, config), architecture, label_names, *used)
     weights = read_weights(folder)
     check_sizes(config, weights, folder)
     head = weights.get("classifier.weight")
     label_names = _label_names(folder, settings, len(head) if head is not None and head.dim() == 2 else None)
     model = _random_classifier(config, len(label_names), seed=0)
     fit_weights(model, weights, folder, unused=_OTHER_HEADS[2:])
-    return LoadedClassifier(model.eval(), architecture, label_names, pool)
+    return LoadedClassifier(model.eval(), architecture, label_names, *used)
 
 
 def _label_names(folder: Path, settings: Mapping[str, Any], unnamed: int | None) -> tuple[str, ...]:
@@ -296,6 +340,7 @@ def save_classifier(folder: Path, classifier: SequenceClassifier, label_names: S
     """Write what `AutoModelForSequenceClassification` and `AutoTokenizer` open without remote code.
 
     With another pooling than cls, stock classes open the folder but read [CLS]: `cmgems_pool` in config.json tells.
+    Where both strands are averaged, they read one: `cmgems_rc` tells.
 
     Parameters
     ----------
@@ -317,6 +362,8 @@ def save_classifier(folder: Path, classifier: SequenceClassifier, label_names: S
     }
     if classifier.pool != "cls":
         labels[POOL_KEY] = classifier.pool
+    if classifier.averages_strands:
+        labels[STRANDS_KEY] = AVERAGE
     model, tokenization = classifier.model, classifier.tokenization
     if isinstance(tokenization, OwnTokenizer):
         write_json(folder / CONFIG, {**family_settings(model.config), **labels})

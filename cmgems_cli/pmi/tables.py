@@ -12,6 +12,7 @@ from typing import NoReturn
 import numpy as np
 
 from cmgems_cli.errors import InputError
+from cmgems_cli.genome.codec import complement_codes
 from cmgems_cli.genome.vocabulary import BASES, MAX_K, MIN_K, kmers
 
 # Above any count of a k-mer of up to 8 bases in any known genome; the sum of 4**8 larger counts could overflow int64.
@@ -172,7 +173,11 @@ def check_balance(table: KmerTable, warn: Callable[[str], None]) -> None:
         )
     # What the sums cannot show: a k-mer of one letter begins and ends with the same (k-1)-mer.
     largest = int(counts.max())
-    if int((counts == largest).sum()) > 1 and largest > _LARGE and (counts != counts[_complements(k)]).any():
+    if (
+        int((counts == largest).sum()) > 1
+        and largest > _LARGE
+        and (counts != counts[complement_codes(k)]).any()
+    ):
         warn(
             f"{table.path} has the largest count, {largest:,}, more than once; if counts were capped, {remedy}"
         )
@@ -238,18 +243,9 @@ def _refuse_kmer(path: Path, number: int, kmer: str, k: int | None) -> NoReturn:
     )
 
 
-def _complements(k: int) -> np.ndarray:
-    """Return the code of each k-mer's reverse complement (int64, shape (4^k,))."""
-    codes = np.arange(4**k)
-    complement = np.zeros_like(codes)
-    for at in range(k):  # A T C G = 0 1 2 3: the complement flips the low bit
-        complement = complement * 4 + ((codes >> (2 * at)) & 3 ^ 1)
-    return complement
-
-
 def _check_strands(path: Path, counts: np.ndarray, k: int) -> None:
     """Refuse a table in which no k-mer occurs together with its reverse complement."""
-    codes, complement = np.arange(4**k), _complements(k)
+    codes, complement = np.arange(4**k), complement_codes(k)
     alphabetical = np.argsort(np.argsort(kmers(k)))
     present = counts > 0
     if (present & present[complement] & (codes != complement)).any():

@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from cmgems_cli import draws
 from cmgems_cli.errors import InputError
 from cmgems_cli.training.heap import HeapTrimmer
+from cmgems_cli.training.parameter_groups import parameter_groups
 from cmgems_cli.training.processes import Processes
 
 # torch 2.13 renamed the option. BERT's buffers never change, so they need no synchronisation.
@@ -46,6 +47,8 @@ class Recipe:
         Length of the run and of its linear warm-up, after which the rate decays linearly towards 0.
     betas, eps, weight_decay, clip_norm
         Of AdamW and of gradient clipping. Biases and LayerNorm have no weight decay.
+    embedding_lr : float
+        Factor of the learning rate for the embeddings.
     """
 
     learning_rate: float
@@ -55,6 +58,7 @@ class Recipe:
     eps: float
     weight_decay: float
     clip_norm: float
+    embedding_lr: float = 1.0
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of a step (1 … steps); it is never 0.
@@ -116,7 +120,7 @@ class Engine:
             isinstance(layer, torch.nn.Dropout) and layer.p > 0 for layer in module.modules()
         )
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.module, recipe.weight_decay),
+            parameter_groups(self.module, recipe.weight_decay, recipe.embedding_lr),
             lr=recipe.learning_rate,
             betas=recipe.betas,
             eps=recipe.eps,
@@ -210,7 +214,7 @@ class Engine:
             Whether to leave weights and optimizer as they are.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate_at(step)
+            group["lr"] = self.recipe.learning_rate_at(step) * group["lr_factor"]
         # What torch's GradScaler uses: the fused kernel reads it on the device.
         self.optimizer.found_inf = None if held is None else held.float()  # type: ignore[attr-defined]
         self.optimizer.step()
@@ -365,19 +369,6 @@ def _check_tensors(given: Mapping[str, torch.Tensor], needed: Mapping[str, torch
 
 def _form(tensor: torch.Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} of shape {list(tensor.shape)}"
-
-
-def parameter_groups(module: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split parameters into those with weight decay and those without: biases and LayerNorm (method, section 6)."""
-    undecayed = {
-        parameter
-        for layer in module.modules()
-        for name, parameter in layer.named_parameters(recurse=False)
-        if name.endswith("bias") or isinstance(layer, torch.nn.LayerNorm)
-    }
-    with_decay = [parameter for parameter in module.parameters() if parameter not in undecayed]
-    without = [parameter for parameter in module.parameters() if parameter in undecayed]
-    return [{"params": with_decay, "weight_decay": weight_decay}, {"params": without, "weight_decay": 0.0}]
 
 
 def device_name(device: torch.device) -> str:

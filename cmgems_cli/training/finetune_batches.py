@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cmgems_cli import draws
 from cmgems_cli.datasets.loaded_task import EncodedSplit
+from cmgems_cli.kernels import kernel
 from cmgems_cli.modeling.classifier import NO_LABEL
 from cmgems_cli.modeling.encoder import Packing
 from cmgems_cli.training.batching import length_bucketed_batches, pack_batches
@@ -30,7 +32,7 @@ class LabelledBatch:
     labels : int64 tensor, shape (rows,)
         Classes; all `NO_LABEL` in the batch of a process that has no rows of a step.
     rows : int64 array, shape (rows,)
-        Which rows of the data these are.
+        Which sequences of the data these are: rows, or reverse complements of rows (`EncodedSplit.strands`).
     index : int
         Which micro-batch of the step this is, over all processes.
     """
@@ -60,7 +62,7 @@ def collate(
     ----------
     data : EncodedSplit
     rows : int64, shape (n,)
-        The rows wanted.
+        The sequences wanted.
     parts : list of int64 arrays
         Indices into `rows`, from `length_bucketed_batches`, or from `pack_batches` to be packed.
     processes : Processes
@@ -70,7 +72,8 @@ def collate(
     for index in range(processes.rank, len(parts), processes.world_size):
         chosen = rows[parts[index]]
         input_ids, mask = _collated(data, chosen, packed)
-        batches.append(LabelledBatch(input_ids, mask, torch.from_numpy(data.labels[chosen]), chosen, index))
+        labels = torch.from_numpy(data.labels[chosen % len(data)])
+        batches.append(LabelledBatch(input_ids, mask, labels, chosen, index))
     return batches
 
 
@@ -108,7 +111,8 @@ class LabelledStep:
 class FinetuneBatches:
     """Makes the data of any step of a run, in any order.
 
-    Each epoch is a keyed permutation of all rows; its last step has the rest.
+    Each epoch is a keyed permutation of all rows; its last step has the rest. Of data with two strands, each row is
+    read as its reverse complement or not by a draw that is a function of seed, epoch and row.
 
     Attributes
     ----------
@@ -150,13 +154,21 @@ class FinetuneBatches:
 
     def make(self, step: int) -> LabelledStep:
         """Make step `step` (from 1)."""
-        rows = self.rows_of(step)
+        rows = self.sequences_of(step)
         parts = self._parts(rows)
         batches = collate(self.data, rows, parts, self.processes, packed=self.packed)
         if not batches:
             batches = [self._nothing(rows[parts[0][:1]], self.processes.rank)]
         epoch = (step - 1) // self.steps_per_epoch + 1
         return LabelledStep(batches, len(rows), int(self.data.lengths()[rows].sum()), epoch)
+
+    def sequences_of(self, step: int) -> NDArray[np.int64]:
+        """Return the sequences of step `step` (from 1), each a row of `rows_of` on a strand: int64, shape (n,)."""
+        rows = self.rows_of(step)
+        if self.data.strands == 1:
+            return rows
+        epoch = (step - 1) // self.steps_per_epoch
+        return np.asarray(_on_drawn_strands(rows, len(self.data), epoch, self.seed))
 
     @property
     def idle_processes(self) -> int:
@@ -177,9 +189,19 @@ class FinetuneBatches:
         return LabelledBatch(input_ids, mask, labels, rows, index)
 
 
+@kernel()
+def _on_drawn_strands(rows: np.ndarray, n_rows: int, epoch: int, seed: int) -> np.ndarray:
+    """Return each row's number, or that of its reverse complement, by its own bit of the epoch's stream."""
+    stream = draws.key(seed, draws.STRANDS, epoch, 0)
+    sequences = np.empty_like(rows)
+    for i in range(len(rows)):
+        sequences[i] = rows[i] + draws.below(stream, rows[i], 2) * n_rows
+    return sequences
+
+
 def evaluation_batches(
     data: EncodedSplit, max_batch_tokens: int, processes: Processes, *, packed: bool = False
 ) -> list[LabelledBatch]:
-    """Return this process's micro-batches of all rows; the same ones for any number of processes."""
+    """Return this process's micro-batches of all sequences; the same ones for any number of processes."""
     parts = (pack_batches if packed else length_bucketed_batches)(data.lengths(), max_batch_tokens)
-    return collate(data, np.arange(len(data)), parts, processes, packed=packed)
+    return collate(data, np.arange(data.strands * len(data)), parts, processes, packed=packed)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from cmgems_cli.artifacts import Manifest, read_manifest
 from cmgems_cli.datasets.loaded_task import EncodedSplit, LoadedTask
@@ -98,6 +97,7 @@ def training_params(recipe: TaskRecipe, n_train: int, seed: int) -> dict[str, An
         "eval_every": recipe.eval_every,
         "keeps": recipe.selects,
         "seed": seed,
+        **recipe.ways(),
     }
 
 
@@ -144,7 +144,13 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         kind: str = "classifier",
     ) -> None:
         self.task, self.recipe = task, task.recipe
-        self.module = SequenceClassifier(model, task.tokenization, task.recipe.pool)
+        self.module = SequenceClassifier(
+            model,
+            task.tokenization,
+            task.recipe.pool,
+            averages_strands=task.recipe.averages,
+            class_weights=torch.from_numpy(task.class_weights()) if task.recipe.balances else None,
+        )
         self.steps = self.recipe.total_steps(len(task.train))
         self.warmup_steps = self.recipe.warmup(self.steps)
         self.max_batch_tokens = max_batch_tokens
@@ -187,6 +193,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
             EPS,
             self.recipe.weight_decay,
             CLIP_NORM,
+            self.recipe.embedding_lr,
         )
         return Engine(
             self.module,
@@ -212,21 +219,27 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         """Return the epoch the step belongs to."""
         return {"epoch": data.epoch}
 
+    def sequences(self, step: int, batch: LabelledBatch) -> list[int]:
+        """Return the rows of a micro-batch, on whichever strand they are read."""
+        rows: list[int] = (batch.rows % len(self.task.train)).tolist()
+        return rows
+
     def evaluates_after(self, step: int) -> bool:
         """Return whether the dev split is due: at the end too, whatever the interval."""
         every = self.recipe.eval_every
         return every is not None and (step % every == 0 or step == self.steps)
 
     def evaluate(self, step: int, observer: Observer) -> dict[str, float]:
-        """Measure the loss on dev and keep the weights if it is the least so far."""
+        """Measure the loss on dev, as in training, and keep the weights if it is the least so far."""
         dev = self.task.dev
         assert dev is not None
         if self._dev is None:
             self._dev = self._batches(dev)
-        logits = self._gathered(self._dev, len(dev))
+        logits = self._logits_of(dev, self._dev)
         labels = torch.from_numpy(dev.labels)
         # Rank 0's value decides, on every process.
-        loss = self.processes.broadcast_from_main(float(functional.cross_entropy(logits.double(), labels)))
+        mean = float(self.module.loss_sum(logits.double(), labels)) / len(dev)
+        loss = self.processes.broadcast_from_main(mean)
         self._check_finite(logits, f"the dev split after step {step}")
         if self.recipe.selects == "best" and (self.best is None or loss < self.best[1]):
             self.best = (step, loss)
@@ -273,8 +286,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         if self.recipe.selects == "best":
             self.engine.load_weights(self._best_weights)
         test = self.task.test
-        batches = self._batches(test)
-        logits = self._gathered(batches, len(test))
+        logits = self._logits_of(test, self._batches(test))
         self._check_finite(logits, "the test split")
         probabilities = logits.double().softmax(1).numpy()
         return FinetuneOutcome(test.labels, probabilities, self.task.label_names, self.module, self._stats())
@@ -302,15 +314,17 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
                 f" {self.recipe.learning_rate:g}) and start again with `resume=False`"
             )
 
-    def _gathered(self, batches: Sequence[LabelledBatch], n_rows: int) -> torch.Tensor:
-        """Return the logits of all rows in their order, on the CPU of every process.
+    def _logits_of(self, data: EncodedSplit, batches: Sequence[LabelledBatch]) -> torch.Tensor:
+        """Return the logits of all rows in their order, the means over their strands, on the CPU of every process.
 
-        float32, shape (n_rows, n_labels). Each row is one process's and 0 on the others: the sum is exact.
+        float32, shape (n_rows, n_labels). Each sequence is one process's and 0 on the others: the sum is exact.
         """
-        logits = torch.zeros((n_rows, len(self.task.label_names)), device=self.processes.device)
+        shape = (data.strands * len(data), len(self.task.label_names))
+        logits = torch.zeros(shape, device=self.processes.device)
         for batch, found in zip(batches, self.engine.outputs(_logits, batches), strict=True):
             logits[torch.from_numpy(batch.rows).to(logits.device)] = found
-        return self.processes.all_reduce_sum(logits, after_long_work=True).cpu()
+        summed = self.processes.all_reduce_sum(logits, after_long_work=True).cpu()
+        return summed.view(data.strands, len(data), -1).mean(0)
 
 
 def finetune(

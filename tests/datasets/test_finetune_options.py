@@ -26,6 +26,9 @@ def test_recipe_keys_are_the_names_of_the_options() -> None:
         "global_batch": "global_batch",
         "eval_every": "eval_every",
         "pool": "pool",
+        "rc": "rc",
+        "embedding_lr": "embedding_lr",
+        "class_weights": "class_weights",
         "max_tokens": "max_tokens",
         "truncate": "truncate",
     }

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cmgems_cli.training.engine import Recipe, parameter_groups
+from cmgems_cli.training.engine import Recipe
+from cmgems_cli.training.parameter_groups import parameter_groups
 from cmgems_cli.training.pretrain_run import PretrainingRun
 
 MakeRun = Callable[..., PretrainingRun]

@@ -25,9 +25,9 @@ from cmgems_cli.genome.vocabulary import CLS, PAD, SEP
 from cmgems_cli.modeling.classifier import load_classifier, new_classifier
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.training import finetune_run as finetuning
-from cmgems_cli.training.engine import parameter_groups
 from cmgems_cli.training.finetune_run import FinetuningRun, finetune, write_predictions
 from cmgems_cli.training.metrics_log import read_metrics
+from cmgems_cli.training.parameter_groups import parameter_groups
 from cmgems_cli.training.processes import Processes, start_processes
 from tests.command_line import CommandLine, torchrun
 from tests.training.conftest import StopAfter
