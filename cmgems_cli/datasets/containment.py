@@ -218,6 +218,25 @@ def _longest(offsets):  # type: ignore[no-untyped-def]
 
 
 @kernel()
+def _stamped_table(n_keys):  # type: ignore[no-untyped-def]
+    """Return the empty keys and stamps of `_slot_of`, for so many keys: uint64 and int64, shape (a power of two,)."""
+    size = 16
+    while size < 2 * n_keys:
+        size *= 2
+    return np.empty(size, np.uint64), np.full(size, -1, np.int64)
+
+
+@kernel()
+def _slot_of(keys, stamps, stamp, key):  # type: ignore[no-untyped-def]
+    """Return the slot of a key, or the free one where it would be: free are those with another stamp."""
+    mask = uint64(len(keys) - 1)
+    slot = key & mask
+    while stamps[slot] == stamp and keys[slot] != key:
+        slot = (slot + uint64(1)) & mask
+    return slot
+
+
+@kernel()
 def _sketch(letters, offsets):  # type: ignore[no-untyped-def]
     """Return the number of different k-mers of each row, and the smallest hashes with their rows.
 
@@ -227,23 +246,36 @@ def _sketch(letters, offsets):  # type: ignore[no-untyped-def]
     n_kmers = np.zeros(n_rows, np.int64)
     hashes = np.empty(n_rows * SKETCH, np.uint64)
     rows = np.empty(n_rows * SKETCH, np.int64)
-    buffer = np.empty(_longest(offsets), np.uint64)
+    longest = _longest(offsets)
+    buffer = np.empty(longest, np.uint64)
+    keys, stamps = _stamped_table(longest)
     size = 0
     for row in range(n_rows):
         n = _kmer_hashes(letters, offsets[row], offsets[row + 1], buffer)
-        in_order = buffer[:n]
-        in_order.sort()
-        different = 0
+        different = kept = 0
         for at in range(n):
-            if at == 0 or in_order[at] != in_order[at - 1]:
-                in_order[different] = in_order[at]
-                different += 1
+            key = buffer[at]
+            slot = _slot_of(keys, stamps, row, key)
+            if stamps[slot] == row:
+                continue
+            keys[slot], stamps[slot] = key, row
+            different += 1
+            # The smallest so far are in order, from `size`.
+            if kept == SKETCH:
+                if key > hashes[size + kept - 1]:
+                    continue
+                kept -= 1
+            place = size + kept
+            while place > size and hashes[place - 1] > key:
+                hashes[place] = hashes[place - 1]
+                place -= 1
+            hashes[place] = key
+            kept += 1
         n_kmers[row] = different
         if different >= FEWEST_KMERS:
-            for at in range(min(different, SKETCH)):
-                hashes[size] = in_order[at]
-                rows[size] = row
-                size += 1
+            for at in range(size, size + kept):
+                rows[at] = row
+            size += kept
     return n_kmers, hashes[:size], rows[:size]
 
 
@@ -279,16 +311,6 @@ def _join(parent, i, j):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def _slot_of(keys, stamps, stamp, key):  # type: ignore[no-untyped-def]
-    """Return the slot of a key, or the free one where it would be: free are those with another stamp."""
-    mask = uint64(len(keys) - 1)
-    slot = key & mask
-    while stamps[slot] == stamp and keys[slot] != key:
-        slot = (slot + uint64(1)) & mask
-    return slot
-
-
-@kernel()
 def _matches(  # type: ignore[no-untyped-def]
     hashes, rows, slots, letters, offsets, n_kmers,
     scanned_letters, scanned_offsets, scanned_n_kmers,
@@ -299,11 +321,8 @@ def _matches(  # type: ignore[no-untyped-def]
     longest = max(_longest(offsets), _longest(scanned_offsets))
     buffer = np.empty(longest, np.uint64)
     # The different k-mers of the scanned row, and the pair in which each was last counted.
-    size = 16
-    while size < 2 * longest:
-        size *= 2
-    keys, stamps = np.empty(size, np.uint64), np.full(size, -1, np.int64)
-    counted = np.full(size, -1, np.int64)
+    keys, stamps = _stamped_table(longest)
+    counted = np.zeros(len(keys), np.int64)
     shared, touched = np.zeros(n_indexed, np.int64), np.empty(n_indexed, np.int64)
     parent = np.arange(n_indexed)
     done = np.zeros(n_indexed, np.bool_)
@@ -360,8 +379,11 @@ def _matches(  # type: ignore[no-untyped-def]
             if containment < threshold:
                 continue
             if n_pairs == len(pairs):
+                # In a loop: a slice would add 5 s to the compilation.
                 larger = np.empty((2 * n_pairs, 3))
-                larger[:n_pairs] = pairs
+                for at in range(n_pairs):
+                    for column in range(3):
+                        larger[at, column] = pairs[at, column]
                 pairs = larger
             pairs[n_pairs, 0], pairs[n_pairs, 1], pairs[n_pairs, 2] = i, j, containment
             n_pairs += 1

@@ -1,3 +1,5 @@
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,6 +25,7 @@ def reverse_complement(sequence: bytes) -> bytes:
     return sequence.translate(COMPLEMENT)[::-1]
 
 
+@cache
 def slow_kmers(sequence: bytes) -> set[bytes]:
     kmers = (sequence[i : i + K] for i in range(len(sequence) - K + 1))
     return {min(kmer, reverse_complement(kmer)) for kmer in kmers if set(kmer) <= set(b"ACGT")}
