@@ -27,6 +27,7 @@ from cmgems_cli.bench.linear_probe import (
     fit_fixed,
 )
 from cmgems_cli.comparing.scores import KMER_LINEAR
+from cmgems_cli.datasets.leakage import leakage_stats
 from cmgems_cli.datasets.loaded_task import LoadedTask, load_task
 from cmgems_cli.datasets.splits import Table
 from cmgems_cli.datasets.task_files import TaskFiles
@@ -319,6 +320,7 @@ class KmerLinearRun:
                 "n_dev": 0 if task.dev is None else len(task.dev),
                 "n_test": len(task.test),
                 "notes": [_choice_note(stats), *task.notes],
+                "leakage": leakage_stats(task.leakage),
             },
         )
 

@@ -16,6 +16,7 @@ from cmgems_cli.comparing.published import (
     published_models,
 )
 from cmgems_cli.comparing.scores import KMER_LINEAR, Score, as_printed, rounded
+from cmgems_cli.datasets import leakage
 from cmgems_cli.datasets.benchmark import Benchmark
 from cmgems_cli.errors import InputError
 from cmgems_cli.markdown import escaped, table
@@ -317,6 +318,12 @@ def _notes(results: _Results, missing: Mapping[str, str], *, wants_baseline: boo
         for note in score.note.split("; "):
             if note and not note.startswith("one class"):
                 by_note.setdefault(note, []).append(score)
+    leaks = {note: by_note.pop(note) for note in list(by_note) if note.startswith(leakage.NOTE_START)}
+    if leaks:
+        counts = [
+            f"{_labels(scores)} {note.removeprefix(leakage.NOTE_START)}" for note, scores in leaks.items()
+        ]
+        notes.append(f"{leakage.TITLE}: {'; '.join(counts)}.")
     notes += [f"{_labels(scores)}: {note}." for note, scores in by_note.items()]
     notes += [f"Not run, {name}: {why}." for name, why in missing.items()]
     return notes

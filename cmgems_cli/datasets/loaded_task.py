@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmgems_cli.artifacts import MANIFEST, is_finished, read_manifest
+from cmgems_cli.datasets.leakage import Leakage, leakage_note, leakage_of_tables
 from cmgems_cli.datasets.recipe import Recipe
 from cmgems_cli.datasets.shots import check_pool, draw_shots, pool_note
 from cmgems_cli.datasets.splits import Table, read_splits
@@ -79,6 +80,8 @@ class LoadedTask:
     pool : Table or None
     tables : mapping, split -> Table
         The rows of train, dev and test as letters.
+    leakage : tuple of Leakage
+        What the splits have in common, by the whole pool where rows are drawn from one.
     """
 
     train: EncodedSplit
@@ -93,6 +96,7 @@ class LoadedTask:
     pool: Table | None = None
     warnings: tuple[str, ...] = ()
     tables: Mapping[str, Table] = field(default_factory=dict)
+    leakage: tuple[Leakage, ...] = ()
 
     def class_weights(self) -> NDArray[np.float32]:
         """Return rows / (classes * rows of the class) of the training split: shape (n_classes,), mean 1 over its rows.
@@ -150,6 +154,9 @@ def load_task(
     for split, path in task.files.items():
         _check_manifest(path, splits.tables[split].sha256)
     notes = [*_published_notes(task, splits.rows, len(splits.label_names)), *splits.notes()]
+    leaks = leakage_of_tables(splits.tables)
+    if note := leakage_note(leaks):
+        notes.append(note)
     pool = splits.tables.get(POOL)
     if pool is not None:
         if task.shots is not None:
@@ -180,6 +187,7 @@ def load_task(
         pool,
         warnings=tuple(splits.warnings()),
         tables={"train": splits.tables["train"] if pool is None else pool, **splits.tables},
+        leakage=leaks,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -151,18 +151,15 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The splits of one task and their overlap.
+    """The splits of one task.
 
     Attributes
     ----------
     tables : dict, split -> Table
         All under the labels of the train split.
-    shared : dict, (split, split) -> int
-        Number of different sequences that are in both, compared letter by letter.
     """
 
     tables: dict[str, Table]
-    shared: dict[tuple[str, str], int]
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -200,11 +197,8 @@ class Splits:
     def notes(self) -> list[str]:
         """Return what a reader of a score should know about the data; `warnings` come first."""
         said = self.warnings()
-        said += [f"{split} {note}" for split, table in self.tables.items() for note in table.counts.notes()]
         return said + [
-            f"sequences in both {one} and {other}: {number:,}"
-            for (one, other), number in self.shared.items()
-            if number
+            f"{split} {note}" for split, table in self.tables.items() for note in table.counts.notes()
         ]
 
 
@@ -246,9 +240,7 @@ def read_splits(
             )
         label_names = table.label_names
         tables[split] = table
-    different = {split: set(table.sequences()) for split, table in tables.items()}
-    shared = {(one, other): len(different[one] & different[other]) for one, other in combinations(tables, 2)}
-    return Splits(tables, shared)
+    return Splits(tables)
 
 
 def read_table(

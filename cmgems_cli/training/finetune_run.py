@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from cmgems_cli.artifacts import Manifest, read_manifest
+from cmgems_cli.datasets.leakage import leakage_stats
 from cmgems_cli.datasets.loaded_task import EncodedSplit, LoadedTask
 from cmgems_cli.datasets.recipe import Recipe as TaskRecipe
 from cmgems_cli.errors import CmgemsError, UsageError
@@ -302,6 +303,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
             "n_dev": len(task.dev) if task.dev is not None else 0,
             "n_test": len(task.test),
             "notes": list(task.notes),
+            "leakage": leakage_stats(task.leakage),
         }
 
     def _batches(self, data: EncodedSplit) -> list[LabelledBatch]:

@@ -100,11 +100,25 @@ def test_a_baseline_stands_beside_and_a_partial_one_is_noted() -> None:
 
 
 def test_collapsed_runs_missing_tasks_and_notes_are_told() -> None:
-    scores = of_all_metrics("tf/0", 0.0, note="one class predicted for every row; sequences in both: 3")
+    scores = of_all_metrics("tf/0", 0.0, note="one class predicted for every row; train has odd rows: 3")
     report = make_report(GUE, "mine", scores, missing={"EMP/H3": "no train.csv"})
     assert "Collapsed, one class predicted for every row: 1 of 1 runs (tf/0)." in report.notes
-    assert "tf/0: sequences in both: 3." in report.notes
+    assert "tf/0: train has odd rows: 3." in report.notes
     assert "Not run, EMP/H3: no train.csv." in report.notes
+
+
+def test_leakage_of_all_tasks_is_one_note() -> None:
+    start = "leakage, equal + near-duplicate rows: "
+    scores = [
+        *of_all_metrics("tf/0", 0.5, note=f"{start}0 + 46 of 1,000 test rows in train"),
+        *of_all_metrics("tf/1", 0.5),
+        *of_all_metrics("mouse/2", 0.5, note=f"other; {start}1 + 22 of 328 test rows in train"),
+    ]
+    notes = [note for note in make_report(GUE, "mine", scores).notes if "eakage" in note]
+    assert len(notes) == 1
+    assert notes[0].endswith(
+        ": tf/0 0 + 46 of 1,000 test rows in train; mouse/2 1 + 22 of 328 test rows in train."
+    )
 
 
 @pytest.mark.parametrize("bench", ["gue", "fewshot"])

@@ -176,7 +176,7 @@ def test_notes_tell_of_row_counts_repeats_overlap_and_pools(gue: Path, fewshot: 
     notes = opened(gue).task.notes
     assert "train has 24 rows, published are 6,478" in notes
     assert "dev rows that repeat an earlier sequence: 1" in notes
-    assert "sequences in both train and dev: 8" in notes
+    assert "leakage, equal + near-duplicate rows: 9 + 0 of 9 dev rows in train" in notes
     assert "drawn from a pool of 12 rows per class" in opened(fewshot).task.notes
 
 

@@ -32,7 +32,7 @@ STATS = {
     "accuracy": 0.815,
     "f1": 0.81,
     "collapsed": False,
-    "notes": ["sequences in both train and dev: 1"],
+    "notes": ["dev rows that repeat an earlier sequence: 1"],
 }
 
 
@@ -52,7 +52,7 @@ def test_a_classifiers_card_has_its_scores_rows_and_notes() -> None:
         "| MCC | 0.6417 |",
         "| rows | train 32,378, dev 1,000, test 900 |",
         "| started from | random weights |",
-        "- sequences in both train and dev: 1",
+        "- dev rows that repeat an earlier sequence: 1",
         "| train | `abc` |",
         "the model with the lowest dev loss was tested",
     ):
