@@ -1,7 +1,8 @@
 """cmgems: curriculum masking for genome language models (CM-GEMS, ECAI 2024).
 
-For notebooks: `load_model`, `encode`, `regions`, `predict`, `embed`, `load_ranking`, `mask` and `corrupt` can be
-imported from here (cmgems_cli/inference/python_api.py documents them; examples/notebook.py shows them at work).
+For notebooks: `load_model`, `encode`, `regions`, `predict`, `embed`, `load_ranking`, `mask`, `corrupt` and
+`score_variants` can be imported from here (cmgems_cli/inference/python_api.py and cmgems_cli/variants/python_api.py
+document them; examples/notebook.py shows them at work).
 """
 
 from __future__ import annotations
@@ -21,9 +22,23 @@ if TYPE_CHECKING:
         predict,
         regions,
     )
+    from cmgems_cli.variants.python_api import score_variants
 
 __version__ = "0.1.0"
-__all__ = ["corrupt", "embed", "encode", "load_model", "load_ranking", "mask", "predict", "regions"]
+__all__ = [
+    "corrupt",
+    "embed",
+    "encode",
+    "load_model",
+    "load_ranking",
+    "mask",
+    "predict",
+    "regions",
+    "score_variants",
+]
+
+# Where those are that the API's own module lacks.
+_ELSEWHERE = {"score_variants": "cmgems_cli.variants.python_api"}
 
 
 def __getattr__(name: str) -> Any:
@@ -32,7 +47,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module("cmgems_cli.inference.python_api"), name)
+    return getattr(import_module(_ELSEWHERE.get(name, "cmgems_cli.inference.python_api")), name)
 
 
 def __dir__() -> list[str]:

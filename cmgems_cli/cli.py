@@ -31,6 +31,7 @@ from cmgems_cli.commands import (
     prepare_genome,
     pretrain,
     report,
+    score_variants,
     show_masks,
     ttest,
 )
@@ -225,6 +226,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("build-fewshot")(build_fewshot.build_fewshot)
 app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
+app.command("score-variants")(score_variants.score_variants)
 app.command("show-masks")(show_masks.show_masks)
 app.command("ttest")(ttest.ttest)
 app.command("report")(report.report)

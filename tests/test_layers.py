@@ -43,6 +43,7 @@ LAYERS = [
     ["fetching"],
     ["doctor"],
     ["inference"],
+    ["variants"],
     ["demo"],
     ["console", "options"],
     ["commands"],
@@ -54,7 +55,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TERMINAL = {"typer", "rich"}
 TERMINAL_LAYERS = {"cli", "commands", "console", "options"}
 TORCH = {"torch", "transformers", "safetensors", "tokenizers"}
-TORCH_LAYERS = {"modeling", "training", "system_info", "bench", "doctor", "demo", "inference"}
+TORCH_LAYERS = {"modeling", "training", "system_info", "bench", "doctor", "demo", "inference", "variants"}
 
 
 def test_every_module_belongs_to_a_layer() -> None:

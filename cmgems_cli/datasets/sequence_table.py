@@ -57,11 +57,11 @@ class SequenceTable:
                 raise InputError(f"{path} is {LFS_ADVICE}")
             self._delimiter = "\t" if "\t" in header else ","
             names = next(csv.reader([header], delimiter=self._delimiter, strict=True))
-        names = [name.strip() for name in names]
-        self._columns = [name.casefold() for name in names]
+        self._names = [name.strip() for name in names]
+        self._columns = [name.casefold() for name in self._names]
         for name in required:
             if self._columns.count(name) != 1:
-                raise self._without(name, names)
+                raise self.without(name)
 
     def cell(self, cells: Sequence[str], place: int) -> str:
         """Return the text of a cell, without the apostrophe of `spreadsheet_cell`."""
@@ -82,28 +82,42 @@ class SequenceTable:
             if the sequences are RNA or protein.
         """
         place = self._columns.index("sequence")
-        # strict: a quote that is never closed would otherwise swallow the rest of the file.
-        reader = csv.reader(self._lines, delimiter=self._delimiter, strict=True)
         empty, dna = True, DnaCheck(self.path)
-        with self._one_line_errors():
-            for cells in reader:
-                self._row_characters = 0
-                if len(cells) != len(self._columns):
-                    raise self.wrong(
-                        f"has {len(cells)} fields, its header {len(self._columns)}; correct or remove the line"
-                    )
-                empty = False
-                text = cells[place].strip()
-                if text.casefold() == self._columns[place]:
-                    raise self.wrong("repeats the header, as in files that were joined; remove it")
-                sequence = self._bases(text)
-                dna.add(sequence)
-                yield sequence, cells
+        for cells in self.cells():
+            empty = False
+            text = cells[place].strip()
+            if text.casefold() == self._columns[place]:
+                raise self.wrong("repeats the header, as in files that were joined; remove it")
+            sequence = self._bases(text)
+            dna.add(sequence)
+            yield sequence, cells
         dna.finish()
         if empty:
             raise InputError(
                 f"{self.path} has a header and no rows; needed a sequence in every line after it"
             )
+
+    def cells(self) -> Iterator[list[str]]:
+        """Yield the cells of each row as they are (`cell` cleans one), whatever columns the table has.
+
+        Raises
+        ------
+        InputError
+            If a row has another number of fields than the header; the message names the line.
+        """
+        # strict: a quote that is never closed would otherwise swallow the rest of the file.
+        reader = csv.reader(self._lines, delimiter=self._delimiter, strict=True)
+        while True:
+            with self._one_line_errors():
+                cells = next(reader, None)
+            if cells is None:
+                return
+            self._row_characters = 0
+            if len(cells) != len(self._columns):
+                raise self.wrong(
+                    f"has {len(cells)} fields, its header {len(self._columns)}; correct or remove the line"
+                )
+            yield cells
 
     def wrong(self, words: str) -> InputError:
         """Return the error that says what is wrong with the line last read."""
@@ -127,13 +141,14 @@ class SequenceTable:
         except csv.Error as error:
             raise self.wrong(f"is not a readable row ({error}); {self._needed}") from None
 
-    def _without(self, name: str, names: list[str]) -> InputError:
+    def without(self, name: str) -> InputError:
+        """Return the error that says that the table lacks a column, or has more than one of this name."""
         if any(len(cell) > 4 and set(cell) <= set("acgtn ") for cell in self._columns):
             return InputError(
                 f"{self.path} starts with a sequence, without a header; {self._needed}: add that line"
             )
         many = "more than one column" if name in self._columns else "no column"
-        header = ", ".join(names)[:60]
+        header = ", ".join(self._names)[:60]
         return InputError(f"{self.path} has {many} {name!r} (its first line: {header!r}); {self._needed}")
 
     def _bases(self, text: str) -> bytes:

@@ -223,8 +223,14 @@ def read_ahead(chunks: Iterator[TextChunk]) -> Iterator[TextChunk]:
             thread.join(timeout=0.01)
 
 
-def check_readable(path: Path) -> None:
+def check_readable(path: Path, needed: str = "needed a FASTA file") -> None:
     """Check before any work that a path is a readable, non-empty file.
+
+    Parameters
+    ----------
+    path : Path
+    needed : str, default "needed a FASTA file"
+        The end of the message: the kind of file needed.
 
     Raises
     ------
@@ -232,13 +238,11 @@ def check_readable(path: Path) -> None:
         If it is not.
     """
     if not path.exists():
-        raise InputError(
-            f"{path} does not exist; needed a FASTA file (the human genome: `cmgems fetch grch38`)"
-        )
+        raise InputError(f"{path} does not exist; {needed} (the human genome: `cmgems fetch grch38`)")
     if path.is_dir():
-        raise InputError(f"{path} is a folder; needed a FASTA file: name the files in it")
+        raise InputError(f"{path} is a folder; {needed}: name the files in it")
     if path.is_file() and path.stat().st_size == 0:
-        raise InputError(f"{path} is empty; needed a FASTA file")
+        raise InputError(f"{path} is empty; {needed}")
     # A named pipe must not be opened twice.
     if not os.access(path, os.R_OK):
         raise InputError(f"{path} is not readable; change its permissions")

@@ -129,14 +129,18 @@ def _logits(model: Model, block: Block) -> Tensor:
     The means of both strands if the classifier was made so.
     """
     assert model.classifier is not None
-    logits = _logits_of_strand(model, block)
+    logits = logits_of_strand(model, block)
     if not model.classifier.averages_strands:
         return logits
     other = reverse_complement_of(block, model.tokenization, model.max_tokens)
-    return torch.stack([logits, _logits_of_strand(model, other)]).mean(0)
+    return torch.stack([logits, logits_of_strand(model, other)]).mean(0)
 
 
-def _logits_of_strand(model: Model, block: Block) -> Tensor:
+def logits_of_strand(model: Model, block: Block) -> Tensor:
+    """Return a classifier's logits of all rows as they are read: float32, shape (n, n_labels), on the model's device.
+
+    NaN for rows without a known k-mer. On CUDA this returns before they are computed.
+    """
     assert model.classifier is not None
     classifier = model.classifier
     logits = torch.full((len(block), len(model.label_names)), torch.nan, device=model.device)

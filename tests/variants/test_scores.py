@@ -1,0 +1,195 @@
+"""Scores: a classifier's and the masked chains', against stock transformers and brute force; the two strands."""
+
+from collections.abc import Callable
+from itertools import pairwise, product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.inference.loading import Model, load_model
+from cmgems_cli.variants.alleles import Allele
+from cmgems_cli.variants.chain_scores import ChainScorer
+from cmgems_cli.variants.classifier_scores import ClassifierScorer
+from tests.inference.conftest import LABELS, random_sequence
+from tests.modeling.foreign_models import make_bpe
+
+COMPLEMENT = bytes.maketrans(b"ACGT", b"TGCA")
+
+
+def other_strand(letters: bytes) -> bytes:
+    return letters.translate(COMPLEMENT)[::-1]
+
+
+def on_other_strand(allele: Allele) -> Allele:
+    return Allele(
+        allele.contig,
+        0,
+        other_strand(allele.right),
+        other_strand(allele.ref),
+        other_strand(allele.alt),
+        other_strand(allele.left),
+    )
+
+
+def an_allele(seed: int, flank: int, ref: bytes, alt: bytes) -> Allele:
+    letters = random_sequence(2 * flank, seed).encode()
+    return Allele("1", flank, letters[:flank], ref, alt, letters[flank:])
+
+
+@pytest.fixture(scope="module")
+def of_classes(classifier: Path) -> Model:
+    return load_model(classifier, device="cpu", max_batch_tokens=80)
+
+
+@pytest.fixture(scope="module")
+def chains(pretrained: Path) -> ChainScorer:
+    return ChainScorer(load_model(pretrained, device="cpu", max_batch_tokens=80))
+
+
+@pytest.fixture(scope="module")
+def stock_log_odds(classifier: Path) -> Callable[[bytes], NDArray[np.float64]]:
+    model = AutoModelForSequenceClassification.from_pretrained(classifier).eval()
+    tokenizer = AutoTokenizer.from_pretrained(classifier)
+
+    @torch.no_grad()
+    def log_odds(letters: bytes) -> NDArray[np.float64]:
+        p = model(**tokenizer(letters.decode(), return_tensors="pt")).logits.double().softmax(1)[0].numpy()
+        return np.asarray(np.log(p / (1 - p)))
+
+    return log_odds
+
+
+ALLELES = [
+    an_allele(1, 15, b"A", b"G"),
+    an_allele(1, 15, b"A", b"T"),
+    an_allele(2, 10, b"AC", b"GT"),
+    an_allele(3, 12, b"", b"TTA"),
+    an_allele(4, 12, b"CCG", b""),
+    an_allele(5, 4, b"C", b"T"),
+]
+
+
+def test_a_classifier_gives_the_change_in_log_odds_of_both_strands(
+    of_classes: Model, stock_log_odds: Callable[[bytes], NDArray[np.float64]]
+) -> None:
+    scorer = ClassifierScorer(of_classes)
+    assert [column.name for column in scorer.columns] == [f"log_odds_change_{name}" for name in LABELS]
+    for allele, found in zip(ALLELES, scorer.score(ALLELES), strict=True):
+        changes = [
+            stock_log_odds(turn(allele.alt_window)) - stock_log_odds(turn(allele.ref_window))
+            for turn in (bytes, other_strand)
+        ]
+        np.testing.assert_allclose(found, np.mean(changes, 0), atol=1e-4)
+
+
+def test_one_class_can_be_chosen(of_classes: Model) -> None:
+    every = ClassifierScorer(of_classes).score(ALLELES)
+    one = ClassifierScorer(of_classes, LABELS[2]).score(ALLELES)
+    np.testing.assert_array_equal(one, every[:, 2:])
+    with pytest.raises(UsageError, match="no, yes, perhaps"):
+        ClassifierScorer(of_classes, "maybe")
+
+
+def brute_force(folder: Path, allele: Allele, k: int = 3) -> dict[bytes, float]:
+    """Return the log-probability of each base given that the k masked k-mers agree with it and its neighbours.
+
+    All k-tuples of k-mers are tried, 262,144 for 3-mers, by the stock library on both strands.
+    """
+    model, tokenizer = (
+        AutoModelForMaskedLM.from_pretrained(folder).eval(),
+        AutoTokenizer.from_pretrained(folder),
+    )
+    vocabulary = {text: number for text, number in tokenizer.get_vocab().items() if text[0] != "["}
+    total = dict.fromkeys((b"A", b"C", b"G", b"T"), 0.0)
+    for turn in (bytes, other_strand):
+        letters, at = turn(allele.ref_window).decode(), len(allele.left)
+        ids = tokenizer(letters, return_tensors="pt")["input_ids"]
+        masked = [1 + at - k + 1 + j for j in range(k)]
+        ids[0, masked] = tokenizer.mask_token_id
+        with torch.no_grad():
+            log_p = model(input_ids=ids).logits[0, masked].double().log_softmax(1).numpy()
+        known = letters[at - k + 1 : at], letters[at + 1 : at + k]
+        for kmers in product(vocabulary, repeat=k):
+            if all(one[1:] == following[:-1] for one, following in pairwise(kmers)):
+                spelled = kmers[0] + "".join(kmer[-1] for kmer in kmers[1:])
+                if (spelled[: k - 1], spelled[k:]) == known:
+                    score = sum(log_p[j, vocabulary[kmer]] for j, kmer in enumerate(kmers))
+                    total[turn(spelled[k - 1 : k].encode())] += score / 2
+    normaliser = np.logaddexp.reduce(list(total.values()))
+    return {base: float(score - normaliser) for base, score in total.items()}
+
+
+def test_chain_scores_are_those_of_brute_force(pretrained: Path, chains: ChainScorer) -> None:
+    for flank, seed in ((4, 7), (15, 8)):
+        log_p = brute_force(pretrained, an_allele(seed, flank, b"A", b"C"))
+        alleles = [an_allele(seed, flank, ref, alt) for ref in log_p for alt in log_p if ref != alt]
+        assert sum(map(np.exp, log_p.values())) == pytest.approx(1)
+        for allele, (llr, p_ref, p_alt) in zip(alleles, chains.score(alleles), strict=True):
+            assert llr == pytest.approx(log_p[allele.alt] - log_p[allele.ref], abs=1e-4)
+            assert p_ref == pytest.approx(np.exp(log_p[allele.ref]), abs=1e-5)
+            assert p_alt == pytest.approx(np.exp(log_p[allele.alt]), abs=1e-5)
+
+
+def naive_chain(folder: Path, left: bytes, hidden: bytes, right: bytes, k: int = 3) -> float:
+    """Return S of one chain on one strand, position by position."""
+    model, tokenizer = (
+        AutoModelForMaskedLM.from_pretrained(folder).eval(),
+        AutoTokenizer.from_pretrained(folder),
+    )
+    ids = tokenizer((left + hidden + right).decode(), return_tensors="pt")["input_ids"]
+    masked = range(1 + len(left) - k + 1, 1 + len(left) + len(hidden))
+    hidden_ids = ids.clone()
+    hidden_ids[0, list(masked)] = tokenizer.mask_token_id
+    with torch.no_grad():
+        log_p = model(input_ids=hidden_ids).logits[0].double().log_softmax(1)
+    return sum(float(log_p[i, ids[0, i]]) for i in masked)
+
+
+def test_several_bases_are_hidden_together(pretrained: Path, chains: ChainScorer) -> None:
+    allele = an_allele(9, 12, b"ACG", b"TTT")
+    expected = 0.0
+    for one in (allele, on_other_strand(allele)):
+        expected += naive_chain(pretrained, one.left, one.alt, one.right) / 2
+        expected -= naive_chain(pretrained, one.left, one.ref, one.right) / 2
+    ((llr, p_ref, p_alt),) = chains.score([allele])
+    assert llr == pytest.approx(expected, abs=1e-4)
+    assert np.isnan([p_ref, p_alt]).all()
+
+
+def test_the_masked_input_does_not_show_the_base(chains: ChainScorer) -> None:
+    """The score of A to C is minus that of C to A: neither saw which of the two was there."""
+    there, back = chains.score([an_allele(3, 15, b"A", b"C"), an_allele(3, 15, b"C", b"A")])[:, 0]
+    assert there == -back != 0
+
+
+FLANKS = st.integers(3, 18)
+BASES = st.sampled_from([b"A", b"C", b"G", b"T"])
+
+
+@given(
+    st.integers(0, 999), FLANKS, BASES, st.binary(max_size=2).map(lambda b: bytes(b"ACGT"[i % 4] for i in b))
+)
+@settings(max_examples=15)
+def test_both_strands_have_the_same_score(
+    of_classes: Model, chains: ChainScorer, seed: int, flank: int, ref: bytes, alt: bytes
+) -> None:
+    allele = an_allele(seed, flank, ref, alt)
+    pairs = [allele, on_other_strand(allele)]
+    here, there = ClassifierScorer(of_classes).score(pairs)
+    np.testing.assert_allclose(here, there, atol=1e-4)
+    if len(alt) == 1 != (ref == alt):
+        here, there = chains.score(pairs)
+        np.testing.assert_allclose(here, there, atol=1e-4)
+
+
+def test_tokens_of_its_own_are_refused_by_name(tmp_path: Path) -> None:
+    model = load_model(make_bpe(tmp_path / "bpe", "modernbert"), device="cpu")
+    with pytest.raises(InputError, match=r"tokens of its own.*cmgems finetune"):
+        ChainScorer(model)
