@@ -11,7 +11,13 @@ import typer
 from cmgems_cli.commands.inference_progress import close, described, rows_bar, survey_and_announce, task_of
 from cmgems_cli.console import Console
 from cmgems_cli.errors import UsageError
-from cmgems_cli.inference.inference_options import InferenceOptions, RegionOptions, Strand, TableFormat
+from cmgems_cli.inference.inference_options import (
+    HitOptions,
+    InferenceOptions,
+    PredictionFormat,
+    RegionOptions,
+    Strand,
+)
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import InputPath, Shared, takes
 
@@ -28,7 +34,8 @@ def predict(
     strand: Strand = option(
         "forward", "--strand", "reverse: read each row as its reverse complement; both: two rows of each."
     ),
-    table: TableFormat | None = option(
+    hits: HitOptions,
+    table: PredictionFormat | None = option(
         None, "--format", "Format of the result.", shown="by the name of --out; tsv on stdout"
     ),
     header: bool = option(True, "--header/--no-header", "Name the columns; a strict BED file does not."),
@@ -39,7 +46,8 @@ def predict(
     With --window one row per window, with start and end (0-based, half-open):
     name, start, end are the first columns, as in BED. A sequence's last window
     is cut short at its end. With --regions they are chrom, start, end, name,
-    strand: places in the genome. k-mers with N are [UNK]; a window of nothing else
+    strand: places in the genome. bed: each row with its score; bedgraph and
+    bigwig: the mean over the windows of each base. k-mers with N are [UNK]; a window of nothing else
     is left out, a whole sequence of nothing else has empty cells.
 
     Example: cmgems predict finetuned/prom hg38.fa.gz --window 70 --stride 35 --out scan.tsv
@@ -49,16 +57,26 @@ def predict(
     if io.json and io.out is None:
         raise UsageError("--json prints one object on stdout, where the predictions would go: give --out too")
     from cmgems_cli.inference.loading import load_model
-    from cmgems_cli.inference.output_formats import TableWriter, table_format
-    from cmgems_cli.inference.places import PlaceColumns
-    from cmgems_cli.inference.prediction import columns, write_predictions
+    from cmgems_cli.inference.prediction import write_predictions
+    from cmgems_cli.inference.prediction_output import (
+        TRACKS,
+        check_options,
+        chosen_class,
+        needs_class,
+        prediction_format,
+        sink_of,
+    )
     from cmgems_cli.inference.region_source import source_of
     from cmgems_cli.inference.resumable_output import check_files, partial_files
+    from cmgems_cli.inference.tracks import OrderedSource
 
-    kind = table_format(io.out, table)
+    kind = prediction_format(io.out, table)
+    check_options(hits, kind, intervals=bool(options.window or regions.regions))
     if io.out is not None:
         check_files([io.out], overwrite=io.overwrite)
     source = source_of(sequences, regions)
+    if kind in TRACKS:
+        source = OrderedSource(source)
     opened = load_model(
         model,
         classes=True,
@@ -66,20 +84,26 @@ def predict(
         precision=options.precision,
         max_batch_tokens=options.max_batch_tokens,
     )
+    labels = opened.label_names
+    about = labels[chosen_class(labels, hits.label)] if needs_class(hits, kind) else None
     data = survey_and_announce(console, opened, source, options, strand)
-    names = columns(opened.label_names, PlaceColumns.of(data))
+    if about is not None:
+        console.say(f"values are probabilities of the class {about}")
     began = time.perf_counter()
     with rows_bar(console, "predicting", data, to_screen=io.out is None) as advance:
         if io.out is None:
-            writer = TableWriter(console.stdout(), kind, names, header=header)
-            counts = write_predictions(opened, data, writer, advance=advance)
+            sink = sink_of(console.stdout(), kind, data, source, labels, hits, header=header)
+            counts = write_predictions(opened, data, sink, advance=advance)
         else:
-            task = task_of(opened, data, source, format=kind, header=header)
+            chosen = {"class": about, "min_prob": hits.min_prob, "top": hits.top, "merge": hits.merge}
+            task = task_of(opened, data, source, format=kind, header=header, **chosen)
             with partial_files([io.out], task, resume=io.resume) as partial:
-                writer = TableWriter(partial.streams[0], kind, names, header=header and not partial.blocks)
-                before = (partial.blocks, partial.saved) if partial.blocks else None
+                stream, saved = partial.streams[0], partial.saved if partial.blocks else None
+                resumed = saved and saved["sink"]
+                sink = sink_of(stream, kind, data, source, labels, hits, header=header, resumed=resumed)
+                before = (partial.blocks, saved["counts"]) if saved else None
                 counts = write_predictions(
-                    opened, data, writer, before=before, block_done=partial.block_done, advance=advance
+                    opened, data, sink, before=before, block_done=partial.block_done, advance=advance
                 )
     seconds = time.perf_counter() - began
     if io.out is not None:
@@ -87,7 +111,8 @@ def predict(
     close(console, data, seconds, io.out)
     report = described(opened, data, source, seconds)
     elapsed_s = round(time.perf_counter() - started, 3)
-    console.result({**report, "labels": counts, "out": str(io.out), "elapsed_s": elapsed_s})
+    chose = {} if about is None else {"class": about, "hits": sink.hits}
+    console.result({**report, "labels": counts, **chose, "out": str(io.out), "elapsed_s": elapsed_s})
 
 
 def _show(console: Console, out: Path, counts: dict[str, int]) -> None:

@@ -15,6 +15,8 @@ TableFormat = Literal["tsv", "csv", "jsonl"]
 TABLE_FORMATS: tuple[TableFormat, ...] = get_args(TableFormat)
 
 
+PredictionFormat = Literal["tsv", "csv", "jsonl", "bed", "bedgraph", "bigwig"]
+
 Strand = Literal["forward", "reverse", "both"]
 STRANDS: tuple[Strand, ...] = get_args(Strand)
 
@@ -38,6 +40,42 @@ class RegionOptions:
     genome: Path | None = option(
         None, "--genome", "FASTA file of the genome that the regions are in, plain or gzip.", metavar="FASTA"
     )
+
+
+@dataclass(frozen=True)
+class HitOptions:
+    """Which predictions are written, by the probability of one class.
+
+    Attributes
+    ----------
+    label : str or None
+        None: the second of two.
+    min_prob : float or None, fraction
+    top : int or None
+    merge : bool
+    """
+
+    label: str | None = option(
+        None,
+        "--label",
+        "Class that bed, bedgraph, bigwig and the next three options are about.",
+        metavar="LABEL",
+        shown="the second of two",
+    )
+    min_prob: float | None = option(
+        None, "--min-prob", "Write only rows where the class has at least this probability.", min=0, max=1
+    )
+    top: int | None = option(None, "--top", "Write only so many rows, the most probable first.", min=1)
+    merge: bool = option(
+        False,
+        "--merge",
+        "Join overlapping rows of at least that probability; the highest one gives the values.",
+    )
+
+    @property
+    def chooses(self) -> bool:
+        """Whether some rows may be left out."""
+        return self.merge or self.min_prob is not None or self.top is not None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -40,28 +40,74 @@ class Predicted:
     probabilities: NDArray[np.float64]
 
 
+class Sink(Protocol):
+    """Where predictions go."""
+
+    @property
+    def hits(self) -> int | None:
+        """Number of rows chosen so far; None if all are written."""
+
+    def add(self, predicted: Predicted) -> None:
+        """Take the rows of a block, and write what can be written."""
+
+    def state(self) -> Any:
+        """Return what a later run needs to continue from here, as JSON values; not None."""
+
+    def finish(self) -> None:
+        """Write what was held back."""
+
+
+class TableSink:
+    """Writes all rows as they are.
+
+    Parameters
+    ----------
+    writer : TableWriter
+        With the columns of `columns`.
+    label_names : tuple of str
+    where : PlaceColumns
+    """
+
+    hits = None
+
+    def __init__(self, writer: TableWriter, label_names: tuple[str, ...], where: PlaceColumns) -> None:
+        self._writer, self._label_names, self._where = writer, label_names, where
+
+    def add(self, predicted: Predicted) -> None:
+        """Write the rows of a block."""
+        self._writer.write(rows_of(predicted, self._label_names, self._where))
+
+    def state(self) -> Any:
+        """Return an empty state."""
+        return {}
+
+    def finish(self) -> None:
+        """Do nothing: everything is written."""
+
+
 def write_predictions(
     model: Model,
     data: Input,
-    writer: TableWriter,
+    sink: Sink,
     *,
     before: tuple[int, list[int]] | None = None,
-    block_done: Callable[[list[int]], None] = lambda counts: None,
+    block_done: Callable[[Any], None] = lambda saved: None,
     advance: Callable[[float], None] = lambda rows: None,
 ) -> dict[str, int]:
-    """Classify all rows of an input and write the predictions in input order.
+    """Classify all rows of an input and write the predictions.
 
     Parameters
     ----------
     model : Model
         A classifier.
     data : Input
-    writer : TableWriter
-        Output with the columns of `columns`.
+    sink : Sink
+        Takes the predictions in input order.
     before : (int, list of int), optional
         Number of blocks that an earlier run wrote, and its number of rows per label.
     block_done : callable, optional
-        Called after each block with the number of rows per label so far.
+        Called after each block with the number of rows per label so far and the state of the sink, as a JSON
+        value: {"counts": list of int, "sink": Any}.
     advance : callable, optional
         Called with the number of rows newly written or omitted.
 
@@ -75,15 +121,15 @@ def write_predictions(
     InputError
         As for `Input.blocks`.
     """
-    where = PlaceColumns.of(data)
     skip, counted = before or (0, [0] * len(model.label_names))
     counts = np.array(counted, np.int64)
     for predicted in predict_blocks(model, data.blocks(look_ahead_tokens(model), skip=skip)):
-        writer.write(rows_of(predicted, model.label_names, where))
+        sink.add(predicted)
         labels = predicted.labels[predicted.labels >= 0]
         counts += np.bincount(labels, minlength=len(counts))
-        block_done(counts.tolist())
+        block_done({"counts": counts.tolist(), "sink": sink.state()})
         advance(data.newly_done(len(predicted.block)))
+    sink.finish()
     advance(data.newly_done(0))
     return dict(zip(model.label_names, counts.tolist(), strict=True))
 

@@ -64,15 +64,31 @@ def hidden(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
 
 
-@pytest.mark.parametrize("suffix", ["tsv", "jsonl"])
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        ("tsv", ()),
+        ("jsonl", ()),
+        ("bed", ("--label", "no", "--min-prob", "0.2", "--merge")),
+        ("bw", ("--label", "no")),
+    ],
+)
 def test_predictions_go_on_where_they_stopped(
-    cmgems: CommandLine, suffix: str, classifier: Path, genome: Path, tmp_path: Path, stop: Stop
+    cmgems: CommandLine,
+    suffix: str,
+    options: tuple[str, ...],
+    classifier: Path,
+    genome: Path,
+    tmp_path: Path,
+    stop: Stop,
 ) -> None:
+    if suffix == "bw":
+        pytest.importorskip("pyBigWig")
     whole, out = tmp_path / f"whole.{suffix}", tmp_path / f"out.{suffix}"
-    told = cmgems("predict", classifier, genome, *WINDOWS, "--out", whole).stderr
+    told = cmgems("predict", classifier, genome, *WINDOWS, *options, "--out", whole).stderr
     n_blocks = stop.blocks
     assert n_blocks > 4
-    command = ("predict", classifier, genome, *WINDOWS, "--out", out)
+    command = ("predict", classifier, genome, *WINDOWS, *options, "--out", out)
     for stop.after in (1, 2):
         assert "the same command resumes" in cmgems(*command, code=130).stderr
         assert not out.exists()
@@ -169,7 +185,7 @@ def test_partial_files_that_lost_something_are_begun_again(
         aside.unlink()
     elif damage == "flipped checkpoint":
         checkpoint = staged(tmp_path, "checkpoint.json")
-        counts = json.loads(checkpoint.read_bytes())["kept"]
+        counts = json.loads(checkpoint.read_bytes())["kept"]["counts"]
         assert sum(counts) > 0
         text = checkpoint.read_text()
         at = text.index("[", text.index('"kept"'))

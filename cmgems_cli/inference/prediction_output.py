@@ -1,0 +1,142 @@
+"""What predictions are written as: a table of all rows, hits, or a track."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO, Any
+
+from cmgems_cli.errors import UsageError
+from cmgems_cli.inference.hits import HitSink, bed_of_hits, table_of_hits
+from cmgems_cli.inference.inference_options import HitOptions, PredictionFormat
+from cmgems_cli.inference.output_formats import TableWriter, table_format
+from cmgems_cli.inference.places import PlaceColumns
+from cmgems_cli.inference.prediction import Sink, TableSink, columns
+from cmgems_cli.inference.record_readers import Source
+from cmgems_cli.inference.survey import Input
+from cmgems_cli.inference.tracks import BedGraph, BigWig, OrderedSource, TrackSink, need_pybigwig
+
+TRACKS = ("bedgraph", "bigwig")
+_SUFFIXES: dict[str, PredictionFormat] = {
+    ".bed": "bed",
+    ".bedgraph": "bedgraph",
+    ".bg": "bedgraph",
+    ".bigwig": "bigwig",
+    ".bw": "bigwig",
+}
+
+
+def prediction_format(out: Path | None, format: PredictionFormat | None) -> PredictionFormat:
+    """Return the requested format, or else the one given by the file name; TSV for stdout.
+
+    Raises
+    ------
+    UsageError
+        If neither gives a format, or a bigWig file would go to stdout.
+    CmgemsError
+        If bigWig is wanted and pyBigWig is missing.
+    """
+    if format is None and out is not None and out.suffix.lower() in _SUFFIXES:
+        format = _SUFFIXES[out.suffix.lower()]
+    if format == "bigwig":
+        if out is None:
+            raise UsageError("bigWig is written at once, not to a stream; give `out=FILE.bw`")
+        need_pybigwig()
+    return format if format is not None else table_format(out, None)
+
+
+def check_options(options: HitOptions, kind: PredictionFormat, *, intervals: bool) -> None:
+    """Check that the options and the format go together; `intervals`: whether rows are parts of something.
+
+    Raises
+    ------
+    UsageError
+        If not.
+    """
+    if kind in TRACKS:
+        for name in ("min_prob", "top", "merge"):
+            if value := getattr(options, name):
+                raise UsageError(
+                    f"`{name}={value}` chooses hits, and {kind} has the value of every base; write bed, or leave it"
+                    " out"
+                )
+    if options.merge and options.min_prob is None:
+        raise UsageError("`merge` joins hits, and without `min_prob` every window is one; give a probability")
+    if options.merge and not intervals:
+        raise UsageError("`merge` joins windows or regions, and there are none; give `window` or `regions`")
+
+
+def needs_class(options: HitOptions, kind: PredictionFormat) -> bool:
+    """Return whether the result depends on which class is asked about."""
+    return kind in ("bed", *TRACKS) or options.chooses
+
+
+def chosen_class(label_names: tuple[str, ...], name: str | None) -> int:
+    """Return the number of the class whose probability counts: the named one, or the second of two.
+
+    Raises
+    ------
+    UsageError
+        If there is no such class, or several and no name.
+    """
+    if name is None:
+        if len(label_names) != 2:
+            raise UsageError(
+                f"the model has {len(label_names)} classes; name one with `label`: {', '.join(label_names)}"
+            )
+        return 1
+    if name not in label_names:
+        raise UsageError(f"`label={name}` is not a class of the model; choose {', '.join(label_names)}")
+    return label_names.index(name)
+
+
+def sink_of(
+    stream: IO[bytes],
+    kind: PredictionFormat,
+    data: Input,
+    source: Source,
+    label_names: tuple[str, ...],
+    options: HitOptions,
+    *,
+    header: bool = True,
+    resumed: Any = None,
+) -> Sink:
+    """Return what writes predictions to a stream.
+
+    Parameters
+    ----------
+    stream : binary file
+    kind : PredictionFormat
+    data : Input
+    source : Source
+        An `OrderedSource` for a track.
+    label_names : tuple of str
+    options : HitOptions
+    header : bool, default True
+        Whether a table begins with the names of its columns.
+    resumed : Any
+        The state of an earlier run, which wrote the stream up to here.
+    """
+    where = PlaceColumns.of(data)
+    if kind == "bedgraph" or kind == "bigwig":
+        assert isinstance(source, OrderedSource)
+        file = BedGraph(stream) if kind == "bedgraph" else BigWig(stream, source.sizes)
+        both = data.tiling.strand == "both"
+        return TrackSink(file, chosen_class(label_names, options.label), both=both, state=resumed)
+    chosen = chosen_class(label_names, options.label) if needs_class(options, kind) else 0
+    if kind == "bed":
+        write = bed_of_hits(stream, where, label_names[chosen])
+    else:
+        names = columns(label_names, where)
+        table = TableWriter(stream, kind, names, header=header and resumed is None)
+        if not options.chooses:
+            return TableSink(table, label_names, where)
+        write = table_of_hits(table, where)
+    return HitSink(
+        write,
+        label_names,
+        chosen,
+        min_prob=options.min_prob,
+        merge=options.merge,
+        top=options.top,
+        state=resumed,
+    )
