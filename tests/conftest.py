@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from tests.command_line import REPOSITORY, CommandLine
+from tests.planted import planted_classifier
 
 # Before anything imports torch: the models here are small, and tests run beside each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -56,6 +57,12 @@ sys.addaudithook(_only_marked_tests_start_interpreters)
 def cmgems() -> CommandLine:
     """The command line: `cmgems("info", folder, code=3).error`, `cmgems.process(...)` for a real process."""
     return CommandLine()
+
+
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier fine-tuned to find `tests.planted.MOTIF` on either strand."""
+    return planted_classifier(tmp_path_factory.mktemp("planted") / "task")
 
 
 @pytest.fixture
