@@ -1,8 +1,8 @@
 """cmgems: curriculum masking for genome language models (CM-GEMS, ECAI 2024).
 
-For notebooks: `load_model`, `encode`, `regions`, `predict`, `embed`, `load_ranking`, `mask`, `corrupt` and
-`score_variants` can be imported from here (cmgems_cli/inference/python_api.py and cmgems_cli/variants/python_api.py
-document them; examples/notebook.py shows them at work).
+For notebooks: `load_model`, `encode`, `regions`, `predict`, `embed`, `explain`, `score_variants`, `load_ranking`,
+`mask` and `corrupt` can be imported from here (python_api.py in cmgems_cli/inference, explaining and variants documents
+them; examples/notebook.py shows them at work).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from cmgems_cli.explaining.python_api import explain
     from cmgems_cli.inference.python_api import (
         corrupt,
         embed,
@@ -29,6 +30,7 @@ __all__ = [
     "corrupt",
     "embed",
     "encode",
+    "explain",
     "load_model",
     "load_ranking",
     "mask",
@@ -38,7 +40,10 @@ __all__ = [
 ]
 
 # Where those are that the API's own module lacks.
-_ELSEWHERE = {"score_variants": "cmgems_cli.variants.python_api"}
+_ELSEWHERE = {
+    "explain": "cmgems_cli.explaining.python_api",
+    "score_variants": "cmgems_cli.variants.python_api",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ from cmgems_cli.commands import (
     doctor,
     embed,
     evaluate,
+    explain,
     fetch,
     finetune,
     info,
@@ -227,6 +228,7 @@ app.command("build-fewshot")(build_fewshot.build_fewshot)
 app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
 app.command("score-variants")(score_variants.score_variants)
+app.command("explain")(explain.explain)
 app.command("show-masks")(show_masks.show_masks)
 app.command("ttest")(ttest.ttest)
 app.command("report")(report.report)

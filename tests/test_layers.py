@@ -44,6 +44,7 @@ LAYERS = [
     ["doctor"],
     ["inference"],
     ["variants"],
+    ["explaining"],
     ["demo"],
     ["console", "options"],
     ["commands"],
@@ -55,7 +56,17 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TERMINAL = {"typer", "rich"}
 TERMINAL_LAYERS = {"cli", "commands", "console", "options"}
 TORCH = {"torch", "transformers", "safetensors", "tokenizers"}
-TORCH_LAYERS = {"modeling", "training", "system_info", "bench", "doctor", "demo", "inference", "variants"}
+TORCH_LAYERS = {
+    "modeling",
+    "training",
+    "system_info",
+    "bench",
+    "doctor",
+    "demo",
+    "inference",
+    "variants",
+    "explaining",
+}
 
 
 def test_every_module_belongs_to_a_layer() -> None:

@@ -143,7 +143,7 @@ def predict(
         raise UsageError(
             f"{model.folder} has no classes to predict; load a folder written by `cmgems finetune`"
         )
-    data = _input(sequences, model, window=window, stride=stride, truncate=truncate, strand=strand)
+    data = input_of(sequences, model, window=window, stride=stride, truncate=truncate, strand=strand)
     predicted = list(predict_blocks(model, data.blocks(prediction.look_ahead_tokens(model))))
     names = [*model.label_names, None]  # label -1 selects None
     places = [places_of(one.block) for one in predicted]
@@ -193,7 +193,7 @@ def embed(
     UsageError, InputError
         If the pooling or a layer is unknown, or a sequence is too long or not DNA.
     """
-    data = _input(sequences, model, truncate=truncate)
+    data = input_of(sequences, model, truncate=truncate)
     one_layer = isinstance(layers, (int, np.integer))
     numbers = [int(layer) for layer in np.atleast_1d(layers)]
     ahead = embedding.look_ahead_tokens(model, pooling, len(numbers))
@@ -323,7 +323,7 @@ def as_input(sequences: Sequences) -> Sequences:
     return sequences
 
 
-def _input(sequences: Sequences, model: Model, **options: Any) -> Input:
+def input_of(sequences: Sequences, model: Model, **options: Any) -> Input:
     """Return the surveyed input of a model."""
     sequences = as_input(sequences)
     tiling = tiling_options(model.tokenization, model.max_tokens, **options)

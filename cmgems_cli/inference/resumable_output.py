@@ -115,7 +115,7 @@ def check_files(outs: Sequence[Path], *, overwrite: bool) -> None:
 
 @contextmanager
 def partial_files(
-    outs: Sequence[Path], task: dict[str, Any] | None, *, resume: bool = True
+    outs: Sequence[Path], task: dict[str, Any] | None, *, resume: bool = True, scratch: Sequence[str] = ()
 ) -> Iterator[PartialFiles]:
     """Write files in a staging folder; on success they are renamed to `outs`.
 
@@ -128,6 +128,9 @@ def partial_files(
         if the run cannot be resumed; partial files are then deleted on failure.
     resume : bool, default True
         Whether to resume an earlier run.
+    scratch : sequence of str
+        Names of further files, whose streams follow those of `outs`. They are resumed like them, and removed at
+        the end.
 
     Raises
     ------
@@ -138,9 +141,10 @@ def partial_files(
     """
     outs[0].parent.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(lock_of(outs[0]), outs[0]):
-        staging, state = _begin(outs, task, resume=resume)
+        files = [*outs, *(outs[0].with_name(name) for name in scratch)]
+        staging, state = _begin(files, task, resume=resume)
         checkpoint = staging.path / _CHECKPOINT
-        partials = [staging.folder / out.name for out in outs]
+        partials = [staging.folder / file.name for file in files]
         try:
             with ExitStack() as stack:
                 streams: list[IO[bytes]] = [
@@ -151,16 +155,16 @@ def partial_files(
                     stream.truncate(size)
                     stream.seek(size)
                 blocks, saved = (state["blocks"], state["kept"]) if state else (0, None)
-                files = PartialFiles(streams, blocks, saved, checkpoint, task is not None)
+                partial_run = PartialFiles(streams, blocks, saved, checkpoint, task is not None)
                 try:
-                    yield files
+                    yield partial_run
                 except (KeyboardInterrupt, Interrupted):
-                    files.save()
+                    partial_run.save()
                     raise
-                files.complete()
+                partial_run.complete()
             if len(outs) > 1:
                 outs[0].unlink(missing_ok=True)
-            for partial, out in reversed(list(zip(partials, outs, strict=True))):
+            for partial, out in reversed(list(zip(partials[: len(outs)], outs, strict=True))):
                 partial.replace(out)
                 force_to_disk(out.parent)
             staging.remove()

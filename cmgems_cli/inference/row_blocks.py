@@ -230,18 +230,24 @@ def blocks(
     def missing_tokens() -> int:
         return look_ahead_tokens - tokens
 
-    groups = (
-        _windows(chunks, tiling, missing_tokens, tally)
-        if tiling.window
-        else _whole(chunks, tiling, tally, name)
-    )
-    for group in groups:
+    for group in row_groups(chunks, tiling, missing_tokens, tally, name):
         waiting.append(group)
         tokens += int(tiling.at_most_positions(group.ends - group.starts).sum())
         if tokens >= look_ahead_tokens:
             yield from _encoded(waiting, tiling, tally)
             waiting, tokens = [], 0
     yield from _encoded(waiting, tiling, tally)
+
+
+def row_groups(
+    chunks: Iterable[SequenceChunk],
+    tiling: TilingOptions,
+    missing: Callable[[], int],
+    tally: Tally,
+    name: str,
+) -> Iterator[RowGroup]:
+    """Yield the rows with their letters; `missing` returns how many tokens of windows to yield at a time."""
+    return _windows(chunks, tiling, missing, tally) if tiling.window else _whole(chunks, tiling, tally, name)
 
 
 def _encoded(groups: list[RowGroup], tiling: TilingOptions, tally: Tally) -> Iterator[Block]:

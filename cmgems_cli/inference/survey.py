@@ -136,8 +136,22 @@ class Input:
         encoded = blocks(self.chunks(), self.tiling, look_ahead_tokens, self.tally, self.name)
         for _ in islice(encoded, skip):
             pass
-        self.tally_before, self._left_out_before = replace(self.tally), self.left_out
+        self.begin_here()
         yield from encoded
+        self.check_known()
+
+    def begin_here(self) -> None:
+        """Record that an earlier run has done all that was read so far."""
+        self.tally_before, self._left_out_before = replace(self.tally), self.left_out
+
+    def check_known(self) -> None:
+        """Check at the end that a row has a known k-mer.
+
+        Raises
+        ------
+        InputError
+            If no row has.
+        """
         if self.tally.rows == self.tally.unknown:
             needed = self.tiling.tokenization.min_bases
             raise InputError(

@@ -1,0 +1,129 @@
+"""`cmgems explain`: how a classifier's output changes with each base of its input."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cmgems_cli.commands.inference_progress import close, described, rows_bar, survey_and_announce, task_of
+from cmgems_cli.errors import UsageError
+from cmgems_cli.explaining.explain_options import ExplainOptions
+from cmgems_cli.inference.inference_options import InferenceOptions, RegionOptions
+from cmgems_cli.option_fields import recipe_fields
+from cmgems_cli.options import InputPath, Shared, takes
+
+if TYPE_CHECKING:
+    from cmgems_cli.explaining.effects_output import EffectsWriter
+    from cmgems_cli.inference.loading import Model
+    from cmgems_cli.inference.resumable_output import PartialFiles
+    from cmgems_cli.inference.survey import Input
+
+
+@takes("out seed device overwrite resume json quiet config", out="stdout")
+def explain(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Folder that finetune wrote.", show_default=False)
+    ],
+    sequences: InputPath = None,
+    *,
+    regions: RegionOptions,
+    explained: ExplainOptions,
+    options: InferenceOptions,
+    io: Shared,
+) -> None:
+    """Substitute every base of each sequence; writes how far each change moves the log-odds of a class.
+
+    One line per base: the effect in nats of A, C, G and T in its place, and the
+    importance of the base, minus the mean effect of the three others. Effects
+    are exact: every mutant is computed. With --out X.tsv X.npz has the arrays.
+
+    Example: cmgems explain finetuned/prom promoters.fa --strand both --out why.tsv
+    """
+    started = time.perf_counter()
+    console = io.console()
+    if io.json and io.out is None:
+        raise UsageError("--json prints one object on stdout, where the table would go: give --out too")
+    explained.check()
+    from cmgems_cli.explaining.effects import label_number
+    from cmgems_cli.explaining.effects_output import SCRATCH, EffectsWriter, Stored, columns, write_npz
+    from cmgems_cli.inference.loading import load_model
+    from cmgems_cli.inference.output_formats import TableWriter
+    from cmgems_cli.inference.region_source import source_of
+    from cmgems_cli.inference.resumable_output import check_files, partial_files
+
+    outs = _outs(io.out)
+    if outs:
+        check_files(outs, overwrite=io.overwrite)
+    source = source_of(sequences, regions)
+    opened = load_model(
+        model,
+        classes=True,
+        device=io.device,
+        precision=options.precision,
+        max_batch_tokens=options.max_batch_tokens,
+    )
+    label_number(opened, explained.label)
+    data = survey_and_announce(console, opened, source, options)
+    windows = options.window is not None
+    names = columns(explained, windows=windows, regions=data.regions)
+    began = time.perf_counter()
+    with rows_bar(console, "explaining", data, to_screen=io.out is None) as advance:
+        if not outs:
+            table = TableWriter(console.stdout(), "tsv", names)
+            writer = EffectsWriter(table, None, None, opened.label_names, windows=windows)
+            _run(opened, data, explained, io.seed, writer, None, advance)
+        else:
+            task = task_of(opened, data, source, seed=io.seed, **recipe_fields(explained))
+            scratch = [f"{outs[0].name}.{name}" for name in SCRATCH]
+            with partial_files(outs, task, resume=io.resume, scratch=scratch) as partial:
+                tsv, npz, values, rows = partial.streams
+                table = TableWriter(tsv, "tsv", names, header=not partial.blocks)
+                writer = EffectsWriter(table, values, rows, opened.label_names, windows=windows)
+                _run(opened, data, explained, io.seed, writer, partial, advance)
+                write_npz(npz, Stored(values, rows), opened.label_names, explained)
+    seconds = time.perf_counter() - began
+    close(console, data, seconds, io.out)
+    console.result(
+        {
+            **described(opened, data, source, seconds),
+            **recipe_fields(explained),
+            "out": str(io.out),
+            "elapsed_s": round(time.perf_counter() - started, 3),
+        }
+    )
+
+
+def _outs(out: Path | None) -> list[Path]:
+    """Return the files to write: the table and the arrays."""
+    if out is None:
+        return []
+    if out.suffix.lower() != ".tsv":
+        raise UsageError(
+            f"`out={out}` does not end in .tsv; explain writes FILE.tsv, and the arrays to FILE.npz"
+        )
+    return [out, out.with_suffix(".npz")]
+
+
+def _run(
+    model: Model,
+    data: Input,
+    options: ExplainOptions,
+    seed: int,
+    writer: EffectsWriter,
+    partial: PartialFiles | None,
+    advance: Callable[[float], None],
+) -> None:
+    from cmgems_cli.explaining.effects import explain_rows
+    from cmgems_cli.explaining.rows import rows_of
+
+    rows = rows_of(data, skip=partial.blocks if partial else 0)
+    for effects in explain_rows(model, rows, options, seed=seed, truncate=data.tiling.truncate):
+        writer.write(effects)
+        if partial:
+            partial.block_done()
+        advance(data.newly_done(1))
+    advance(data.newly_done(0))

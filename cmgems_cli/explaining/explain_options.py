@@ -1,0 +1,85 @@
+"""The options of `explain`, and the names they choose from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from cmgems_cli.errors import UsageError
+from cmgems_cli.inference.inference_options import STRANDS, Strand
+from cmgems_cli.option_fields import option
+
+BlockBy = Literal["shuffle", "random"]
+BLOCK_BY: tuple[BlockBy, ...] = get_args(BlockBy)
+
+EDITS = "Changes"
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    """Which changes are made to each sequence, and which output is followed.
+
+    Attributes
+    ----------
+    label : str or None
+        The class whose log-odds are followed. None: of two classes the second, of more the predicted one.
+    strand : forward, reverse or both
+        As the sequence is given, its reverse complement, or the mean of the two.
+    deletions : bool
+        Also delete each base.
+    block : int or None, bases
+        Also change blocks of this length; None: no blocks.
+    block_step : int or None, bases
+        Distance of the blocks; None: they follow each other.
+    block_by : shuffle or random
+        Shuffle the bases of a block, or draw others with the composition of the sequence.
+    block_draws : int
+        Draws per block, whose effects are averaged.
+    """
+
+    label: str | None = option(
+        None,
+        "--label",
+        "The class whose log-odds are followed.",
+        shown="the second of two classes, else the predicted one",
+    )
+    strand: Strand = option(
+        "forward", "--strand", "As given, the reverse complement, or the mean of the two."
+    )
+    deletions: bool = option(False, "--deletions", "Also delete each base.", panel=EDITS)
+    block: int | None = option(
+        None, "--block", "Also change blocks of N bases.", panel=EDITS, min=1, shown="no blocks"
+    )
+    block_step: int | None = option(
+        None, "--block-step", "Bases from one block to the next.", panel=EDITS, min=1, shown="the block"
+    )
+    block_by: BlockBy = option(
+        "shuffle",
+        "--block-by",
+        "Shuffle a block's bases, or draw others as common as in the sequence.",
+        panel=EDITS,
+    )
+    block_draws: int = option(
+        10, "--block-draws", "Draws per block; their effects are averaged.", panel=EDITS, min=1
+    )
+
+    def check(self) -> None:
+        """Check the options.
+
+        Raises
+        ------
+        UsageError
+            If a choice is unknown, a number too small, or `block_step` given without `block`.
+        """
+        for name, value, names in (("strand", self.strand, STRANDS), ("block_by", self.block_by, BLOCK_BY)):
+            if value not in names:
+                raise UsageError(f"`{name}` {value!r} is unknown; choose {', '.join(names)}")
+        if self.block is None and self.block_step is not None:
+            raise UsageError(f"`block_step={self.block_step}` without `block`; give both, or neither")
+        for name, number in (
+            ("block", self.block),
+            ("block_step", self.block_step),
+            ("block_draws", self.block_draws),
+        ):
+            if number is not None and number < 1:
+                raise UsageError(f"`{name}` is {number}; needed 1 or more")
