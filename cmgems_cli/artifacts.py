@@ -21,7 +21,16 @@ from cmgems_cli.structured_text import read_json
 MANIFEST = "manifest.json"
 
 # Increased whenever a reader of the older layout would misread the newer one. Compared for equality.
-SCHEMA = {"corpus": 2, "pmi": 1, "model": 1, "classifier": 1, "scores": 1, "fewshot": 1, "report": 1}
+SCHEMA = {
+    "corpus": 2,
+    "pmi": 1,
+    "model": 1,
+    "classifier": 1,
+    "scores": 1,
+    "fewshot": 1,
+    "task": 1,
+    "report": 1,
+}
 
 # The command that makes each kind, for error messages.
 MADE_BY = {
@@ -31,6 +40,7 @@ MADE_BY = {
     "classifier": "cmgems finetune",
     "scores": "cmgems evaluate",
     "fewshot": "cmgems build-fewshot",
+    "task": "cmgems split",
     "report": "cmgems report",
 }
 
@@ -83,7 +93,7 @@ class Manifest:
     Attributes
     ----------
     kind : str
-        corpus, pmi, model, classifier, scores, fewshot or report.
+        corpus, pmi, model, classifier, scores, fewshot, task or report.
     schema : int
         Layout of this kind; readers accept exactly the one they know.
     params : dict

@@ -34,6 +34,7 @@ from cmgems_cli.commands import (
     report,
     score_variants,
     show_masks,
+    split,
     ttest,
 )
 from cmgems_cli.console import Console, print_line
@@ -224,6 +225,7 @@ app.command("build-pmi")(build_pmi.build_pmi)
 app.command("pretrain")(pretrain.pretrain)
 app.command("finetune")(finetune.finetune)
 app.command("evaluate")(evaluate.evaluate)
+app.command("split")(split.split)
 app.command("build-fewshot")(build_fewshot.build_fewshot)
 app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)

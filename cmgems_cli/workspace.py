@@ -44,6 +44,11 @@ def fewshot_folder(name: str) -> Path:
     return benchmark_folder("fewshot") / name
 
 
+def task_folder(name: str) -> Path:
+    """Return the folder that `split` writes, one per table."""
+    return workspace() / "tasks" / name
+
+
 def scores_folder(model: str, bench: str) -> Path:
     """Return the folder that `evaluate` writes, one per model and benchmark."""
     return workspace() / "scores" / f"{Path(model).name}-{bench}"

@@ -60,10 +60,7 @@ def read_rows(path: Path, *, max_bases: int) -> Rows:
     InputError
         If the file cannot be read, a row has no usable label, or as `SequenceTable`.
     """
-    if not path.exists():
-        raise InputError(f"{path} does not exist; {NEEDED}")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; {NEEDED}")
+    _check_is_file(path)
     rows = Rows()
     label_of: dict[bytes, str] = {}
     contradictory: set[bytes] = set()
@@ -91,3 +88,63 @@ def read_rows(path: Path, *, max_bases: int) -> Rows:
     rows.duplicates = len(rows.sequences) - len(label_of)
     rows.contradictory = len(contradictory)
     return rows
+
+
+@dataclass
+class LabelledRows:
+    """The rows of a table with all their cells.
+
+    Attributes
+    ----------
+    path : Path
+    columns : list of str
+        As written.
+    cells : list of list of str
+        Of each row; the sequence as upper-case letters.
+    sequences : list of bytes
+    labels : list of str
+    sha256 : str
+        Of the file.
+    """
+
+    path: Path
+    columns: list[str]
+    cells: list[list[str]] = field(default_factory=list)
+    sequences: list[bytes] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    sha256: str = ""
+
+
+def read_labelled_rows(path: Path) -> LabelledRows:
+    """Read a table of labelled sequences with all its columns.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, a row has no usable label, or as `SequenceTable`.
+    """
+    _check_is_file(path)
+    file = FastaFile(path)
+    with closing(texts_of(file)) as texts:
+        table = SequenceTable(lines_of(texts, path, NEEDED), path, NEEDED, ("sequence", "label"))
+        rows = LabelledRows(path, table.names)
+        sequence_at, label_at = table.column("sequence"), table.column("label")
+        assert sequence_at is not None
+        assert label_at is not None
+        for sequence, cells in table.rows():
+            texts_of_row = [table.cell(cells, place) for place in range(len(cells))]
+            if problem := problem_of_label(texts_of_row[label_at]):
+                raise table.wrong(problem)
+            texts_of_row[sequence_at] = sequence.decode("ascii")
+            rows.cells.append(texts_of_row)
+            rows.sequences.append(sequence)
+            rows.labels.append(texts_of_row[label_at])
+    rows.sha256 = file.sha256
+    return rows
+
+
+def _check_is_file(path: Path) -> None:
+    if not path.exists():
+        raise InputError(f"{path} does not exist; {NEEDED}")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; {NEEDED}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmgems_cli.artifacts import MANIFEST, is_finished, read_manifest
+from cmgems_cli.artifacts import MADE_BY, MANIFEST, is_finished, read_manifest
 from cmgems_cli.datasets.leakage import Leakage, leakage_note, leakage_of_tables
 from cmgems_cli.datasets.recipe import Recipe
 from cmgems_cli.datasets.shots import check_pool, draw_shots, pool_note
@@ -21,6 +22,9 @@ from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.codec import offsets_of
 from cmgems_cli.genome.strands import reverse_complements
 from cmgems_cli.genome.tokenization import KMER_SPECIALS, SpecialIds, Tokenization
+
+# Artifacts that hold labelled sequences.
+_DATA_KIND = re.compile(rb'"kind":\s*"(fewshot|task)"')
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,16 +196,18 @@ def load_task(
 
 
 def _check_manifest(path: Path, sha256: str) -> None:
-    """Compare a file with the manifest of the few-shot artifact that it belongs to, if it does."""
+    """Compare a file with the manifest of the artifact of data that it belongs to, if it does."""
     path = path.absolute()
     for folder in path.parents[:2]:
-        if not is_finished(folder) or b'"fewshot"' not in (folder / MANIFEST).read_bytes():
+        kind = _DATA_KIND.search((folder / MANIFEST).read_bytes()) if is_finished(folder) else None
+        if kind is None:
             continue
-        expected = read_manifest(folder, "fewshot").files.get(path.relative_to(folder).as_posix())
+        manifest = read_manifest(folder, kind[1].decode())
+        expected = manifest.files.get(path.relative_to(folder).as_posix())
         if expected is not None and expected["sha256"] != sha256:
             raise InputError(
                 f"{path} does not have the sha256 of its manifest: the artifact is damaged; make it again with"
-                " `cmgems build-fewshot`"
+                f" `{MADE_BY[manifest.kind]}`"
             )
 
 

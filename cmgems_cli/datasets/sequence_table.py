@@ -35,6 +35,8 @@ class SequenceTable:
     ----------
     line : int
         The line last read, from 1.
+    names : list of str
+        The columns, as written.
 
     Raises
     ------
@@ -57,8 +59,8 @@ class SequenceTable:
                 raise InputError(f"{path} is {LFS_ADVICE}")
             self._delimiter = "\t" if "\t" in header else ","
             names = next(csv.reader([header], delimiter=self._delimiter, strict=True))
-        self._names = [name.strip() for name in names]
-        self._columns = [name.casefold() for name in self._names]
+        self.names = [name.strip() for name in names]
+        self._columns = [name.casefold() for name in self.names]
         for name in required:
             if self._columns.count(name) != 1:
                 raise self.without(name)
@@ -148,7 +150,7 @@ class SequenceTable:
                 f"{self.path} starts with a sequence, without a header; {self._needed}: add that line"
             )
         many = "more than one column" if name in self._columns else "no column"
-        header = ", ".join(self._names)[:60]
+        header = ", ".join(self.names)[:60]
         return InputError(f"{self.path} has {many} {name!r} (its first line: {header!r}); {self._needed}")
 
     def _bases(self, text: str) -> bytes:

@@ -20,8 +20,8 @@ ENDS_IN_TABLE, ENDS_IN_PICTURE = 5, 3
 
 
 def data_section(runs: Sequence[Run]) -> Section | None:
-    """Return the counts of corpora and few-shot sets; None without any."""
-    chosen = [run for run in runs if run.kind in ("corpus", "fewshot")]
+    """Return the counts of corpora, few-shot sets and divided tables; None without any."""
+    chosen = [run for run in runs if run.kind in ("corpus", "fewshot", "task")]
     parts: list[Part] = []
     for run in chosen:
         rows: list[list[str | None]] = [
