@@ -27,7 +27,7 @@ class TaskKey(NamedTuple):
         return (self.bench, self.task, -1 if self.shots is None else self.shots)
 
     def __str__(self) -> str:
-        return f"{self.bench} {self.task}" + ("" if self.shots is None else f" {self.shots} shots")
+        return f"{self.bench} {self.task}".strip() + ("" if self.shots is None else f" {self.shots} shots")
 
 
 def key_of(score: Score) -> TaskKey:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cmgems_cli.artifacts import Manifest, read_manifest
+from cmgems_cli.artifacts import MANIFEST, Manifest, is_finished, parse_manifest, read_manifest
 from cmgems_cli.comparing import published
+from cmgems_cli.comparing.evaluated_runs import evaluated_runs, scores_of_classifier
 from cmgems_cli.comparing.grouping import Runs, TaskKey, by_task, counted, means, span
 from cmgems_cli.comparing.scores import KMER_LINEAR, Score, in_print, read_scores
 from cmgems_cli.datasets.benchmark import Benchmark
@@ -39,12 +40,18 @@ class Source:
         All of its rows, of all metrics and seeds.
     recorded : mapping
         Parameters of the artifact, if the scores are of one.
+    folder : Path or None
+        Of the artifact, which may have the predictions of its runs.
+    single : bool
+        Whether it is one run of `cmgems finetune`, and so has one task only.
     """
 
     named: str
     model: str
     scores: list[Score]
     recorded: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+    single: bool = False
 
     def benchmarks(self) -> dict[str, Benchmark]:
         """Return the benchmarks of the scores by name, in order."""
@@ -116,8 +123,8 @@ def read_source(named: str) -> Source:
     Parameters
     ----------
     named : str
-        paper:NAME for a published column, else a scores artifact or a scores CSV; PATH:MODEL chooses one
-        model of a file that holds several.
+        paper:NAME for a published column, else a scores artifact, a classifier artifact or a scores CSV; PATH:MODEL
+        chooses one model of a file that holds several.
 
     Raises
     ------
@@ -130,9 +137,14 @@ def read_source(named: str) -> Source:
         scores = published.published_scores(named.removeprefix(PAPER))
         return Source(named, scores[0].model, scores)
     path, chosen = _path_and_model(named)
-    if path.is_dir():
-        return source_of_artifact(named, path, read_manifest(path, "scores", verify=True), chosen)
-    return _chosen(named, path, chosen, {})
+    if not path.is_dir():
+        return _chosen(named, path, chosen, {})
+    if is_finished(path) and parse_manifest(path / MANIFEST).kind == "classifier":
+        manifest = read_manifest(path, "classifier")
+        name = chosen or path.absolute().name
+        return Source(named, name, scores_of_classifier(manifest, name), manifest.params, path, single=True)
+    source = source_of_artifact(named, path, read_manifest(path, "scores", verify=True), chosen)
+    return replace(source, folder=path)
 
 
 def source_of_artifact(named: str, folder: Path, manifest: Manifest, chosen: str | None = None) -> Source:
@@ -172,8 +184,8 @@ def _path_and_model(named: str) -> tuple[Path, str | None]:
             return Path(named[:index]), named[index + 1 :]
     hint = f"; did you mean {PAPER}{named.lower()}?" if named.lower() in published.published_models() else ""
     raise InputError(
-        f"{named} does not exist; needed a scores folder (made by `cmgems evaluate`), a scores CSV"
-        f" or {PAPER}NAME{hint}"
+        f"{named} does not exist; needed a scores folder (made by `cmgems evaluate`), a folder of `cmgems finetune`,"
+        f" a scores CSV or {PAPER}NAME{hint}"
     )
 
 
@@ -224,6 +236,33 @@ def pair(sources: Sequence[Source], metric: str | None = None, *, common: bool =
         seeds=[span(len(column[row]) for row in shared) for column in columns],
         left_out=left_out,
     )
+
+
+def with_tasks_named_alike(sources: Sequence[Source]) -> list[Source]:
+    """Return the sources with runs of `finetune` named as an evaluation names the task of the same test file.
+
+    Raises
+    ------
+    InputError
+        As `read_manifest`.
+    """
+    if not any(source.single for source in sources) or all(source.single for source in sources):
+        return list(sources)
+    names = {
+        run.test: run.key
+        for source in sources
+        if source.folder is not None and not source.single
+        for run in evaluated_runs(source.folder)
+    }
+    return [_renamed(source, names) if source.single else source for source in sources]
+
+
+def _renamed(source: Source, names: Mapping[str, TaskKey]) -> Source:
+    assert source.folder is not None
+    key = next((names[run.test] for run in evaluated_runs(source.folder) if run.test in names), None)
+    if key is None or key.shots != source.recorded.get("shots"):
+        return source
+    return replace(source, scores=[replace(one, bench=key.bench, task=key.task) for one in source.scores])
 
 
 def default_metrics(sources: Sequence[Source]) -> list[str]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+
+from cmgems_cli.comparing.predicted_rows import PredictedRows
+from cmgems_cli.errors import InputError
+from cmgems_cli.metrics import Metric
 
 # ours, as for the interval over tasks.
 CONFIDENCE = 0.95
@@ -80,9 +85,88 @@ def delong(labels: NDArray[np.int64], first: NDArray[np.float64], second: NDArra
     return DeLong(areas[0], areas[1], error, p)
 
 
+@dataclass(frozen=True)
+class RowTest:
+    """The tests of a model against the reference over the rows of one test split.
+
+    Attributes
+    ----------
+    n_rows : int
+    seeds : (int, int)
+        Of the run of the model and that of the reference.
+    difference : float or None
+        Of the metric on its printed scale: reference minus model. None where it is undefined for these rows.
+    interval : (float, float) or None
+        Of the difference, by a bootstrap of the rows.
+    mcnemar : McNemar or None
+        First the model, second the reference. None for measured values.
+    delong : DeLong or None
+        Likewise; None unless there are two classes.
+    """
+
+    n_rows: int
+    seeds: tuple[int, int]
+    difference: float | None
+    interval: tuple[float, float] | None
+    mcnemar: McNemar | None
+    delong: DeLong | None
+
+
+def row_test(
+    model: PredictedRows, reference: PredictedRows, metric: Metric, *, seeds: tuple[int, int], seed: int
+) -> RowTest:
+    """Compare the predictions of two models for the same rows.
+
+    Parameters
+    ----------
+    model, reference : PredictedRows
+    metric : Metric
+    seeds : (int, int)
+        Of the two runs.
+    seed : int
+        Of the bootstrap.
+
+    Raises
+    ------
+    InputError
+        If the labels are not the same.
+    """
+    labels = model.labels
+    if len(model.right) != len(reference.right) or not _equal(labels, reference.labels):
+        raise InputError(
+            "the predictions of two runs on one test file have different labels; evaluate both again"
+        )
+    measured = labels is not None and labels.dtype == np.float64
+    wrong_or_right = None if measured else mcnemar(model.right, reference.right)
+    if labels is None:
+        return RowTest(len(model.right), seeds, None, None, wrong_or_right, None)
+    columns = (
+        (model.probabilities, reference.probabilities)
+        if metric.of_probabilities
+        else (model.predicted, reference.predicted)
+    )
+    difference, interval = None, None
+    if columns[0] is not None and columns[1] is not None:
+        found = metric.compute(labels, columns[1]) - metric.compute(labels, columns[0])
+        if not np.isnan(found):
+            difference = found * metric.scale
+            low, high = bootstrap_difference(metric, labels, columns[0], columns[1], seed=seed)
+            interval = (low * metric.scale, high * metric.scale)
+    areas = None
+    scores = (model.probabilities, reference.probabilities)
+    of_two = scores[0] is not None and scores[1] is not None and scores[0].shape[1] == 2
+    if of_two and np.bincount(labels, minlength=2).min() >= 2:
+        areas = delong(labels, *(one[:, 1] for one in scores if one is not None))
+    return RowTest(len(labels), seeds, difference, interval, wrong_or_right, areas)
+
+
+def _equal(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
+    return one is other is None or (one is not None and other is not None and np.array_equal(one, other))
+
+
 def bootstrap_difference(
-    metric: Callable[[Any, Any], float],
-    labels: NDArray[np.int64],
+    metric: Metric,
+    labels: NDArray[Any],
     first: NDArray[Any],
     second: NDArray[Any],
     *,
@@ -93,20 +177,80 @@ def bootstrap_difference(
 
     Parameters
     ----------
-    metric : callable
-        `Metric.compute`.
-    labels : int64, shape (n_rows,)
-    first, second : int64, shape (n_rows,), or float64, shape (n_rows, n_classes)
+    metric : Metric
+    labels : int64 or float64, shape (n_rows,)
+    first, second : int64 or float64, shape (n_rows,), or float64, shape (n_rows, n_classes)
         Predictions of each model, as the metric needs them.
     seed : int
     resamples : int
         Those in which the metric is undefined are left out.
     """
     generator = np.random.default_rng(seed)
-    differences: list[float] = []
-    for _ in range(resamples):
-        rows = generator.integers(0, len(labels), len(labels))
-        differences.append(metric(labels[rows], second[rows]) - metric(labels[rows], first[rows]))
+    of_confusion = _OF_CONFUSION.get(metric.name)
+    n_classes = 1 + int(max(labels.max(), first.max(), second.max()))
+    if of_confusion is not None and n_classes <= _MOST_CLASSES:
+        differences = _of_cells(of_confusion, labels, first, second, n_classes, generator, resamples)
+    else:
+        differences = np.empty(resamples)
+        for number in range(resamples):
+            rows = generator.integers(0, len(labels), len(labels))
+            differences[number] = metric.compute(labels[rows], second[rows]) - metric.compute(
+                labels[rows], first[rows]
+            )
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.nanquantile(np.array(differences), [tail, 1 - tail])
+    low, high = np.nanquantile(differences, [tail, 1 - tail])
     return float(low), float(high)
+
+
+# ------------------------------------------------------------------ metrics of many confusion matrices
+
+
+def _of_cells(
+    of_confusion: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    labels: NDArray[np.int64],
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    n_classes: int,
+    generator: np.random.Generator,
+    resamples: int,
+) -> NDArray[np.float64]:
+    """Return the differences of all resamples at once.
+
+    The metric depends on how many rows have which label and predictions. Of resampled rows these numbers are
+    multinomial.
+    """
+    cells, counts = np.unique((labels * n_classes + first) * n_classes + second, return_counts=True)
+    drawn = generator.multinomial(len(labels), counts / len(labels), size=resamples)
+    one, other = np.zeros((2, resamples, n_classes, n_classes))
+    for column, cell in enumerate(cells.tolist()):
+        label, by_first, by_second = cell // n_classes**2, cell // n_classes % n_classes, cell % n_classes
+        one[:, label, by_first] += drawn[:, column]
+        other[:, label, by_second] += drawn[:, column]
+    return of_confusion(other) - of_confusion(one)
+
+
+def _accuracy(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
+    right: NDArray[np.float64] = np.trace(confusion, axis1=1, axis2=2)
+    return right / confusion.sum(axis=(1, 2))
+
+
+def _mcc(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return Gorodkin's R_K of confusion matrices of labels by predictions, 0 where it is undefined."""
+    true, predicted, n = confusion.sum(axis=2), confusion.sum(axis=1), confusion.sum(axis=(1, 2))
+    above = np.trace(confusion, axis1=1, axis2=2) * n - (true * predicted).sum(axis=1)
+    below = np.sqrt((n**2 - (predicted**2).sum(axis=1)) * (n**2 - (true**2).sum(axis=1)))
+    return np.divide(above, below, out=np.zeros(len(n)), where=below > 0)
+
+
+def _macro_f1(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean F1 over the classes that occur in labels or predictions."""
+    both = confusion.sum(axis=2) + confusion.sum(axis=1)
+    right = np.diagonal(confusion, axis1=1, axis2=2)
+    of_class = np.divide(2 * right, both, out=np.zeros_like(both), where=both > 0)
+    mean: NDArray[np.float64] = of_class.sum(axis=1) / (both > 0).sum(axis=1)
+    return mean
+
+
+_OF_CONFUSION = {"mcc": _mcc, "accuracy": _accuracy, "f1": _macro_f1}
+# ours: with more classes the matrices of all resamples take too much memory.
+_MOST_CLASSES = 30

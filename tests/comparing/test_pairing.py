@@ -163,7 +163,7 @@ def test_published_columns_pair_by_benchmark() -> None:
 def test_folder_file_and_chosen_model_are_read(tmp_path: Path) -> None:
     ours, theirs = [score("a", 0.5)], [score("a", 0.25, model="org/their:v2")]
     folder = scores_artifact(tmp_path / "run:1", ours)
-    assert read_source(str(folder)) == Source(str(folder), "ours", ours)
+    assert read_source(str(folder)) == Source(str(folder), "ours", ours, folder=folder)
     assert read_source(f"{folder}:ours").scores == ours
     path = tmp_path / "both.csv"
     write_scores(path, ours + theirs)

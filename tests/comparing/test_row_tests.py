@@ -1,5 +1,6 @@
 """Tests over the rows of one split, against slow references."""
 
+from dataclasses import replace
 from math import comb, sqrt
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from cmgems_cli.comparing.row_tests import bootstrap_difference, delong, mcnemar
+from cmgems_cli.comparing.row_tests import _OF_CONFUSION, bootstrap_difference, delong, mcnemar
 from cmgems_cli.metrics import METRICS
 
 
@@ -71,10 +72,37 @@ def test_a_bootstrap_interval_is_about_as_wide_as_theory_says() -> None:
     draw = np.random.default_rng(5)
     labels = draw.integers(0, 2, 600)
     first, second = (np.where(draw.random(600) < right, labels, 1 - labels) for right in (0.7, 0.8))
-    low, high = bootstrap_difference(METRICS["accuracy"].compute, labels, first, second, resamples=400)
+    low, high = bootstrap_difference(METRICS["accuracy"], labels, first, second, resamples=400)
     per_row = (second == labels).astype(float) - (first == labels)
     half = 1.96 * per_row.std() / sqrt(600)
     assert (high - low) / 2 == pytest.approx(half, rel=0.15)
     assert low < per_row.mean() < high
-    same = bootstrap_difference(METRICS["accuracy"].compute, labels, first, first, resamples=20)
+    same = bootstrap_difference(METRICS["accuracy"], labels, first, first, resamples=20)
     assert same == (0.0, 0.0)
+
+
+@pytest.mark.filterwarnings("ignore:A single label:UserWarning")
+@pytest.mark.parametrize("name", sorted(_OF_CONFUSION))
+@pytest.mark.parametrize("n_classes", [1, 2, 5])
+def test_metrics_of_confusion_matrices_are_those_of_the_rows(name: str, n_classes: int) -> None:
+    draw = np.random.default_rng(n_classes)
+    for n_rows in (1, 3, 40):
+        labels, predicted = draw.integers(0, n_classes, (2, n_rows))
+        # An empty class, and a second matrix with one prediction for all.
+        matrices = np.zeros((2, n_classes + 1, n_classes + 1))
+        np.add.at(matrices[0], (labels, predicted), 1)
+        np.add.at(matrices[1], (labels, np.zeros_like(labels)), 1)
+        found = _OF_CONFUSION[name](matrices)
+        assert found[0] == pytest.approx(METRICS[name].compute(labels, predicted))
+        assert found[1] == pytest.approx(METRICS[name].compute(labels, np.zeros_like(labels)))
+
+
+def test_the_interval_of_cells_is_that_of_resampled_rows() -> None:
+    draw = np.random.default_rng(11)
+    labels = draw.integers(0, 3, 200)
+    first, second = (np.where(draw.random(200) < p, labels, draw.integers(0, 3, 200)) for p in (0.4, 0.6))
+    fast = bootstrap_difference(METRICS["accuracy"], labels, first, second)
+    row_by_row = replace(
+        METRICS["accuracy"], name="of no matrix", compute=lambda a, b: float((a == b).mean())
+    )
+    assert fast == pytest.approx(bootstrap_difference(row_by_row, labels, first, second), abs=0.01)
