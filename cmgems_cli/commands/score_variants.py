@@ -20,7 +20,8 @@ from cmgems_cli.variants.variant_options import VariantFormat, VariantOptions
 
 if TYPE_CHECKING:
     from cmgems_cli.variants.scorers import Scorer
-    from cmgems_cli.variants.scoring import VariantSurvey, VariantTally
+    from cmgems_cli.variants.scoring import VariantTally
+    from cmgems_cli.variants.survey import VariantSurvey
 
 
 @takes("out device overwrite resume json quiet config", out="stdout")
@@ -74,7 +75,8 @@ def score_variants(
         raise UsageError("--genome FASTA is missing: give the genome that the variants were called on")
     from cmgems_cli.genome.random_access import GenomeFile
     from cmgems_cli.inference.resumable_output import check_files, partial_files
-    from cmgems_cli.variants.scoring import finder_of, load_scorer, survey_variants, write_scores
+    from cmgems_cli.variants.scoring import finder_of, load_scorer, write_scores
+    from cmgems_cli.variants.survey import survey_variants
     from cmgems_cli.variants.variant_files import VariantFile
     from cmgems_cli.variants.variant_output import VcfHeader, block_writer, variant_format
 
@@ -132,7 +134,7 @@ def score_variants(
                         advance=advance,
                     )
         seconds, fresh = time.perf_counter() - began, tally.alleles - int(bar.skipped)
-    _close(console, scorer, tally, counted, fresh / max(seconds, 1e-9), seconds, io.out)
+    _close(console, scorer, tally, counted, fresh, seconds, io.out)
     console.result(
         {
             **settings,
@@ -191,7 +193,7 @@ def _close(
     scorer: Scorer,
     tally: VariantTally,
     counted: VariantSurvey | None,
-    rate: float,
+    fresh: int,
     seconds: float,
     out: Path | None,
 ) -> None:
@@ -207,7 +209,9 @@ def _close(
     if (r := tally.correlation) is not None:
         name = scorer.columns[0].name
         console.say(f"correlation of {name} with composition, the control: r = {r:.3f}")
-    words = f"{tally.scored:,} allele(s) scored in {duration(seconds)} ({rate:,.0f} per second)"
+    words = f"{fresh:,} allele(s) in {duration(seconds)} ({fresh / max(seconds, 1e-9):,.0f} per second)"
+    if fresh < tally.alleles:
+        words += f"; {tally.alleles:,} with the {tally.alleles - fresh:,} of the earlier run"
     console.say(words if out is None else f"{words}, written to {out}")
 
 

@@ -14,7 +14,8 @@ from cmgems_cli.errors import InputError
 from cmgems_cli.frames import Tabular
 from cmgems_cli.genome.random_access import GenomeFile
 from cmgems_cli.inference.loading import Model
-from cmgems_cli.variants.scoring import check_scored, finder_of, score_records, scorer_of
+from cmgems_cli.variants.scoring import finder_of, score_records, scorer_of
+from cmgems_cli.variants.survey import check_scored
 from cmgems_cli.variants.variant_files import VariantFile, VariantRecord, variant_record
 from cmgems_cli.variants.variant_options import VariantOptions
 

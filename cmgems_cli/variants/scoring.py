@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -12,15 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.errors import UsageError
 from cmgems_cli.genome.random_access import GenomeFile
 from cmgems_cli.inference.loading import BATCHES_AHEAD, Model, load_model
 from cmgems_cli.modeling.folder import CONFIG, read_settings
-from cmgems_cli.variants.alleles import WORDS, Allele, AlleleFinder, Reason
+from cmgems_cli.variants.alleles import Allele, AlleleFinder, Reason
 from cmgems_cli.variants.chain_scores import ChainScorer
 from cmgems_cli.variants.classifier_scores import ClassifierScorer
 from cmgems_cli.variants.composition import composition_score
 from cmgems_cli.variants.scorers import Pending, Scorer
+from cmgems_cli.variants.survey import alleles_of, check_scored
 from cmgems_cli.variants.variant_files import VariantFile, VariantRecord
 from cmgems_cli.variants.variant_options import VariantOptions
 
@@ -97,36 +97,6 @@ class VariantTally:
         return float((sc - s * c / n) / np.sqrt(spread_s * spread_c))
 
 
-@dataclass
-class VariantSurvey:
-    """What a file of variants holds, found before anything is computed.
-
-    Attributes
-    ----------
-    records, alleles : int
-    reasons : Counter of reasons
-        Alleles that get no score.
-    examples : dict, reason -> str
-        The first allele of each.
-    renamed : dict, str -> str
-        Contigs of the variants that have another name in the genome.
-    unsorted : bool
-        Whether positions do not ascend within each contig, or contigs are scattered.
-    """
-
-    records: int = 0
-    alleles: int = 0
-    reasons: Counter[Reason] = field(default_factory=Counter)
-    examples: dict[Reason, str] = field(default_factory=dict)
-    renamed: dict[str, str] = field(default_factory=dict)
-    unsorted: bool = False
-
-    @property
-    def scored(self) -> int:
-        """Alleles that get a score."""
-        return self.alleles - sum(self.reasons.values())
-
-
 def load_scorer(
     folder: Path,
     options: VariantOptions,
@@ -149,13 +119,20 @@ def load_scorer(
     InputError, UsageError
         As for `load_model` and `scorer_of`.
     """
-    path = folder / CONFIG
-    architectures = read_settings(path).get("architectures") if path.is_file() else None
-    classes = str(architectures).endswith("ForSequenceClassification']")
     model = load_model(
-        folder, classes=classes, device=device, precision=precision, max_batch_tokens=max_batch_tokens
+        folder,
+        classes=_says_classes(folder),
+        device=device,
+        precision=precision,
+        max_batch_tokens=max_batch_tokens,
     )
     return scorer_of(model, options)
+
+
+def _says_classes(folder: Path) -> bool:
+    """Return whether the config.json of a folder, which may have no manifest, is that of a classifier."""
+    settings = read_settings(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    return "problem_type" in settings or "ForSequenceClassification" in str(settings.get("architectures"))
 
 
 def scorer_of(model: Model, options: VariantOptions) -> Scorer:
@@ -190,7 +167,8 @@ def finder_of(scorer: Scorer, genome: GenomeFile, options: VariantOptions) -> Al
     longest = model.tokenization.most_bases(model.max_tokens)
     window = options.window
     if window is None:
-        window = WINDOW_OF_OWN_TOKENS
+        # A token has a base at least, so that these always fit.
+        window = min(WINDOW_OF_OWN_TOKENS, model.max_tokens)
         if model.k is not None:
             trained = model.trained_tokens
             window = min(longest, model.tokenization.most_bases(trained)) if trained else longest
@@ -201,85 +179,6 @@ def finder_of(scorer: Scorer, genome: GenomeFile, options: VariantOptions) -> Al
             f" {model.tokenization.unit}"
         )
     return AlleleFinder(genome, window, options.max_allele, scorer.min_flank, scorer.indels)
-
-
-def survey_variants(file: VariantFile, finder: AlleleFinder) -> VariantSurvey:
-    """Read all variants and compare them with the genome.
-
-    Raises
-    ------
-    InputError
-        As for `VariantFile.records`, or if there is no variant, or none gets a score.
-    """
-    counted = VariantSurvey()
-    chrom, position = "", 0
-    seen: set[str] = set()
-    for record in file.records():
-        counted.records += 1
-        counted.alleles += record.n_rows
-        if record.chrom != chrom:
-            counted.unsorted |= record.chrom in seen
-            seen.add(record.chrom)
-            contig = finder.genome.find(record.chrom)
-            if contig not in (None, record.chrom):
-                counted.renamed[record.chrom] = str(contig)
-        else:
-            counted.unsorted |= record.position < position
-        chrom, position = record.chrom, record.position
-        for alt, found in alleles_of(record, finder):
-            if not isinstance(found, Allele):
-                counted.reasons[found] += 1
-                if found not in counted.examples:
-                    counted.examples[found] = example_of(record, alt, found, finder)
-    check_scored(file.name, counted.alleles, counted.reasons, counted.examples)
-    return counted
-
-
-def check_scored(
-    name: str, alleles: int, reasons: Mapping[Reason, int], examples: Mapping[Reason, str]
-) -> None:
-    """Check that some alleles have a score.
-
-    Raises
-    ------
-    InputError
-        If there is no allele, or each has a reason for having no score.
-    """
-    if not alleles:
-        raise InputError(f"{name} has no variants; needed one at least after the header")
-    if alleles > sum(reasons.values()):
-        return
-    words: list[str] = []
-    for reason, count in reasons.items():
-        example = f" ({examples[reason]})" if reason in examples else ""
-        words.append(f"{count:,} × {WORDS[reason]}{example}")
-    raise InputError(
-        f"{name}: none of its {alleles:,} alleles can be scored: {'; '.join(words)}; needed the genome that the"
-        " variants were called on"
-    )
-
-
-def example_of(record: VariantRecord, alt: str | None, reason: Reason, finder: AlleleFinder) -> str:
-    """Describe an allele without a score in a few words."""
-    shown = f"{record.chrom}:{record.position} {_short(record.ref)} > {_short(alt or '.')}"
-    genome = finder.genome
-    if reason == "ref_mismatch":
-        start = record.position - 1
-        there = genome.letters(str(genome.find(record.chrom)), start, start + len(record.ref)).decode()
-        return f"{shown}, the genome has {_short(there)}"
-    if reason == "no_contig":
-        return f"{shown}, the genome has {genome.names_shown()}"
-    return shown
-
-
-def _short(allele: str) -> str:
-    return allele if len(allele) <= 20 else f"{allele[:20]}…"
-
-
-def alleles_of(record: VariantRecord, finder: AlleleFinder) -> Iterator[tuple[str | None, Allele | Reason]]:
-    """Yield each alternative of a record with its surroundings, or the reason why it gets no score."""
-    for alt in record.alts or (None,):
-        yield alt, finder.find(record.chrom, record.position, record.ref, alt)
 
 
 def block_alleles(scorer: Scorer, window: int) -> int:

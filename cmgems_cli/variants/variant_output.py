@@ -146,7 +146,9 @@ class VcfWriter:
         for key, column in zip(self._keys, [*self._columns, REASON], strict=True):
             kind = "String" if column is REASON else "Float"
             lines.append(f'##INFO=<ID={key},Number=A,Type={kind},Description="{_quoted(column.words)}">')
-        values = ",".join(f'{name}="{_quoted(str(value))}"' for name, value in header.settings.items())
+        values = ",".join(
+            f'{name}="{_quoted(str(value))}"' for name, value in header.settings.items() if value is not None
+        )
         return [*lines, f"##cmgems_score_variants=<ID=cmgems,{values}>", given[-1]]
 
     def write(self, block: ScoredBlock) -> None:

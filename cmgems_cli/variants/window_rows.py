@@ -53,7 +53,7 @@ def rows_of_windows(model: Model, windows: Sequence[bytes], names: Sequence[str]
     Raises
     ------
     InputError
-        If a window has more tokens than the model reads.
+        If a window has more tokens than the model reads, or none that it knows.
     """
     tokenization = model.tokenization
     token_ids, offsets = tokenization.encode(*both_strands(windows))
@@ -66,5 +66,10 @@ def rows_of_windows(model: Model, windows: Sequence[bytes], names: Sequence[str]
     known_before = offsets_of(token_ids != tokenization.specials.unknown)
     nowhere = np.zeros(len(n_tokens), np.int64)
     known = known_before[offsets[1:]] - known_before[offsets[:-1]]
+    if not known.all():
+        where = [*names, *names][int(known.argmin())]
+        raise InputError(
+            f"{model.folder}: its tokenizer knows no token of the window around {where}; needed a model of DNA"
+        )
     reverse = np.arange(len(n_tokens)) >= len(windows)
     return Block([*names, *names], nowhere, nowhere, token_ids, offsets[:-1], n_tokens, known, reverse)

@@ -305,7 +305,9 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     assert not out.exists()
     changed = score(pretrained, calls, "--out", out, "--max-allele", "3", code=4).stderr
     assert "was begun with max_allele = 50" in changed
-    result = score(pretrained, calls, "--out", out, "--json").json
+    resumed = score(pretrained, calls, "--out", out, "--json")
+    result, before = resumed.json, sum(added[:3])
+    assert f"90 with the {before} of the earlier run" in resumed.stderr
     assert out.read_bytes() == whole.read_bytes()
     for name in ("scored", "alleles", "correlation_with_composition"):
         assert result[name] == expected[name]

@@ -14,9 +14,13 @@ from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassificatio
 
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.inference.loading import Model, load_model
+from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier, save_classifier
+from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.variants.alleles import Allele
 from cmgems_cli.variants.chain_scores import ChainScorer
 from cmgems_cli.variants.classifier_scores import ClassifierScorer
+from cmgems_cli.variants.scoring import load_scorer
+from cmgems_cli.variants.variant_options import VariantOptions
 from tests.inference.conftest import LABELS, random_sequence
 from tests.modeling.foreign_models import make_bpe
 
@@ -193,3 +197,27 @@ def test_tokens_of_its_own_are_refused_by_name(tmp_path: Path) -> None:
     model = load_model(make_bpe(tmp_path / "bpe", "modernbert"), device="cpu")
     with pytest.raises(InputError, match=r"tokens of its own.*cmgems finetune"):
         ChainScorer(model)
+
+
+def test_a_classifier_with_tokens_of_its_own_from_a_folder_without_a_manifest(tmp_path: Path) -> None:
+    source = ModelSource(str(make_bpe(tmp_path / "bpe", "modernbert")))
+    out = tmp_path / "classifier"
+    out.mkdir()
+    save_classifier(out, SequenceClassifier(new_classifier(source, 2), source.tokenization), ("0", "1"))
+    scorer = load_scorer(out, VariantOptions(), device="cpu")
+    stock, tokenizer = (
+        AutoModelForSequenceClassification.from_pretrained(out).eval(),
+        AutoTokenizer.from_pretrained(out),
+    )
+
+    @torch.no_grad()
+    def log_odds(letters: bytes) -> float:
+        logits = stock(**tokenizer(letters.decode(), return_tensors="pt")).logits[0].double()
+        return float(logits[1] - logits[0])
+
+    for allele, (found,) in zip(ALLELES, scorer.score(ALLELES), strict=True):
+        changes = [
+            log_odds(turn(allele.alt_window)) - log_odds(turn(allele.ref_window))
+            for turn in (bytes, other_strand)
+        ]
+        assert found == pytest.approx(np.mean(changes), abs=1e-4)
