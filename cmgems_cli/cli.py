@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import atexit
+import difflib
 import gc
 import os
 import re
 import sys
 import time
+import traceback
+from collections.abc import Iterator, Mapping
 from io import TextIOWrapper
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from cmgems_cli import __version__, signals
 from cmgems_cli.commands import (
     build_fewshot,
     build_pmi,
+    cite,
+    clean,
     demo,
     doctor,
     embed,
@@ -37,7 +42,7 @@ from cmgems_cli.commands import (
     split,
     ttest,
 )
-from cmgems_cli.console import Console, print_line
+from cmgems_cli.console import Console, is_verbose, print_line
 from cmgems_cli.errors import CmgemsError, Interrupted, as_user_error
 
 # At exit Python searches all objects of the libraries for garbage: a fifth of the time of a `cmgems ttest`. The
@@ -47,6 +52,25 @@ atexit.register(gc.freeze)
 
 # ours: torchrun ends the other processes a tenth of a second after the first has failed.
 SECONDS_FOR_RANK_0 = 3.0
+
+
+# Variables that are no option's: `workspace`, and those of the tests.
+VARIABLES = ("CMGEMS_WORKSPACE", "CMGEMS_TEST_DATA")
+
+
+class _Command(TyperCommand):
+    """A command whose help shows no type for what takes no value."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the options and arguments, with `--help`."""
+        return _without_types_of_flags(super().get_params(ctx))
+
+
+def _without_types_of_flags(parameters: Any) -> Any:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters
 
 
 class _OneLineErrors(TyperGroup):
@@ -64,9 +88,9 @@ class _OneLineErrors(TyperGroup):
 
     def get_params(self, ctx: Any) -> Any:
         """Return the options of `cmgems` itself, including those of shell completion, added after `__init__`."""
-        parameters = super().get_params(ctx)
+        parameters = _without_types_of_flags(super().get_params(ctx))
         for parameter in parameters:
-            parameter.show_envvar = False  # type: ignore[attr-defined]
+            parameter.show_envvar = False
         return parameters
 
     def main(self, args: Any = None, standalone_mode: bool = True, **extra: Any) -> Any:  # type: ignore[override]
@@ -77,14 +101,14 @@ class _OneLineErrors(TyperGroup):
         before = signals.install(signals.end_at_once)
         hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         try:
+            self._warn_of_unknown_variables()
             # In this mode typer returns the exit code of an Exit instead of exiting.
             code = super().main(args, standalone_mode=False, **extra)
         except CmgemsError as error:
             code = self._report(error, self._with_flags(str(error)))
         except TyperException as error:
             where = getattr(getattr(error, "ctx", None), "command_path", "cmgems")
-            message = error.format_message().replace("Value error, ", "").rstrip(".")
-            code = self._report(error, f"{message} (see {where} --help)")
+            code = self._report(error, f"{plain_message(error)} (see {where} --help)")
         except Exception as error:
             refused = as_user_error(error) or _lost_process(error)
             if refused is None:
@@ -119,11 +143,23 @@ class _OneLineErrors(TyperGroup):
             signals.restore(before)
         return result
 
+    def _warn_of_unknown_variables(self) -> None:
+        """Say which CMGEMS_* variables set nothing: a misspelt name must not go unnoticed."""
+        known = {*VARIABLES, *(f"CMGEMS_{name}" for name in _names_of_variables(self.commands))}
+        given = (name for name in os.environ if name.startswith("CMGEMS_"))
+        for name in sorted(set(given) - known):
+            guess = difflib.get_close_matches(name, known, n=1)
+            meant = f"; did you mean {guess[0]}?" if guess else ""
+            print_line(f"warning: the variable {name} sets nothing{meant}")
+
     def _report(self, error: Any, message: str) -> int:
         """Print an error, or that a signal stopped the command; return the exit code."""
         signals.install(signals.IGNORE)
         if not _speaks(int(error.exit_code)):
             return int(error.exit_code)
+        if is_verbose():
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                print_line(line)
         prefix = "" if isinstance(error, Interrupted) else "error: "
         print_line(f"{prefix}{' '.join(message.split())}")
         return int(error.exit_code)
@@ -157,6 +193,33 @@ class _OneLineErrors(TyperGroup):
             return option.opts[0] if value in (None, "True") else f"{option.opts[0]} {value}"
 
         return re.sub(r"`(\w+)(?:=([^`]*))?`", flag, message)
+
+
+def _names_of_variables(commands: Mapping[str, Any]) -> Iterator[str]:
+    for name, command in commands.items():
+        for parameter in command.params:
+            yield f"{name}_{parameter.name}".replace("-", "_").upper()
+
+
+# What pydantic says of values, and what people say.
+_PLAIN = (
+    (r"Input should be a valid integer.*", "needed a whole number"),
+    (r"Input should be a valid number.*", "needed a number"),
+    (r"Input should be greater than or equal to (\S+)", r"needed at least \1"),
+    (r"Input should be less than or equal to (\S+)", r"needed at most \1"),
+)
+
+
+def plain_message(error: TyperException) -> str:
+    """Return what is wrong with the command line, with the nearest choice where one was misspelt."""
+    message = error.format_message().replace("Value error, ", "").rstrip(".")
+    for pattern, words in _PLAIN:
+        message = re.sub(pattern, words, message)
+    if found := re.search(r"'([^']*)' is not one of ('.*')", message):
+        choices = re.findall(r"'([^']*)'", found[2])
+        guess = difflib.get_close_matches(found[1].casefold(), choices, n=1)
+        message += f"; did you mean {guess[0]}?" if guess else ""
+    return message
 
 
 def _make_streams_safe() -> None:
@@ -213,28 +276,46 @@ app = typer.Typer(
 def _main(
     ctx: typer.Context,
     version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version."
+        False, "--version", "-V", callback=_version, is_eager=True, help="Print the version."
     ),
 ) -> None:
     if ctx.invoked_subcommand is None:
         overview.show_overview(Console())
 
 
-app.command("prepare-genome")(prepare_genome.prepare_genome)
-app.command("build-pmi")(build_pmi.build_pmi)
-app.command("pretrain")(pretrain.pretrain)
-app.command("finetune")(finetune.finetune)
-app.command("evaluate")(evaluate.evaluate)
-app.command("split")(split.split)
-app.command("build-fewshot")(build_fewshot.build_fewshot)
-app.command("predict")(predict.predict)
-app.command("embed")(embed.embed)
-app.command("score-variants")(score_variants.score_variants)
-app.command("explain")(explain.explain)
-app.command("show-masks")(show_masks.show_masks)
-app.command("ttest")(ttest.ttest)
-app.command("report")(report.report)
-app.command("fetch")(fetch.fetch)
-app.command("info")(info.info)
-app.command("doctor")(doctor.doctor)
-app.command("demo")(demo.demo)
+# In the order of --help, by what they are for.
+COMMANDS: dict[str, dict[str, Any]] = {
+    "Pipeline": {
+        "prepare-genome": prepare_genome.prepare_genome,
+        "build-pmi": build_pmi.build_pmi,
+        "pretrain": pretrain.pretrain,
+        "finetune": finetune.finetune,
+        "evaluate": evaluate.evaluate,
+    },
+    "Use a model": {
+        "predict": predict.predict,
+        "embed": embed.embed,
+        "score-variants": score_variants.score_variants,
+        "explain": explain.explain,
+    },
+    "Compare": {
+        "ttest": ttest.ttest,
+        "report": report.report,
+        "show-masks": show_masks.show_masks,
+    },
+    "Data": {
+        "fetch": fetch.fetch,
+        "split": split.split,
+        "build-fewshot": build_fewshot.build_fewshot,
+    },
+    "Inspect": {
+        "demo": demo.demo,
+        "info": info.info,
+        "doctor": doctor.doctor,
+        "clean": clean.clean,
+        "cite": cite.cite,
+    },
+}
+for _panel, _commands in COMMANDS.items():
+    for _name, _command in _commands.items():
+        app.command(_name, cls=_Command, rich_help_panel=_panel)(_command)

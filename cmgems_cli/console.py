@@ -94,9 +94,34 @@ class _LineBar(Bar):
         print_line(", ".join(word for word in words if word))
 
 
+class _Settings:
+    """Of --log-file and --verbose."""
+
+    log: TextIO | None = None
+    verbose = False
+
+
+def prepare(*, log_file: Path | None, verbose: bool) -> None:
+    """Set for the command that begins where what goes to stderr is kept, and whether errors show their place."""
+    if _Settings.log is not None:
+        _Settings.log.close()
+    _Settings.log, _Settings.verbose = None, verbose
+    if log_file is not None:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        _Settings.log = log_file.open("a", encoding="utf-8", errors="backslashreplace")
+
+
+def is_verbose() -> bool:
+    """Return whether the command shows where errors come from."""
+    return _Settings.verbose
+
+
 def print_line(text: str, *, stream: TextIO | None = None) -> None:
     """Print a line to stderr, or another stream, at once, without characters that a terminal obeys."""
-    print(printable(text), file=stream or sys.stderr, flush=True)
+    line = printable(text)
+    print(line, file=stream or sys.stderr, flush=True)
+    if _Settings.log is not None and stream is None:
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), line, file=_Settings.log, flush=True)
 
 
 class _Terminal:

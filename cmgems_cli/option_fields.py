@@ -48,6 +48,8 @@ class Option:
         Description of a default that depends on something else.
     metavar : str or None
         Placeholder of the value in --help.
+    short : str or None
+        One letter: `-o`.
     machine : bool
         Describes the machine rather than the recipe: it may differ between runs of the same result.
     """
@@ -61,6 +63,7 @@ class Option:
     shown: str | None = None
     metavar: str | None = None
     machine: bool = False
+    short: str | None = None
 
     @property
     def spelling(self) -> str:

@@ -8,17 +8,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
-from cmgems_cli.console import Console
+from cmgems_cli import __version__
+from cmgems_cli.console import Console, prepare, print_line
 from cmgems_cli.errors import UsageError
 from cmgems_cli.modeling.presets import PRESETS
 from cmgems_cli.option_fields import Option, option, option_of, options_of
 from cmgems_cli.structured_text import read_toml
+from cmgems_cli.threads import use_threads
 
 SHARED = "Shared options"
+
+# Placeholders of values in --help, by type.
+PLACEHOLDERS = {Path: "PATH", int: "N", float: "X", str: "TEXT"}
+
+# ours: limits above this tell a reader nothing.
+LARGEST_SHOWN = 1e9
 
 AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
 
@@ -108,20 +116,41 @@ InputPath = Annotated[
 class Shared:
     """The options of more than one command, with one meaning everywhere; those that a command lacks have defaults."""
 
-    out: Path | None = option(None, "--out", "Where to write.", panel=SHARED)
+    out: Path | None = option(None, "--out", "Where to write.", panel=SHARED, short="-o")
     seed: int = option(42, "--seed", "Seed of all random draws.", panel=SHARED, min=0, max=2**63 - 1)
     device: str = option(
         "auto", "--device", "auto, cpu, cuda or cuda:N.", panel=SHARED, metavar="DEVICE", machine=True
     )
+    threads: int | None = option(
+        None,
+        "--threads",
+        "Threads of the CPU.",
+        panel=SHARED,
+        min=1,
+        max=4096,
+        shown="as OMP_NUM_THREADS says, or one per core",
+        machine=True,
+        short="-t",
+    )
     resume: bool = option(
         True, "--resume/--no-resume", "Resume an unfinished run of the same command.", panel=SHARED
     )
-    overwrite: bool = option(False, "--overwrite", "Replace what is at --out.", panel=SHARED)
+    overwrite: bool = option(False, "--overwrite", "Replace what is at --out.", panel=SHARED, short="-f")
     dry_run: bool = option(
-        False, "--dry-run", "Check the input, print the plan, write nothing.", panel=SHARED
+        False, "--dry-run", "Check the input, print the plan, write nothing.", panel=SHARED, short="-n"
     )
     json: bool = option(False, "--json", "Print one JSON object on stdout, no tables.", panel=SHARED)
-    quiet: bool = option(False, "--quiet", "Only warnings and errors on stderr.", panel=SHARED)
+    quiet: bool = option(False, "--quiet", "Only warnings and errors on stderr.", panel=SHARED, short="-q")
+    verbose: bool = option(
+        False,
+        "--verbose",
+        "Say the version and every option first; with an error, where in the code.",
+        panel=SHARED,
+        short="-v",
+    )
+    log_file: Path | None = option(
+        None, "--log-file", "Also write what goes to stderr to this file, with times.", panel=SHARED
+    )
     config: Path | None = option(
         None, "--config", "TOML file of options; flags and CMGEMS_* variables take precedence.", panel=SHARED
     )
@@ -168,7 +197,10 @@ def takes(shared: str, *, out: str | None = None) -> Callable[[AnyCommand], AnyC
             else:
                 own[name] = name
                 exposed.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
-        of_shared = {name: options_of(Shared)[name] for name in shared.split()}
+        wanted = shared.split()
+        # What commands that compute share, and what all share that say anything.
+        wanted += ["threads"] * ("device" in wanted) + ["verbose", "log_file"] * ("quiet" in wanted)
+        of_shared = {name: found for name, found in options_of(Shared).items() if name in wanted}
         if out is not None:
             of_shared["out"] = replace(of_shared["out"], shown=out)
         exposed += _parameters(Shared, of_shared)
@@ -176,6 +208,7 @@ def takes(shared: str, *, out: str | None = None) -> Callable[[AnyCommand], AnyC
         @wraps(command)
         def filled(**values: Any) -> Any:
             given = {name: values[key] for name, key in own.items()}
+            _prepare(command.__name__, values)
             return command(**given, **{name: _filled(cls, values) for name, cls in groups.items()})
 
         filled.__signature__ = inspect.Signature(exposed)  # type: ignore[attr-defined]
@@ -185,6 +218,16 @@ def takes(shared: str, *, out: str | None = None) -> Callable[[AnyCommand], AnyC
         return filled  # type: ignore[return-value]
 
     return decorate
+
+
+def _prepare(command: str, values: Mapping[str, Any]) -> None:
+    """Do what some shared options ask for before the command begins."""
+    prepare(log_file=values.get("log_file"), verbose=bool(values.get("verbose")))
+    if values.get("threads"):
+        use_threads(values["threads"])
+    if values.get("verbose"):
+        given = ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
+        print_line(f"cmgems {__version__}, {command.replace('_', '-')}: {given}")
 
 
 def _path(text: str) -> Path:
@@ -205,22 +248,42 @@ def _parameter(declared: Option, hint: Any, default: Any) -> inspect.Parameter:
         hint = Literal[tuple(declared.choices)]
     if default is None:
         hint = hint | None
-    info: dict[str, Any] = {"min": declared.min, "max": declared.max, "metavar": declared.metavar}
+    kinds = {hint, *get_args(hint)}
+    metavar = declared.metavar or next((name for kind, name in PLACEHOLDERS.items() if kind in kinds), None)
+    info: dict[str, Any] = {"min": declared.min, "max": declared.max, "metavar": metavar}
+    if (declared.max or 0) > LARGEST_SHOWN:
+        info |= {"max": None, "callback": _at_most(declared)}
     if declared.shown is not None:
         info["show_default"] = declared.shown
-    if hint is float or float in get_args(hint):
+    if float in kinds:
         info["callback"] = _finite
-    if hint is Path or Path in get_args(hint):
-        info |= {"parser": _path, "metavar": declared.metavar or "PATH"}
+    if Path in kinds:
+        info["parser"] = _path
+    if get_origin(hint) is Literal or any(get_origin(kind) is Literal for kind in kinds):
+        info["case_sensitive"] = False
     if declared.key == "config":
         info |= {"callback": _fill_from_config, "is_eager": True}
-    given = typer.Option(declared.flag, help=declared.help, rich_help_panel=declared.panel, **info)
+    spellings = [declared.flag, *filter(None, [declared.short])]
+    given = typer.Option(*spellings, help=declared.help, rich_help_panel=declared.panel, **info)
     return inspect.Parameter(
         declared.key,
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
         annotation=Annotated[hint, given],
     )
+
+
+def _at_most(declared: Option) -> Callable[[int | None], int | None]:
+    """Return a check of a limit that is too large to be shown."""
+    assert declared.max is not None
+    most = int(declared.max)
+
+    def check(value: int | None) -> int | None:
+        if value is not None and value > most:
+            raise typer.BadParameter(f"{value} is not in the range 0 to {most}")
+        return value
+
+    return check
 
 
 def _finite(value: float | None) -> float | None:

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from typer.models import ArgumentInfo
 
 from cmgems_cli.cli import app
+from cmgems_cli.options import PLACEHOLDERS
 
 PAGE = Path(__file__).parent / "cli.md"
 
@@ -25,9 +26,6 @@ come from the environment (`CMGEMS_PRETRAIN_STEPS=1000`) or a `--config` file; f
 variables over the file.
 Exit codes: 0 done, 1 failure, 2 usage, 3 bad input data, 4 something different is in the way, 130 or 143 interrupted.
 """
-
-# Placeholder of an option's value, by type.
-PLACEHOLDERS = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
 
 
 def page() -> str:

@@ -1,6 +1,9 @@
 """Options declared once: what a field of a dataclass gives to Typer, config files, recipes, manifests and docs."""
 
+import os
+import re
 import runpy
+import sys
 from dataclasses import dataclass, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +12,7 @@ import pytest
 import typer
 from typer.main import get_command
 
+from cmgems_cli import __version__
 from cmgems_cli.cli import _OneLineErrors
 from cmgems_cli.cli import app as cmgems_app
 from cmgems_cli.errors import UsageError
@@ -22,6 +26,7 @@ from cmgems_cli.option_fields import (
     value_check,
 )
 from cmgems_cli.options import Shared, takes
+from cmgems_cli.threads import VARIABLES, available_threads, use_threads
 from cmgems_cli.training.pretrain_options import MASKING, PretrainingOptions
 from tests.command_line import REPOSITORY, CommandLine, Result
 
@@ -127,9 +132,12 @@ def test_c3_numbers_that_are_not_finite_are_refused(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--lr", "1.5"], "Invalid value for '--lr': Input should be less than or equal to 1"),
-        (["--steps", "0"], "Invalid value for '--steps': Input should be greater than or equal to 1"),
-        (["--k", "9"], "Invalid value for '--k': Input should be less than or equal to 8"),
+        (["--lr", "1.5"], "Invalid value for '--lr': needed at most 1"),
+        (["--steps", "0"], "Invalid value for '--steps': needed at least 1"),
+        (["--k", "9"], "Invalid value for '--k': needed at most 8"),
+        (["--steps", "1e4"], "Invalid value for '--steps': needed a whole number (see"),
+        (["--lr", "high"], "Invalid value for '--lr': needed a number (see"),
+        (["--kind", "hart"], "'hart' is not one of 'easy', 'hard'; did you mean hard? (see"),
         (["--kind", "odd"], "Invalid value for '--kind': 'odd' is not one of 'easy', 'hard'"),
         (["--size", "odd"], "Invalid value for '--size': 'odd' is not one of 'small', 'large'"),
         (["--format", "xml"], "Invalid value for '--format': 'xml' is not one of 'tsv', 'csv'"),
@@ -141,6 +149,61 @@ def test_ranges_choices_and_names_are_checked(words: list[str], said: str) -> No
     result = run("make", "x", *words)
     assert result.code == 2
     assert said in result.stderr
+
+
+def test_choices_are_read_in_any_case_and_short_options_work(tmp_path: Path) -> None:
+    out = tmp_path / "x"
+    assert run("make", "x", "--kind", "HARD", "--format", "CSV", "-o", str(out), "-q").code == 0
+    call = calls[-1]
+    assert (call.options.kind, call.table, call.io.out, call.io.quiet) == ("hard", "csv", out, True)
+
+
+def test_one_letter_means_one_thing_everywhere() -> None:
+    letters: dict[str, set[str]] = {}
+    for command in get_command(cmgems_app).commands.values():  # type: ignore[attr-defined]
+        for parameter in command.params:
+            for spelling in parameter.opts:
+                if len(spelling) == 2 and parameter.param_type_name == "option":
+                    letters.setdefault(spelling, set()).add(parameter.name)
+    assert {letter: len(names) for letter, names in letters.items() if len(names) > 1} == {}
+    assert {"-o", "-q", "-v", "-t", "-n", "-f", "-j"} <= set(letters)
+
+
+def test_a_misspelt_variable_is_named(tmp_path: Path) -> None:
+    env = {"CMGEMS_MAKE_STEP": "5", "CMGEMS_MAKE_STEPS": "5"}
+    said = run("make", "x", **env).stderr
+    assert said.splitlines()[0] == (
+        "warning: the variable CMGEMS_MAKE_STEP sets nothing; did you mean CMGEMS_MAKE_STEPS?"
+    )
+    assert said.count("sets nothing") == 1
+
+
+def test_a_log_file_keeps_what_was_said(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "run.log"
+    command = CommandLine()
+    for _ in range(2):
+        command("info", tmp_path / "none", "--log-file", log, code=3)
+    lines = log.read_text().splitlines()
+    assert len(lines) == 2
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d error: .*none does not exist; .*", lines[0])
+
+
+def test_verbose_names_the_options_and_the_place_of_an_error(tmp_path: Path) -> None:
+    said = CommandLine()("info", tmp_path / "none", "-v", code=3).stderr.splitlines()
+    assert said[0].startswith(f"cmgems {__version__}, info: ")
+    assert any("artifacts.py" in line for line in said)
+    assert said[-1].startswith("error: ")
+    assert CommandLine()("info", tmp_path / "none", code=3).error  # one line again
+
+
+def test_threads_reach_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "7")
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if not imported
+    monkeypatch.delitem(sys.modules, "torch")
+    use_threads(3)
+    assert {os.environ[name] for name in VARIABLES} == {"3"}
+    assert available_threads() == 3
 
 
 def test_environment_variables_and_config_keys_are_named_by_the_flag(tmp_path: Path) -> None:
@@ -190,6 +253,14 @@ def test_help_shows_panels_ranges_defaults_and_where_out_goes() -> None:
     assert "<small|large> One size. [default: small]" in text
     assert "Where to write. [default: (the workspace's things)]" in text
     assert text.index("--lr") < text.index("Shared options") < text.index("--seed")
+
+
+@pytest.mark.parametrize("command", ["pretrain", "predict", "ttest"])
+def test_help_shows_no_type_of_a_flag_and_no_limit_that_nobody_reaches(command: str) -> None:
+    text = CommandLine()(command, "--help").stdout
+    assert "<bool>" not in text
+    assert "<int" not in text
+    assert "9223372036854775807" not in text
 
 
 def test_errors_of_the_library_name_fields_and_are_shown_as_flags() -> None:

@@ -208,3 +208,9 @@ def test_completion_installs_for_bash(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "_cmgems_completion" in (tmp_path / ".bash_completions" / "cmgems.sh").read_text()
     assert "cmgems.sh" in (tmp_path / ".bashrc").read_text()
+
+
+def test_info_says_how_far_an_unfinished_run_is(cmgems: CommandLine, make: Make) -> None:
+    Path("work/models/logo-cm-gems/checkpoints/step_000500").mkdir(parents=True)
+    said = cmgems("info", "work/models/logo-cm-gems", code=3).error
+    assert said.endswith("unfinished, saved after step 500; the command that began it resumes it")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SHOWN = 10
 
 
-@takes("out overwrite dry_run json quiet config", out="the workspace's pmi")
+@takes("out threads overwrite dry_run json quiet config", out="the workspace's pmi")
 def build_pmi(
     corpus: CorpusFolder = None,
     from_counts: Path | None = option(

@@ -11,6 +11,7 @@ import typer
 from cmgems_cli.commands.inference_progress import close, described, rows_bar, survey_and_announce, task_of
 from cmgems_cli.errors import UsageError
 from cmgems_cli.inference.inference_options import InferenceOptions, Pooling, RegionOptions
+from cmgems_cli.modeling.model_source import check_order
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import InputPath, Shared, takes
 
@@ -40,6 +41,7 @@ def embed(
     """
     started = time.perf_counter()
     console = io.console()
+    check_order(model, sequences, "INPUT")
     wanted = _layer_numbers(layers)
     from cmgems_cli.inference.embedding import check_layers, columns, shape_of_row, write_embeddings
     from cmgems_cli.inference.loading import load_model

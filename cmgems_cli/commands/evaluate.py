@@ -77,6 +77,7 @@ def evaluate(
         min=1,
         shown="on the CPU one per core, as far as memory allows; on CUDA 1",
         machine=True,
+        short="-j",
     ),
     init: Literal["random"] | None = INIT,
     baseline: Path | None = option(

@@ -52,8 +52,9 @@ def finetune(
     """
     started = time.perf_counter()
     from cmgems_cli.datasets.task_files import find_task
-    from cmgems_cli.modeling.model_source import ModelSource
+    from cmgems_cli.modeling.model_source import ModelSource, check_order
 
+    check_order(model, data, "DATA")
     task = find_task(data, shots)
     source = ModelSource(model, init)
     target = io.out or workspace.finetuned_folder(source.name, task.label)

@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
-from cmgems_cli.artifacts import read_manifest, verify_parts
+from cmgems_cli.artifacts import is_finished, read_manifest, verify_parts
+from cmgems_cli.commands.overview import progress_of
 from cmgems_cli.console import amount
+from cmgems_cli.errors import InputError
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import Shared, takes
 
@@ -23,6 +25,8 @@ def info(
     Example: cmgems info cmgems-work/corpus --verify
     """
     console = io.console()
+    if not is_finished(artifact) and (words := progress_of(artifact)):
+        raise InputError(f"{artifact}: {words}; the command that began it resumes it")
     manifest = read_manifest(artifact, verify=verify)
     if verify:
         count = len(manifest.files) + verify_parts(artifact, manifest)

@@ -157,13 +157,13 @@ def _state(folder: Path, kind: str) -> Iterator[Folder]:
             yield Folder(folder, DAMAGED, f"{folder / MANIFEST} lacks the usual stats; make it again", {}, {})
         else:
             yield Folder(folder, DONE, words, manifest.stats, manifest.params)
-    elif words := _begun(folder):
+    elif words := progress_of(folder):
         yield Folder(folder, BEGUN, words, {}, {})
     elif (folder / "config.json").is_file():
         yield Folder(folder, DONE, "weights from elsewhere", {}, {})
 
 
-def _begun(folder: Path) -> str:
+def progress_of(folder: Path) -> str:
     """Describe the progress of an unfinished run; empty if the folder holds none."""
     steps = [path.name.removeprefix("step_") for path in folder.glob("checkpoints/step_*")]
     if steps:

@@ -18,6 +18,7 @@ from cmgems_cli.inference.inference_options import (
     RegionOptions,
     Strand,
 )
+from cmgems_cli.modeling.model_source import check_order
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import InputPath, Shared, takes
 
@@ -54,6 +55,7 @@ def predict(
     """
     started = time.perf_counter()
     console = io.console()
+    check_order(model, sequences, "INPUT")
     if io.json and io.out is None:
         raise UsageError("--json prints one object on stdout, where the predictions would go: give --out too")
     from cmgems_cli.inference.loading import load_model

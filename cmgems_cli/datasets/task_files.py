@@ -85,8 +85,8 @@ def find_task(data: Path, shots: int | None = None) -> TaskFiles:
     Parameters
     ----------
     data : Path
-        A folder with train, dev and test files; or one train file, with the test file in the same folder or
-        its parent.
+        A folder with train, dev and test files, or one of these files; or one train file without a dev file
+        beside it, with the test file in the same folder or its parent.
     shots : int, optional
         Rows per class to draw. By default those that a few-shot file's folder is named after, and all rows of
         other data.
@@ -101,6 +101,8 @@ def find_task(data: Path, shots: int | None = None) -> TaskFiles:
             f"{data} does not exist; needed a folder with train, dev and test.csv, or a few-shot TSV"
             " (GUE: `cmgems fetch gue`)"
         )
+    if shots is None and data.is_file() and _is_a_split(data):
+        data = data.absolute().parent
     if data.is_dir():
         try:
             files = _files_in(data, shots)
@@ -117,6 +119,16 @@ def find_task(data: Path, shots: int | None = None) -> TaskFiles:
         if known := benchmark.task_at(data):
             return TaskFiles(benchmark, known, files, shots)
     return TaskFiles(no_benchmark(), TaskDefinition(name, ""), files, shots)
+
+
+def _is_a_split(path: Path) -> bool:
+    """Return whether a file is one of train, dev and test that stand side by side."""
+    try:
+        return any(find_split(path.absolute().parent, split).name == path.name for split in SPLITS) and bool(
+            _files_in(path.absolute().parent, None).keys() == set(SPLITS)
+        )
+    except InputError:
+        return False
 
 
 def find_split(folder: Path, split: str) -> Path:

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmgems_cli.errors import InputError
+from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.modeling.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -20,6 +20,24 @@ RANDOM = "random"
 
 # method, section 1: k = 6 unless said otherwise.
 DEFAULT_K = 6
+
+
+def check_order(model: str | Path, data: Path | None, data_name: str) -> None:
+    """Check that MODEL and the argument after it are not swapped.
+
+    Raises
+    ------
+    UsageError
+        If the second is a model and the first is not.
+    """
+    if data is not None and _is_model(str(data)) and Path(model).exists() and not _is_model(str(model)):
+        raise UsageError(
+            f"MODEL {model} is no model, but {data_name} {data} is one: they seem to be swapped; give MODEL first"
+        )
+
+
+def _is_model(text: str) -> bool:
+    return text in PRESETS or (Path(text) / "config.json").is_file()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from cmgems_cli.errors import InputError
 from cmgems_cli.genome.arrays import check_not_cut
 from cmgems_cli.kernels import kernel
 from cmgems_cli.pmi.scoring import shorter_orders
+from cmgems_cli.threads import available_threads
 
 BASES_PER_BYTE = 4
 BASES_PER_WORD = 32
@@ -53,7 +53,7 @@ def count_orders(
     k : int
         The longest order, 3 … 8.
     threads : int, optional
-        Default: the processors this process may use, at most 8. Does not change the counts.
+        Default: as many as this process may use, at most 8. Does not change the counts.
     chunk_bases : int, default 2^26
         Bases that one thread counts at a time, a multiple of 32.
     advance : callable, optional
@@ -100,20 +100,13 @@ def count_orders(
                 with lock:
                     advance(hi - lo)
 
-    n_threads = threads or available_threads()
+    n_threads = threads or min(available_threads(), MAX_THREADS)
     with ThreadPoolExecutor(n_threads) as pool:
         tables_per_thread = [future.result() for future in [pool.submit(work) for _ in range(n_threads)]]
     blocks, singles, last = (np.sum(tables, axis=0) for tables in zip(*tables_per_thread, strict=True))
     counts = _first_base_first(_inner_kmers(blocks, k, stride) + singles, k)
     last_ngrams = np.split(last, [_ngrams_up_to(order) for order in range(1, k - 1)])
     return shorter_orders(counts, k, dict(enumerate(last_ngrams, start=1)))
-
-
-def available_threads() -> int:
-    """Return the number of threads to count with: the processors this process may use, at most 8."""
-    if hasattr(os, "sched_getaffinity"):
-        return min(len(os.sched_getaffinity(0)), MAX_THREADS)
-    return min(os.cpu_count() or 1, MAX_THREADS)
 
 
 def _check_runs(starts: np.ndarray, ends: np.ndarray, n_bases: int) -> None:

@@ -55,6 +55,22 @@ def fewshot(tmp_path: Path) -> Path:
     return train
 
 
+def test_one_file_of_a_folder_of_splits_means_the_folder(gue: Path, fewshot: Path) -> None:
+    assert find_task(gue / "train.csv") == find_task(gue)
+    assert find_task(gue / "train.csv", 5) != find_task(gue)
+    assert find_task(fewshot).label == "splice-40-10"
+
+
+def test_swapped_arguments_are_recognized(cmgems: CommandLine, gue: Path, tmp_path: Path) -> None:
+    said = cmgems("finetune", gue, "tiny", code=2).error
+    assert "they seem to be swapped; give MODEL first" in said
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    for command in ("predict", "embed"):
+        assert "INPUT" in cmgems(command, gue / "test.csv", model, "-o", tmp_path / "x.npy", code=2).error
+
+
 def opened(
     path: Path,
     shots: int | None = None,
@@ -95,7 +111,7 @@ def test_data_of_no_known_task_go_by_their_names(tmp_path: Path) -> None:
     drawn = find_task(tmp_path / "enhancers", 2)
     assert (drawn.label, set(drawn.files)) == ("enhancers-2", {"pool", "test"})
     alone = find_task(tmp_path / "enhancers" / "train.csv")
-    assert (alone.benchmark, alone.name, alone.shots) == (no_benchmark(), "train", None)
+    assert (alone.benchmark, alone.name, alone.shots) == (no_benchmark(), "enhancers", None)
 
 
 def test_a_path_to_nothing_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""`cmgems clean`: what stopped commands left, how large it is, and its removal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cmgems_cli import workspace
+from cmgems_cli.console import amount
+from cmgems_cli.errors import InputError
+from cmgems_cli.leftovers import leftovers, remove
+from cmgems_cli.option_fields import option
+from cmgems_cli.options import Shared, takes
+
+
+@takes("json quiet config")
+def clean(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="Where to look.", show_default="the workspace")
+    ] = None,
+    delete: bool = option(False, "--delete", "Remove what is listed; without it nothing is removed."),
+    *,
+    io: Shared,
+) -> None:
+    """List what stopped commands left, which the same commands would resume; with --delete remove it.
+
+    Finished artifacts, downloads and data are never touched, nor what a running command writes.
+
+    Example: cmgems clean
+    """
+    console = io.console()
+    root = folder or workspace.workspace()
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder; needed a workspace of cmgems")
+    found = leftovers(root)
+    removed = [remove(one) if delete else False for one in found]
+    freed = sum(one.n_bytes for one, gone in zip(found, removed, strict=True) if gone)
+    console.result(
+        {
+            "folder": str(root),
+            "bytes": sum(one.n_bytes for one in found),
+            "removed_bytes": freed,
+            "leftovers": [
+                {"path": str(one.path), "what": one.what, "bytes": one.n_bytes, "removed": gone}
+                for one, gone in zip(found, removed, strict=True)
+            ],
+        }
+    )
+    if not found:
+        console.say(f"{root} holds nothing that a stopped command left")
+        return
+    rows = [[str(one.path), one.what, f"{amount(one.n_bytes)}B"] for one in found]
+    console.table(f"left by stopped commands below {root}", ["path", "what", "size"], rows)
+    if not delete:
+        console.say("nothing was removed; add --delete to remove all of it")
+        return
+    for one, gone in zip(found, removed, strict=True):
+        if not gone:
+            console.warn(f"{one.path} was kept: a command is writing {one.out}")
+    console.say(f"removed {sum(removed)} of {len(found)}, {amount(freed)}B")

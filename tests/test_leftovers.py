@@ -1,0 +1,67 @@
+"""`cmgems clean`: it removes what stopped commands left and nothing else."""
+
+from pathlib import Path
+
+import pytest
+
+from cmgems_cli.files import exclusive_lock
+from cmgems_cli.leftovers import DOWNLOAD, RUN, WORK, leftovers
+from cmgems_cli.staging import Staging, lock_of, write_marker
+from tests.command_line import CommandLine
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A workspace with one leftover of each kind beside what is to be kept."""
+    staging = Staging.create(tmp_path / "corpus", "corpus", {}, {})
+    (staging.folder / "bases.npy").write_bytes(b"x" * 100)
+    run = tmp_path / "models" / "logo"
+    (run / "checkpoints" / "step_000001").mkdir(parents=True)
+    write_marker(run, "model", {}, {})
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / ".hg38.fa.gz.partial").write_bytes(b"x" * 10)
+    (tmp_path / "downloads" / "hg38.fa.gz").write_bytes(b"kept")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "unfinished.json").write_text("{}")
+    (tmp_path / "elsewhere").symlink_to(tmp_path.parent)
+    return tmp_path
+
+
+def kept(work: Path) -> set[str]:
+    return {str(path.relative_to(work)) for path in work.rglob("*") if path.is_file()}
+
+
+def test_what_is_found(work: Path) -> None:
+    found = leftovers(work)
+    assert {one.what for one in found} == {DOWNLOAD, RUN, WORK}
+    assert {one.out for one in found} == {
+        work / "corpus",
+        work / "models" / "logo",
+        work / "downloads" / "hg38.fa.gz",
+    }
+
+
+def test_nothing_is_removed_unless_asked_for(cmgems: CommandLine, work: Path) -> None:
+    before = kept(work)
+    said = cmgems("clean", work)
+    assert kept(work) == before
+    assert "nothing was removed; add --delete" in said.stderr
+    assert "models/logo" in said.stdout
+
+
+def test_finished_and_other_peoples_files_stay(cmgems: CommandLine, work: Path) -> None:
+    result = cmgems("clean", work, "--delete", "--json").json
+    assert kept(work) == {"downloads/hg38.fa.gz", "own/unfinished.json"}
+    assert result["removed_bytes"] == result["bytes"] > 110
+    assert cmgems("clean", work).stderr.endswith("holds nothing that a stopped command left\n")
+
+
+def test_what_a_command_is_writing_stays(cmgems: CommandLine, work: Path) -> None:
+    with exclusive_lock(lock_of(work / "corpus"), work / "corpus"):
+        said = cmgems("clean", work, "--delete").stderr
+    assert "was kept: a command is writing" in said
+    assert any(name.endswith("bases.npy") for name in kept(work))
+
+
+def test_a_folder_that_does_not_exist_is_refused(cmgems: CommandLine, tmp_path: Path) -> None:
+    assert "is not a folder" in cmgems("clean", tmp_path / "none", code=3).error
