@@ -54,7 +54,7 @@ atexit.register(gc.freeze)
 SECONDS_FOR_RANK_0 = 3.0
 
 
-# Variables that are no option's: `workspace`, and those of the tests.
+# Variables of no option: `workspace`, and those of the tests.
 VARIABLES = ("CMGEMS_WORKSPACE", "CMGEMS_TEST_DATA")
 
 

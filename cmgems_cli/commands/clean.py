@@ -36,15 +36,15 @@ def clean(
         raise InputError(f"{root} is not a folder; needed a workspace of cmgems")
     found = leftovers(root)
     removed = [remove(one) if delete else False for one in found]
-    freed = sum(one.n_bytes for one, gone in zip(found, removed, strict=True) if gone)
+    freed = sum(one.n_bytes for one, done in zip(found, removed, strict=True) if done)
     console.result(
         {
             "folder": str(root),
             "bytes": sum(one.n_bytes for one in found),
             "removed_bytes": freed,
             "leftovers": [
-                {"path": str(one.path), "what": one.what, "bytes": one.n_bytes, "removed": gone}
-                for one, gone in zip(found, removed, strict=True)
+                {"path": str(one.path), "what": one.what, "bytes": one.n_bytes, "removed": done}
+                for one, done in zip(found, removed, strict=True)
             ],
         }
     )
@@ -56,7 +56,7 @@ def clean(
     if not delete:
         console.say("nothing was removed; add --delete to remove all of it")
         return
-    for one, gone in zip(found, removed, strict=True):
-        if not gone:
+    for one, done in zip(found, removed, strict=True):
+        if not done:
             console.warn(f"{one.path} was kept: a command is writing {one.out}")
     console.say(f"removed {sum(removed)} of {len(found)}, {amount(freed)}B")

@@ -86,7 +86,7 @@ def find_task(data: Path, shots: int | None = None) -> TaskFiles:
     ----------
     data : Path
         A folder with train, dev and test files, or one of these files; or one train file without a dev file
-        beside it, with the test file in the same folder or its parent.
+        next to it, with the test file in the same folder or its parent.
     shots : int, optional
         Rows per class to draw. By default those that a few-shot file's folder is named after, and all rows of
         other data.

@@ -32,7 +32,7 @@ def check_order(model: str | Path, data: Path | None, data_name: str) -> None:
     """
     if data is not None and _is_model(str(data)) and Path(model).exists() and not _is_model(str(model)):
         raise UsageError(
-            f"MODEL {model} is no model, but {data_name} {data} is one: they seem to be swapped; give MODEL first"
+            f"MODEL {model} is not a model, but {data_name} {data} is: they seem to be swapped; give MODEL first"
         )
 
 
