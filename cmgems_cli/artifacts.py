@@ -30,6 +30,7 @@ SCHEMA = {
     "fewshot": 1,
     "task": 1,
     "report": 1,
+    "embeddings": 1,
 }
 
 # The command that makes each kind, for error messages.
@@ -42,6 +43,7 @@ MADE_BY = {
     "fewshot": "cmgems build-fewshot",
     "task": "cmgems split",
     "report": "cmgems report",
+    "embeddings": "cmgems evaluate --freeze",
 }
 
 # The digest is the sha256 of the canonical JSON of these fields, which hold no paths, times or versions.
@@ -93,7 +95,7 @@ class Manifest:
     Attributes
     ----------
     kind : str
-        corpus, pmi, model, classifier, scores, fewshot, task or report.
+        corpus, pmi, model, classifier, scores, fewshot, task, report or embeddings.
     schema : int
         Layout of this kind; readers accept exactly the one they know.
     params : dict

@@ -29,6 +29,11 @@ def finetuned_folder(model: str, task: str) -> Path:
     return workspace() / "finetuned" / f"{Path(model).name}-{task}"
 
 
+def embeddings_folder() -> Path:
+    """Return the folder in which `--freeze` keeps embeddings of tasks, one folder per model and table."""
+    return workspace() / "embeddings"
+
+
 def downloads_folder() -> Path:
     """Return the folder for downloads that one stage reads: the genome's FASTA."""
     return workspace() / "downloads"

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from cmgems_cli import workspace
 from cmgems_cli.artifacts import Manifest, sha256_of_file
+from cmgems_cli.bench.frozen import FrozenRun, grid_of
 from cmgems_cli.comparing.pairing import recorded_of
-from cmgems_cli.datasets.finetune_options import FinetuneOptions
+from cmgems_cli.datasets.finetune_options import FinetuneOptions, Pool
 from cmgems_cli.datasets.loaded_task import LoadedTask, load_task, recipe_of_task
 from cmgems_cli.datasets.recipe import Recipe
 from cmgems_cli.datasets.task_files import POOL, TaskFiles
 from cmgems_cli.errors import UsageError
+from cmgems_cli.inference.embedding_cache import EmbeddingCache
 from cmgems_cli.modeling.classifier import new_classifier
 from cmgems_cli.modeling.model_source import ModelSource
+from cmgems_cli.outputs import Output
 from cmgems_cli.training.finetune_run import FinetuningRun, training_params
 from cmgems_cli.training.pretrain_options import batch_tokens
 from cmgems_cli.training.processes import Processes, resolve_precision
+from cmgems_cli.training.run import MACHINE
+
+# Parameters of runs that a frozen model does not have.
+_OF_TRAINING = ("epochs", "max_steps", "dropout")
 
 
 class Finetuner:
@@ -33,10 +41,11 @@ class Finetuner:
     Raises
     ------
     UsageError
-        If the device does not have the precision.
+        If the device does not have the precision, or options contradict each other.
     """
 
     def __init__(self, source: ModelSource, options: FinetuneOptions, processes: Processes) -> None:
+        options.check()
         self.source, self.options, self.processes = source, options, processes
         self.precision = resolve_precision(options.precision, processes.device)
         self._last: tuple[TaskFiles, LoadedTask] | None = None
@@ -112,11 +121,13 @@ class Finetuner:
         else:
             loaded = self.load(task, seed)
             recipe, n_train = loaded.recipe, len(loaded.train)
+        if recipe.freeze:
+            return self._frozen_params(task, recipe, seed), inputs
         return {**self._params(task, recipe), **training_params(recipe, n_train, seed)}, inputs
 
     def build_finetuning_run(
         self, task: TaskFiles, out: Path, seed: int, kind: str = "classifier"
-    ) -> FinetuningRun:
+    ) -> FinetuningRun | FrozenRun:
         """Build a run: everything checked and loaded.
 
         Parameters
@@ -134,6 +145,8 @@ class Finetuner:
             If options contradict each other, or an input is missing, damaged or does not fit the others.
         """
         loaded = self.load(task, seed)
+        if loaded.recipe.freeze:
+            return self._frozen_run(task, loaded.recipe, out, seed, kind)
         classifier = new_classifier(
             self.source, len(loaded.label_names), dropout=loaded.recipe.dropout, seed=seed
         )
@@ -149,6 +162,29 @@ class Finetuner:
             precision=self.precision,
             kind=kind,
         )
+
+    def _frozen_run(self, task: TaskFiles, recipe: Recipe, out: Path, seed: int, kind: str) -> FrozenRun:
+        assert self._last is not None
+        whole = self._last[1]
+        cache = EmbeddingCache(
+            workspace.embeddings_folder(),
+            self.source,
+            pool=cast(Pool, recipe.pool),
+            device=self.processes.device,
+            precision=self.precision,
+            seed=seed,
+            max_batch_tokens=self.options.max_batch_tokens,
+        )
+        params = self._frozen_params(task, recipe, seed)
+        inputs = {**whole.sha256, **self.source.inputs}
+        output = Output(out, kind, params=params, inputs=inputs, machine=MACHINE)
+        return FrozenRun(whole, seed, cache, output, self.processes)
+
+    def _frozen_params(self, task: TaskFiles, recipe: Recipe, seed: int) -> dict[str, Any]:
+        params = {
+            name: value for name, value in self._params(task, recipe).items() if name not in _OF_TRAINING
+        }
+        return {**params, "freeze": True, "C": grid_of(task.has_dev), "seed": seed}
 
     def _params(self, task: TaskFiles, recipe: Recipe) -> dict[str, Any]:
         """Return what was chosen, except the path of a model folder: its digest is among the inputs."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -15,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cmgems_cli.artifacts import Manifest, environment
+from cmgems_cli.artifacts import Manifest
 from cmgems_cli.bench.linear_probe import (
     C_GRID,
     DEFAULT_C,
@@ -26,16 +24,15 @@ from cmgems_cli.bench.linear_probe import (
     choose,
     fit_fixed,
 )
+from cmgems_cli.bench.probe_run import ProbeOutcome, ProbeRun, choice_note, stats_of
 from cmgems_cli.comparing.scores import KMER_LINEAR
-from cmgems_cli.datasets.leakage import leakage_stats
 from cmgems_cli.datasets.loaded_task import LoadedTask, load_task
 from cmgems_cli.datasets.splits import Table
 from cmgems_cli.datasets.task_files import TaskFiles
 from cmgems_cli.genome.tokenization import OverlappingKmers
 from cmgems_cli.genome.vocabulary import BASE_CODE_OF_BYTE, NOT_A_BASE
 from cmgems_cli.kernels import kernel
-from cmgems_cli.metrics import score
-from cmgems_cli.outputs import Claim, Output
+from cmgems_cli.outputs import Output
 from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.processes import Processes
 
@@ -241,94 +238,19 @@ def fit_kmer_linear(task: LoadedTask, choices: KmerChoices) -> LinearProbe:
     )
 
 
-@dataclass(frozen=True, eq=False)
-class KmerLinearOutcome:
-    """The chosen model on the test rows, as `FinetuneOutcome` has it for a fine-tuned one.
-
-    Attributes
-    ----------
-    labels : int64, shape (n_test,)
-    probabilities : float64, shape (n_test, n_classes)
-    label_names : tuple of str
-    stats : dict
-        The choice and its dev score, for the manifest.
-    """
-
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
-    label_names: tuple[str, ...]
-    stats: dict[str, Any]
-
-
-class KmerLinearRun:
-    """One run: from labelled sequences to an outcome that the caller writes and finishes."""
-
-    # What a progress bar counts.
-    steps = 1
+class KmerLinearRun(ProbeRun):
+    """One run of `kmer-linear`."""
 
     def __init__(self, trainer: KmerLinear, task: LoadedTask, output: Output) -> None:
-        self.trainer, self.task, self.output = trainer, task, output
-        self.out = self.folder = output.given
-        self.max_batch_tokens = 0
-        self._claim: Claim | None = None
-        self._started = time.perf_counter()
+        super().__init__(task, output, trainer.processes, trainer.precision)
+        self.trainer = trainer
 
-    def finished(self, *, overwrite: bool = False) -> Manifest | None:
-        """Return the manifest if the run is finished already (errors as `Output.finished`)."""
-        return self.output.finished(overwrite=overwrite, repair=self.trainer.processes.is_main)
-
-    @contextmanager
-    def training(
-        self, *, resume: bool, overwrite: bool, observer: Observer | None = None
-    ) -> Iterator[KmerLinearOutcome | None]:
-        """Fit, and yield the outcome while the output is locked; None on all processes except the main one."""
-        processes = self.trainer.processes
-        if processes.is_main:
-            with self.output.claim(overwrite=overwrite, resume=resume) as self._claim:
-                self.folder = self._claim.folder
-                yield self._outcome()
-        else:
-            yield None
-        processes.barrier()
-
-    def finish(self, *, stats: Mapping[str, Any], files: Iterable[str], **more: Any) -> Manifest:
-        """Publish the artifact of `files`; within `training`."""
-        assert self._claim is not None
-        threads, precision = torch.get_num_threads(), self.trainer.precision
-        described = environment(self._started, device="cpu", precision=precision, threads=threads)
-        return self._claim.finish(stats=stats, files=files, environment=described)
-
-    def seconds_per_step(self) -> float:
-        """Return how long the run takes, by making it: seconds."""
-        started = time.perf_counter()
-        self.trainer.fit(self.task)
-        return time.perf_counter() - started
-
-    def _outcome(self) -> KmerLinearOutcome:
+    def outcome(self, observer: Observer) -> ProbeOutcome:
+        """Fit, and apply to test."""
         task, probe = self.task, self.trainer.fit(self.task)
-        stats: dict[str, Any] = {**probe.params, "dev_loss": probe.dev_loss, "dev_mcc": None}
-        if task.dev is not None:
-            assert probe.dev_probabilities is not None
-            stats["dev_mcc"] = score(task.dev.labels, probe.dev_probabilities)["mcc"]
-        return KmerLinearOutcome(
-            task.test.labels,
-            probe.probabilities,
-            task.label_names,
-            {
-                **stats,
-                "n_train": len(task.train),
-                "n_dev": 0 if task.dev is None else len(task.dev),
-                "n_test": len(task.test),
-                "notes": [_choice_note(stats), *task.notes],
-                "leakage": leakage_stats(task.leakage),
-            },
-        )
-
-
-def _choice_note(stats: Mapping[str, Any]) -> str:
-    strands = "both strands as one" if stats["strands_merged"] else "one strand"
-    scaled = "divided by their largest" if stats["scaled"] else "as they are"
-    choice = f"{stats['k']}-mers of {strands}, counts {scaled}, C {stats['C']:g}"
-    if stats["dev_loss"] is None:
-        return f"{choice}: fixed, since there is no dev split"
-    return f"{choice}: chosen on dev (loss {stats['dev_loss']:.3f}, MCC × 100 {100 * stats['dev_mcc']:.1f})"
+        stats = stats_of(task, probe)
+        strands = "both strands as one" if stats["strands_merged"] else "one strand"
+        scaled = "divided by their largest" if stats["scaled"] else "as they are"
+        choice = f"{stats['k']}-mers of {strands}, counts {scaled}, C {stats['C']:g}"
+        stats["notes"] = [choice_note(choice, stats), *task.notes]
+        return ProbeOutcome(task.test.labels, probe.probabilities, task.label_names, stats)

@@ -62,12 +62,15 @@ class LinearProbe:
         Mean negative log-likelihood on dev (nats), by which it was chosen; None without a dev split.
     dev_probabilities, probabilities : float64, shape (n_rows, n_classes)
         Of dev (None without one) and test.
+    model : sklearn.linear_model.LogisticRegression
+        Fitted to all rows of train.
     """
 
     params: dict[str, Any]
     dev_loss: float | None
     dev_probabilities: NDArray[np.float64] | None
     probabilities: NDArray[np.float64]
+    model: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +82,14 @@ class Labels:
     n_classes: int
 
 
-def choose(candidates: Sequence[Candidate], labels: Labels, *, first_rows: int, threads: int) -> LinearProbe:
+def choose(
+    candidates: Sequence[Candidate],
+    labels: Labels,
+    *,
+    first_rows: int,
+    threads: int,
+    grid: Sequence[float] = C_GRID,
+) -> LinearProbe:
     """Choose candidate and C by the least loss on dev, in two rounds, and apply the model to test.
 
     First every candidate is fitted with every second C, on at most about `first_rows` rows of train. Then the
@@ -93,6 +103,8 @@ def choose(candidates: Sequence[Candidate], labels: Labels, *, first_rows: int, 
     first_rows : int
     threads : int
         Fits at a time; the result does not depend on it.
+    grid : sequence of float, default `C_GRID`
+        The C to choose from.
     """
     assert labels.dev is not None
     rows = sample_rows(labels.train, first_rows)
@@ -100,12 +112,14 @@ def choose(candidates: Sequence[Candidate], labels: Labels, *, first_rows: int, 
     try:
         with _quiet_single_threaded_blas():
             if len(candidates) > FINALISTS:
-                tried = list(pool.map(lambda one: _dev_losses(one, labels, rows, C_GRID[1::2]), candidates))
+                tried = list(pool.map(lambda one: _dev_losses(one, labels, rows, grid[1::2]), candidates))
                 order = sorted(range(len(candidates)), key=lambda index: (min(tried[index]), index))
                 candidates = [candidates[index] for index in sorted(order[:FINALISTS])]
-            tried = list(pool.map(lambda one: _dev_losses(one, labels, None, C_GRID), candidates))
-            best = min(range(len(tried)), key=lambda index: min(tried[index]))
-            return _applied(candidates[best], labels, C_GRID[int(np.argmin(tried[best]))])
+            made = list(pool.map(lambda one: one.features(None), candidates))
+            tries = [(number, C) for number in range(len(made)) for C in grid]
+            losses = list(pool.map(lambda one: _dev_loss(made[one[0]], labels, one[1]), tries))
+            number, C = tries[int(np.argmin(losses))]
+            return _applied(candidates[number].params, made[number], labels, C)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -113,7 +127,7 @@ def choose(candidates: Sequence[Candidate], labels: Labels, *, first_rows: int, 
 def fit_fixed(candidate: Candidate, labels: Labels, C: float = DEFAULT_C) -> LinearProbe:
     """Fit one candidate with one C and apply it to test; for tasks without a dev split."""
     with _quiet_single_threaded_blas():
-        return _applied(candidate, labels, C)
+        return _applied(candidate.params, candidate.features(None), labels, C)
 
 
 @contextmanager
@@ -145,20 +159,23 @@ def sample_rows(labels: NDArray[np.int64], at_most: int) -> NDArray[np.int64]:
 
 
 def _dev_losses(
-    candidate: Candidate, labels: Labels, rows: NDArray[np.int64] | None, grid: Sequence[float]
+    candidate: Candidate, labels: Labels, rows: NDArray[np.int64], grid: Sequence[float]
 ) -> list[float]:
     features = candidate.features(rows)
-    train = labels.train if rows is None else labels.train[rows]
-    return [_loss(_fit(features.train, train, C), features.dev, labels) for C in grid]
+    some = Labels(labels.train[rows], labels.dev, labels.n_classes)
+    return [_dev_loss(features, some, C) for C in grid]
 
 
-def _applied(candidate: Candidate, labels: Labels, C: float) -> LinearProbe:
-    features = candidate.features(None)
+def _dev_loss(features: Features, labels: Labels, C: float) -> float:
+    return _loss(_fit(features.train, labels.train, C), features.dev, labels)
+
+
+def _applied(params: Mapping[str, Any], features: Features, labels: Labels, C: float) -> LinearProbe:
     model = _fit(features.train, labels.train, C)
     on_dev = None if labels.dev is None else _probabilities(model, features.dev, labels.n_classes)
     dev_loss = None if labels.dev is None else _loss(model, features.dev, labels)
     on_test = _probabilities(model, features.test, labels.n_classes)
-    return LinearProbe({**candidate.params, "C": C}, dev_loss, on_dev, on_test)
+    return LinearProbe({**params, "C": C}, dev_loss, on_dev, on_test, model)
 
 
 def _fit(features: Any, labels: NDArray[np.int64], C: float) -> Any:

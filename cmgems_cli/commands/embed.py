@@ -22,7 +22,7 @@ def embed(
     sequences: InputPath = None,
     *,
     pooling: Pooling = option(
-        "mean", "--pooling", "One vector per sequence (mean or cls), or one per token (tokens)."
+        "mean", "--pooling", "One vector per sequence (mean, max or cls), or one per token (tokens)."
     ),
     layers: str = option("-1", "--layers", "Such as -1 (last), -1,-2 or 0 (embeddings)."),
     regions: RegionOptions,

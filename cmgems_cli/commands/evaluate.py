@@ -115,7 +115,7 @@ def evaluate(
 
     model = model or str(workspace.model_folder("dnabert", "cm-gems"))
     source = ModelSource(model, init)
-    name = source.name
+    name = source.name + options.suffix
     benchmark = find_benchmark(bench)
     target = io.out or workspace.scores_folder(name, benchmark.name)
     grid = _grid(benchmark, data, tasks, shots, seeds)
@@ -126,7 +126,7 @@ def evaluate(
         raise UsageError(
             f"{KMER_LINEAR} has no weights and no recipe; leave out --init, --baseline and the recipe"
         )
-    compared = None if is_linear else _baseline(baseline, source, benchmark.name)
+    compared = None if is_linear else _baseline(baseline, source, options.suffix, benchmark.name)
 
     from cmgems_cli.training.processes import start_processes, stop_processes
 
@@ -150,7 +150,7 @@ def evaluate(
             evaluation.check_data(left)
             watch_linear = _watch(console, len(cells), f"{KMER_LINEAR} ")
             evaluation.run_linear(cells, watch=watch_linear, resume=io.resume, overwrite=io.overwrite)
-            at_a_time = 1 if is_linear else _at_a_time(jobs, len(left), evaluation)
+            at_a_time = 1 if is_linear or options.freeze else _at_a_time(jobs, len(left), evaluation)
             if at_a_time == 1:
                 evaluation.run(left, resume=io.resume, watch=_watch(console, len(left)))
             else:
@@ -177,14 +177,14 @@ def _grid(
     )
 
 
-def _baseline(baseline: Path | None, source: "ModelSource", bench: str) -> "Baseline | None":
+def _baseline(baseline: Path | None, source: "ModelSource", suffix: str, bench: str) -> "Baseline | None":
     """Read the scores to compare with: those given, or the workspace's of random weights."""
     from cmgems_cli.artifacts import is_finished
     from cmgems_cli.bench.baselines import read_baseline
 
     if baseline is not None:
         return read_baseline(baseline)
-    usual = workspace.scores_folder(source.baseline_name, bench)
+    usual = workspace.scores_folder(source.baseline_name + suffix, bench)
     return read_baseline(usual) if source.init is None and is_finished(usual) else None
 
 
@@ -238,7 +238,7 @@ def _watch(console: Console, total: int, prefix: str = "") -> Any:
 
     @contextmanager
     def watch(cell: "Cell", number: int, run: "FinetuningRun") -> "Iterator[Observer]":
-        with console.progress(f"{prefix}{number}/{total} {cell}", run.steps, "steps") as bar:
+        with console.progress(f"{prefix}{number}/{total} {cell}", run.steps, run.unit) as bar:
             yield TrainingProgress(console, bar)
         _tested(console, f"{prefix}{number}/{total} {cell}", run.out)
 

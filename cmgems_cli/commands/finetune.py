@@ -15,6 +15,7 @@ from cmgems_cli.options import INIT, MODEL_HELP, Shared, takes
 
 if TYPE_CHECKING:
     from cmgems_cli.artifacts import Manifest
+    from cmgems_cli.bench.frozen import FrozenRun
     from cmgems_cli.datasets.task_files import TaskFiles
     from cmgems_cli.training.finetune_run import FinetuningRun
 
@@ -57,12 +58,13 @@ def finetune(
     check_order(model, data, "DATA")
     task = find_task(data, shots)
     source = ModelSource(model, init)
-    target = io.out or workspace.finetuned_folder(source.name, task.label)
+    target = io.out or workspace.finetuned_folder(source.name + options.suffix, task.label)
 
     from cmgems_cli.bench.build import Finetuner
+    from cmgems_cli.bench.frozen import FrozenRun
     from cmgems_cli.metrics import score
     from cmgems_cli.training.checkpoints import check_run_place
-    from cmgems_cli.training.finetune_run import finetune as finetune_stage
+    from cmgems_cli.training.classifier_run import finetune as finetune_stage
     from cmgems_cli.training.processes import start_processes, stop_processes
 
     check_run_place(target, "classifier")
@@ -72,12 +74,15 @@ def finetune(
         run = Finetuner(source, options, processes).build_finetuning_run(task, target, io.seed)
         manifest = None if io.dry_run else run.finished(overwrite=io.overwrite)
         if processes.is_main and manifest is None:
-            _announce(console, run, task)
+            if isinstance(run, FrozenRun):
+                _announce_frozen(console, run, task)
+            else:
+                _announce(console, run, task)
         if io.dry_run:
             _plan(console, run)
             return
         if manifest is None:
-            with console.progress(f"{source.name} on {task.name}", run.steps, "steps") as bar:
+            with console.progress(f"{source.name} on {task.name}", run.steps, run.unit) as bar:
                 manifest = finetune_stage(
                     run,
                     score,
@@ -90,7 +95,7 @@ def finetune(
     if processes.is_main:
         _show(console, manifest, f"{target}: {source.name} on {task.name}")
         console.finished(manifest, target, started)
-        if manifest.fresh and run.module.opens_in_transformers:
+        if manifest.fresh and not isinstance(run, FrozenRun) and run.module.opens_in_transformers:
             console.say(
                 f'open it with transformers: AutoModelForSequenceClassification.from_pretrained("{target}")'
             )
@@ -125,12 +130,24 @@ def _announce(console: Console, run: "FinetuningRun", task: "TaskFiles") -> None
         )
 
 
-def _plan(console: Console, run: "FinetuningRun") -> None:
+def _announce_frozen(console: Console, run: "FrozenRun", task: "TaskFiles") -> None:
+    origin = "random weights" if run.params["init"] == "random" else "pretrained weights"
+    console.say(
+        f"frozen model ({origin}) on {run.processes.device} in {run.precision}; {task.name}: embeddings"
+        f" ({run.cache.pool} over the last layer) in {run.cache.folder}, then logistic regression on"
+        f" {len(run.task.train):,} rows, tested on {len(run.task.test):,}"
+    )
+    for note in run.task.warnings:
+        console.warn(note)
+
+
+def _plan(console: Console, run: "FinetuningRun | FrozenRun") -> None:
     """Print what the run would be, its time from a timed step."""
-    task, recipe = run.task, run.recipe
+    from cmgems_cli.bench.frozen import FrozenRun
+
+    task = run.task
     expected_s = run.seconds_per_step() * run.steps
     plan: dict[str, Any] = {
-        "parameters": run.parameters,
         "device": str(run.processes.device),
         "precision": run.precision,
         "processes": run.processes.world_size,
@@ -138,18 +155,27 @@ def _plan(console: Console, run: "FinetuningRun") -> None:
         "n_train": len(task.train),
         "n_dev": len(task.dev) if task.dev is not None else 0,
         "n_test": len(task.test),
-        "epochs": run.params["epochs"],
-        "steps": run.steps,
-        "warmup_steps": run.warmup_steps,
-        "learning_rate": recipe.learning_rate,
-        "global_batch": recipe.global_batch,
-        "eval_every": recipe.eval_every,
-        "keeps": recipe.selects,
-        "training_s": round(expected_s),
-        "notes": list(task.notes),
     }
+    if isinstance(run, FrozenRun):
+        plan |= {"pool": run.cache.pool, "rows_to_embed": run.rows_left, "embedding_s": round(expected_s)}
+    else:
+        recipe = run.recipe
+        plan = {"parameters": run.parameters, **plan} | {
+            "epochs": run.params["epochs"],
+            "steps": run.steps,
+            "warmup_steps": run.warmup_steps,
+            "learning_rate": recipe.learning_rate,
+            "global_batch": recipe.global_batch,
+            "eval_every": recipe.eval_every,
+            "keeps": recipe.selects,
+            "training_s": round(expected_s),
+        }
+    plan["notes"] = list(task.notes)
     console.result({"plan": plan, "out": str(run.out)})
-    shown = {**plan, "training_s": duration(expected_s), "notes": "; ".join(task.notes)}
+    shown = {
+        **{name: duration(expected_s) if name.endswith("_s") else value for name, value in plan.items()},
+        "notes": "; ".join(task.notes),
+    }
     if run.processes.is_main:
         console.table(
             f"plan for {run.out} (nothing written)", ["what", "value"], [[k, v] for k, v in shown.items()]
@@ -168,13 +194,14 @@ def _show(console: Console, manifest: "Manifest", title: str) -> None:
             if name in stats
         ),
         ["rows: train, dev, test", f"{stats['n_train']:,}, {stats['n_dev']:,}, {stats['n_test']:,}"],
-        ["steps", f"{stats['steps']:,}"],
-        [
-            "model of step",
-            "the last" if stats["best_step"] is None else f"{stats['best_step']:,} (least dev loss)",
-        ],
-        ["parameters", f"{stats['parameters']:,}"],
     ]
+    if "steps" in stats:
+        best = stats["best_step"]
+        rows.append(["steps", f"{stats['steps']:,}"])
+        rows.append(["model of step", "the last" if best is None else f"{best:,} (least dev loss)"])
+    if "trained_parameters" in stats:
+        rows.append(["trained parameters", f"{stats['trained_parameters']:,}"])
+    rows.append(["parameters", f"{stats['parameters']:,}"])
     if stats["collapsed"]:
         # Of a test split of one class this may be right.
         learnt = "" if stats["accuracy"] == 1 else ": nothing was learnt"

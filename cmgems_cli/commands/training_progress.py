@@ -40,6 +40,10 @@ class TrainingProgress(Observer):
         ]
         self._bar.advance(1, note=" · ".join(word for word in words if word))
 
+    def advanced(self, amount: float) -> None:
+        """Advance the bar."""
+        self._bar.advance(amount)
+
     def switched(self, step: int, before: float, after: float) -> None:
         """Say that the curriculum switched, and why."""
         self._console.say(

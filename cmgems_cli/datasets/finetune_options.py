@@ -21,6 +21,9 @@ Pool = Literal["cls", "mean", "max"]
 Strands = Literal["none", "augment", "average", "both"]
 ClassWeights = Literal["none", "balanced"]
 
+# Fields that affect a run with a frozen model.
+OF_FROZEN = frozenset({"freeze", "pool", "rc", "max_tokens", "truncate"})
+
 RECIPE = "Recipe (default: as published for the task)"
 
 
@@ -49,6 +52,8 @@ class FinetuneOptions:
     max_tokens : int or None, tokens
         Special tokens not counted.
     truncate : bool
+    freeze : bool
+        No fine-tuning: a logistic regression on the embeddings of the model as it is.
     max_batch_tokens : int or None, tokens
     precision : str
     """
@@ -103,8 +108,26 @@ class FinetuneOptions:
     truncate: bool = option(
         False, "--truncate", "Truncate longer sequences instead of refusing them.", panel=RECIPE
     )
+    freeze: bool = option(
+        False,
+        "--freeze",
+        "No fine-tuning: logistic regression on the model's embeddings, which are kept for later runs.",
+        panel=RECIPE,
+    )
     max_batch_tokens: int | None = same_option(MachineOptions, "max_batch_tokens")
     precision: Precision = same_option(MachineOptions, "precision")
+
+    @property
+    def suffix(self) -> str:
+        """What the names of scores and folders get after the model's: `-frozen`, or nothing."""
+        return "-frozen" if self.freeze else ""
+
+    def check(self) -> None:
+        """Check that options do not contradict each other (or raise UsageError)."""
+        if self.freeze:
+            unused = sorted(self.changes().keys() - OF_FROZEN)
+            if unused:
+                raise UsageError(f"`freeze=True` trains no weights; leave out `{unused[0]}`")
 
     def changes(self) -> dict[str, Any]:
         """Return what differs from the recipe, by field name: every given value but the machine's."""

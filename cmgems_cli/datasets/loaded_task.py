@@ -120,11 +120,18 @@ class LoadedTask:
         InputError
             As `draw_shots`.
         """
-        if self.pool is None or self.shots is None:
+        rows = self.rows_drawn(seed)
+        if self.pool is None or rows is None:
             return self
-        train = self.pool.take(draw_shots(self.pool, self.shots, seed))
+        train = self.pool.take(rows)
         encoded, _ = _encoded(train, self.tokenization, self.recipe, both_strands=self.recipe.augments)
         return replace(self, train=encoded, tables={**self.tables, "train": train})
+
+    def rows_drawn(self, seed: int) -> NDArray[np.int64] | None:
+        """Return the drawn rows of `pool`: int64, shape (n,); None: all rows are used (raises as `draw_shots`)."""
+        if self.pool is None or self.shots is None:
+            return None
+        return draw_shots(self.pool, self.shots, seed)
 
 
 def load_task(

@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from cmgems_cli.datasets.finetune_options import warmup_of
 
+# ours: masked-LM pretraining has no sentence objective, so that nothing made the state of [CLS] a summary.
+FROZEN_POOL = "mean"
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -45,6 +48,9 @@ class Recipe:
         Longest sequence, special tokens not counted; None: the model's longest.
     truncate : bool
         Truncate longer ones instead of refusing them.
+    freeze : bool
+        Leave the encoder as it is and fit a logistic regression on its embeddings; then only `pool`, `rc`,
+        `max_tokens` and `truncate` matter.
     """
 
     epochs: int = 3
@@ -61,9 +67,12 @@ class Recipe:
     class_weights: str = "none"
     max_tokens: int | None = None
     truncate: bool = False
+    freeze: bool = False
 
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
-        """Return the recipe with these fields replaced."""
+        """Return the recipe with these fields replaced; a frozen encoder is pooled by `FROZEN_POOL` by default."""
+        if changes.get("freeze") and self.pool == "cls":
+            changes = {"pool": FROZEN_POOL, **changes}
         return replace(self, **changes)
 
     @property

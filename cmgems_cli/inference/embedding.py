@@ -157,9 +157,9 @@ def embed_blocks(
     model : Model
         Any model.
     blocks : iterable of Block
-    pooling : mean, cls or tokens
-        Mean over the known k-mers (without [CLS], [SEP], padding and [UNK]); the state of [CLS]; or the state
-        of every token, including [UNK], without [CLS] and [SEP].
+    pooling : mean, max, cls or tokens
+        Mean or maximum over the known k-mers (without [CLS], [SEP], padding and [UNK]); the state of [CLS]; or the
+        state of every token, including [UNK], without [CLS] and [SEP].
     layers : sequence of int
         As in `check_layers`.
 
@@ -215,6 +215,9 @@ def _states(model: Model, block: Block, pooling: Pooling, layers: tuple[int, ...
             known = has_content(batch.input_ids, specials).float()
             total = torch.einsum("bt,btlh->blh", known, _layers(model, batch, layers).float())
             states[batch.rows] = total / known.sum(1)[:, None, None]
+        elif pooling == "max":
+            known = has_content(batch.input_ids, specials)[..., None, None]
+            states[batch.rows] = _layers(model, batch, layers).float().masked_fill(~known, -torch.inf).amax(1)
         else:
             states[batch.rows] = _at_cls(model, batch, layers).float()
 

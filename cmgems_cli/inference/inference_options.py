@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from cmgems_cli.option_fields import MachineOptions, Precision, option, same_option
 
-Pooling = Literal["mean", "cls", "tokens"]
+Pooling = Literal["mean", "max", "cls", "tokens"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 TableFormat = Literal["tsv", "csv", "jsonl"]

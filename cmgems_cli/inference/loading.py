@@ -17,7 +17,8 @@ from cmgems_cli.artifacts import is_finished, read_manifest
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.tokenization import Tokenization
 from cmgems_cli.inference.row_blocks import Block
-from cmgems_cli.modeling.classifier import SequenceClassifier, load_classifier, new_classifier
+from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier
+from cmgems_cli.modeling.classifier_files import load_classifier
 from cmgems_cli.modeling.folder import digest_of_model_folder
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.training.batching import length_bucketed_batches
@@ -99,7 +100,9 @@ class Model:
     @property
     def parameters(self) -> int:
         """Number of weights, including the head."""
-        return sum(weights.numel() for weights in (self.classifier or self.module.encoder).parameters())
+        if self.classifier is not None:
+            return self.classifier.weights
+        return sum(weights.numel() for weights in self.module.encoder.parameters())
 
     @cached_property
     def digest(self) -> str:
@@ -227,9 +230,9 @@ def load_model(
         trained_tokens = manifest.params.get("max_tokens") if manifest else None
     else:
         # Reads the encoder of any folder and ignores heads of other tasks; the new head is dropped here.
-        source = ModelSource.of_folder(folder)
-        architecture = source.architecture
-        module = SequenceClassifier(new_classifier(source, 2), source.tokenization)
+        return load_encoder(
+            ModelSource.of_folder(folder), torch_device, resolved, max_batch_tokens=max_batch_tokens
+        )
     return Model(
         folder,
         module.to(torch_device).eval(),
@@ -239,4 +242,44 @@ def load_model(
         torch_device,
         resolved,
         max_batch_tokens or BATCH_TOKENS[torch_device.type],
+    )
+
+
+def load_encoder(
+    source: ModelSource,
+    device: torch.device,
+    precision: str,
+    *,
+    seed: int = 42,
+    max_batch_tokens: int | None = None,
+) -> Model:
+    """Load the encoder of a model, or make it from random weights, for embeddings.
+
+    Parameters
+    ----------
+    source : ModelSource
+    device : torch.device
+    precision : str
+        fp32 or bf16, resolved.
+    seed : int, default 42
+        Random weights are a function of it.
+    max_batch_tokens : int, tokens, optional
+        Default: `BATCH_TOKENS` of the device.
+
+    Raises
+    ------
+    InputError
+        As `new_classifier`.
+    """
+    # Heads of other tasks are ignored, and the new one is not used: its size must not change random weights.
+    module = SequenceClassifier(new_classifier(source, 2, seed=seed), source.tokenization)
+    return Model(
+        source.weights or Path(source.text),
+        module.to(device).eval(),
+        (),
+        source.architecture.positions,
+        None,
+        device,
+        precision,
+        max_batch_tokens or BATCH_TOKENS[device.type],
     )

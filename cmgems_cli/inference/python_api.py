@@ -176,7 +176,7 @@ def embed(
         From `load_model`.
     sequences, truncate
         As in `predict`.
-    pooling : mean, cls or tokens
+    pooling : mean, max, cls or tokens
         Mean over the known k-mers (without [CLS], [SEP] and [UNK]); the state of [CLS]; or that of every k-mer.
     layers : int, or sequence of int, default -1
         0 is the output of the embeddings, -1 that of the last layer.

@@ -97,6 +97,7 @@ def classifier_card(
     labels: Sequence[str],
     *,
     opens_in_transformers: bool = True,
+    content: str | None = None,
 ) -> str:
     """Return the card of a classifier.
 
@@ -108,17 +109,17 @@ def classifier_card(
         Names of the classes, in order of their numbers.
     opens_in_transformers : bool, default True
         Tell how to load it there.
+    content : str, optional
+        Of a frozen encoder that opens there: which of its states are those of the sequence, such as `1:-1`.
     """
     task = params.get("task") or "custom task"
-    tested = "the model with the lowest dev loss" if stats["best_step"] is not None else "the last model"
     facts = [
         ("task", task),
         ("classes", ", ".join(labels)),
         ("parameters", f"{stats['parameters']:,}"),
         ("started from", "random weights" if params.get("init") == "random" else "pretrained weights"),
         ("rows", f"train {stats['n_train']:,}, dev {stats['n_dev']:,}, test {stats['n_test']:,}"),
-        ("steps", f"{params['steps']:,} of {params['global_batch']} rows; {tested} was tested, once"),
-        ("learning rate", f"{params['learning_rate']:g}, warm-up {params['warmup_steps']:,} steps"),
+        *(_frozen_facts(params, stats) if params.get("freeze") else _training_facts(params, stats)),
         ("seed", str(params["seed"])),
     ]
     scores = [(metric.title, f"{stats[name]:.4f}") for name, metric in METRICS.items() if name in stats]
@@ -137,9 +138,47 @@ def classifier_card(
             _section("Scores on the test split", table(["metric", "value"], scores)),
             _section("Limits", "\n".join(notes)),
             *([_loading("AutoModelForSequenceClassification")] if opens_in_transformers else []),
+            *([_encoder_and_head(params["pool"], content)] if params.get("freeze") and content else []),
             _section("Predict a file", "    cmgems predict FOLDER sequences.fa --out predictions.tsv"),
             _digests(inputs),
         ],
+    )
+
+
+def _training_facts(params: Mapping[str, Any], stats: Mapping[str, Any]) -> list[tuple[str, str]]:
+    tested = "the model with the lowest dev loss" if stats["best_step"] is not None else "the last model"
+    return [
+        ("steps", f"{params['steps']:,} of {params['global_batch']} rows; {tested} was tested, once"),
+        ("learning rate", f"{params['learning_rate']:g}, warm-up {params['warmup_steps']:,} steps"),
+    ]
+
+
+def _frozen_facts(params: Mapping[str, Any], stats: Mapping[str, Any]) -> list[tuple[str, str]]:
+    chosen = "fixed" if stats["dev_loss"] is None else f"chosen on dev of {', '.join(map(str, params['C']))}"
+    return [
+        ("encoder", "frozen: its weights are those of the model that it was made from"),
+        ("head", f"logistic regression on embeddings ({params['pool']} over the last layer)"),
+        ("C", f"{stats['C']:g}, {chosen}"),
+    ]
+
+
+def _encoder_and_head(pool: str, content: str) -> str:
+    """Tell what of a frozen classifier opens in transformers: its encoder, under a head in a file of its own."""
+    pooled = {"cls": "states[0]", "mean": f"states[{content}].mean(0)", "max": f"states[{content}].amax(0)"}[
+        pool
+    ]
+    return _section(
+        "How to load it",
+        "`cmgems predict` and `load_model` of `cmgems_cli` read it as it is. In `transformers` the encoder opens;"
+        " the head is the two tensors of `head.safetensors`. For a sequence of known tokens:\n\n"
+        "```python\n"
+        "from safetensors.torch import load_file\n"
+        "from transformers import AutoModel, AutoTokenizer\n"
+        'encoder, tokenizer = AutoModel.from_pretrained("FOLDER"), AutoTokenizer.from_pretrained("FOLDER")\n'
+        'head = load_file("FOLDER/head.safetensors")\n'
+        'states = encoder(**tokenizer("ACGTACGTACGT", return_tensors="pt")).last_hidden_state[0]\n'
+        f'logits = head["weight"] @ {pooled} + head["bias"]\n'
+        "```",
     )
 
 

@@ -1,4 +1,4 @@
-"""A model with a head that classifies sequences: made from any model folder, opened again, written.
+"""A model with a head that classifies sequences, made from any model folder.
 
 The head is the stock one of the model's family. BERT's is a pooler, dropout and a linear layer on the state of
 [CLS] (`encoder.states_at` computes the last layer at that token alone).
@@ -7,8 +7,7 @@ The head is the stock one of the model's family. BERT's is a pooler, dropout and
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,42 +17,28 @@ from torch.nn import functional
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from cmgems_cli import draws
-from cmgems_cli.errors import InputError
-from cmgems_cli.files import write_json
 from cmgems_cli.genome.tokenization import Tokenization
 from cmgems_cli.modeling.encoder import Packing, hidden_states, states_at
 from cmgems_cli.modeling.families import (
     encoder_of,
-    family_settings,
     family_states,
     head_logits,
-    load_family_classifier,
     new_family_classifier,
 )
-from cmgems_cli.modeling.folder import CONFIG, Architecture, read_architecture, read_settings, save_model
+from cmgems_cli.modeling.folder import Architecture
 from cmgems_cli.modeling.model_source import ModelSource
-from cmgems_cli.modeling.own_tokenizer import OwnTokenizer
 from cmgems_cli.modeling.pooling import has_content, pool_states
 from cmgems_cli.modeling.weights import (
-    SAFETENSORS,
     check_sizes,
     fit_weights,
-    own_tensors,
     read_weights,
-    write_tensors,
 )
 
 # Heads of other tasks, and tables that are computed: of no use to a new task.
-_OTHER_HEADS = ("cls.", "classifier.", "bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
+OTHER_HEADS = ("cls.", "classifier.", "bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 
 # Masked-LM pretraining trains no pooler; DNABERT's published folders have one all the same.
 _POOLER = "bert.pooler."
-
-# How a sequence's states become one vector, and where config.json names it if not cls.
-POOLS = ("cls", "mean", "max")
-POOL_KEY = "cmgems_pool"
-# Where config.json says that the logits of both strands are averaged.
-STRANDS_KEY, AVERAGE = "cmgems_rc", "average"
 
 # A label that no loss is taken of: torch's default, written out since batches are filled with it.
 NO_LABEL = -100
@@ -74,6 +59,9 @@ class SequenceClassifier(torch.nn.Module):
         reads the strand that it is given.
     class_weights : float32 tensor, shape (n_labels,), or None
         Factors of the losses of each class's rows in training.
+    linear : torch.nn.Linear or None
+        Reads that vector in place of the family's own head, which is then of no use: of frozen encoders. The
+        encoder's pooler, which only that head reads, is dropped.
     """
 
     class_weights: Tensor | None
@@ -86,6 +74,7 @@ class SequenceClassifier(torch.nn.Module):
         *,
         averages_strands: bool = False,
         class_weights: Tensor | None = None,
+        linear: torch.nn.Linear | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -93,6 +82,9 @@ class SequenceClassifier(torch.nn.Module):
         self.pool = pool
         self.averages_strands = averages_strands
         self.register_buffer("class_weights", class_weights, persistent=False)
+        self.linear = linear
+        if linear is not None and getattr(self.encoder, "pooler", None) is not None:
+            self.encoder.pooler = None
 
     @property
     def packs(self) -> bool:
@@ -102,7 +94,22 @@ class SequenceClassifier(torch.nn.Module):
     @property
     def opens_in_transformers(self) -> bool:
         """Whether the stock class for sequence classification computes the same from its folder."""
-        return self.pool == "cls" and not self.averages_strands and isinstance(self.model, PreTrainedModel)
+        stock = self.linear is None and isinstance(self.model, PreTrainedModel)
+        return self.pool == "cls" and not self.averages_strands and stock
+
+    @property
+    def content(self) -> str | None:
+        """Which states of a sequence are not of special tokens, such as `1:-1`; None if `AutoModel` lacks the model."""
+        if not isinstance(self.model, PreTrainedModel):
+            return None
+        specials = self.tokenization.specials
+        return f"{len(specials.prefix)}:{-len(specials.suffix) or ''}"
+
+    @property
+    def weights(self) -> int:
+        """Number of weights that affect the logits."""
+        parts = [self.model] if self.linear is None else [self.encoder, self.linear]
+        return sum(parameter.numel() for part in parts for parameter in part.parameters())
 
     @property
     def encoder(self) -> Any:
@@ -199,46 +206,21 @@ class SequenceClassifier(torch.nn.Module):
     def logits(self, input_ids: Tensor, attention_mask: Tensor | Packing | None) -> Tensor:
         """Return the logits of each sequence: float32, shape (b, n_labels)."""
         model, kmers = self.model, isinstance(self.model, BertForSequenceClassification)
-        if self.pool != "cls":
-            assert not isinstance(attention_mask, Packing)
-            (states,) = self.hidden_states(input_ids, attention_mask, [self.n_layers])
-            pooled = pool_states(states, has_content(input_ids, self.tokenization.specials), self.pool)
-        elif isinstance(model, PreTrainedModel) and not kmers:
+        if self.linear is not None:
+            return self.linear(self.pooled(input_ids, attention_mask)).float()
+        if self.pool == "cls" and isinstance(model, PreTrainedModel) and not kmers:
             # Some families pool in their own way.
             family: Tensor = model(input_ids=input_ids, attention_mask=attention_mask).logits
             return family.float()
-        else:
-            pooled = self.first_states(input_ids, attention_mask)
-        return head_logits(model, pooled).float()
+        return head_logits(model, self.pooled(input_ids, attention_mask)).float()
 
-
-@dataclass(frozen=True)
-class LoadedClassifier:
-    """A classifier opened from its folder.
-
-    Attributes
-    ----------
-    model : BertForSequenceClassification, or another family's
-        float32, on the CPU, in evaluation mode.
-    architecture : Architecture
-    label_names : tuple of str
-        The classes by number.
-    pool : cls, mean or max
-    averages_strands : bool
-    """
-
-    model: Any
-    architecture: Architecture
-    label_names: tuple[str, ...]
-    pool: str
-    averages_strands: bool = False
-
-    @property
-    def module(self) -> SequenceClassifier:
-        """The model as it is used."""
-        return SequenceClassifier(
-            self.model, self.architecture.tokenization, self.pool, averages_strands=self.averages_strands
-        )
+    def pooled(self, input_ids: Tensor, attention_mask: Tensor | Packing | None) -> Tensor:
+        """Return the vector of each sequence that a head reads: floating, shape (b, hidden)."""
+        if self.pool == "cls":
+            return self.first_states(input_ids, attention_mask)
+        assert not isinstance(attention_mask, Packing)
+        (states,) = self.hidden_states(input_ids, attention_mask, [self.n_layers])
+        return pool_states(states, has_content(input_ids, self.tokenization.specials), self.pool)
 
 
 def new_classifier(
@@ -269,105 +251,30 @@ def new_classifier(
         If a folder is missing or not what is needed, its vocabulary is in another order, or its weights do
         not fill exactly its encoder.
     """
-    if source.tokenization.k is None:
-        return new_family_classifier(source.config, n_labels, source.weights, dropout=dropout, seed=seed)
-    config = copy.deepcopy(source.config)
+    return under_new_head(source.architecture, source.weights, n_labels, dropout, seed)
+
+
+def under_new_head(
+    architecture: Architecture, folder: Path | None, n_labels: int, dropout: float | None, seed: int
+) -> Any:
+    """Return an encoder with the weights of a folder (None: random) under a new head, in training mode."""
+    if architecture.tokenization.k is None:
+        return new_family_classifier(architecture.config, n_labels, folder, dropout=dropout, seed=seed)
+    config = copy.deepcopy(architecture.config)
     if dropout is not None:
         config.hidden_dropout_prob = dropout
-    if source.weights is None:
-        return _random_classifier(config, n_labels, seed).train()
-    weights = read_weights(source.weights)
-    check_sizes(config, weights, source.weights)
-    model = _random_classifier(config, n_labels, seed).train()
-    fit_weights(model, weights, source.weights, unused=_OTHER_HEADS, may_lack=(_POOLER, "classifier."))
+    if folder is None:
+        return random_classifier(config, n_labels, seed).train()
+    weights = read_weights(folder)
+    check_sizes(config, weights, folder)
+    model = random_classifier(config, n_labels, seed).train()
+    fit_weights(model, weights, folder, unused=OTHER_HEADS, may_lack=(_POOLER, "classifier."))
     return model
 
 
-def _random_classifier(config: BertConfig, n_labels: int, seed: int) -> BertForSequenceClassification:
+def random_classifier(config: BertConfig, n_labels: int, seed: int) -> BertForSequenceClassification:
     config._attn_implementation = "sdpa"
     config.num_labels = n_labels
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(draws.key(seed, draws.WEIGHTS)))
         return BertForSequenceClassification(config)
-
-
-def load_classifier(folder: Path) -> LoadedClassifier:
-    """Open a finished classifier.
-
-    Raises
-    ------
-    InputError
-        If the folder is missing, no classifier, names no labels, or its weights do not fill exactly its
-        architecture.
-    """
-    architecture = read_architecture(folder, "classifier")
-    config, settings = architecture.config, read_settings(folder / CONFIG)
-    pool = settings.get(POOL_KEY, "cls")
-    if pool not in POOLS:
-        raise InputError(f"{folder / CONFIG} has {POOL_KEY} {pool!r}; needed one of {', '.join(POOLS)}")
-    strands = settings.get(STRANDS_KEY)
-    if strands not in (None, AVERAGE):
-        raise InputError(f"{folder / CONFIG} has {STRANDS_KEY} {strands!r}; needed {AVERAGE}, or none")
-    used = (pool, strands == AVERAGE)
-    if architecture.tokenization.k is None:
-        label_names = _label_names(folder, settings, 2)
-        config.num_labels = len(label_names)
-        return LoadedClassifier(load_family_classifier(folder, config), architecture, label_names, *used)
-    weights = read_weights(folder)
-    check_sizes(config, weights, folder)
-    head = weights.get("classifier.weight")
-    label_names = _label_names(folder, settings, len(head) if head is not None and head.dim() == 2 else None)
-    model = _random_classifier(config, len(label_names), seed=0)
-    fit_weights(model, weights, folder, unused=_OTHER_HEADS[2:])
-    return LoadedClassifier(model.eval(), architecture, label_names, *used)
-
-
-def _label_names(folder: Path, settings: Mapping[str, Any], unnamed: int | None) -> tuple[str, ...]:
-    """Return the labels of a classifier; transformers leaves out the names LABEL_0, LABEL_1 of two classes."""
-    needed = "needed the folder of a classifier, which `cmgems finetune` makes"
-    named = settings.get("id2label")
-    if named is None and unnamed:
-        named = {str(number): f"LABEL_{number}" for number in range(unnamed)}
-    if not isinstance(named, dict) or len(named) < 2:
-        raise InputError(f"{folder / CONFIG} names no labels (id2label); {needed}")
-    numbers = [str(number) for number in range(len(named))]
-    if set(named) != set(numbers) or not all(isinstance(name, str) for name in named.values()):
-        raise InputError(f"{folder / CONFIG} does not number its labels from 0 on; {needed}")
-    return tuple(named[number] for number in numbers)
-
-
-def save_classifier(folder: Path, classifier: SequenceClassifier, label_names: Sequence[str]) -> list[str]:
-    """Write what `AutoModelForSequenceClassification` and `AutoTokenizer` open without remote code.
-
-    With another pooling than cls, stock classes open the folder but read [CLS]: `cmgems_pool` in config.json tells.
-    Where both strands are averaged, they read one: `cmgems_rc` tells.
-
-    Parameters
-    ----------
-    folder : Path
-        An existing folder.
-    classifier : SequenceClassifier
-    label_names : sequence of str
-        The classes by number: `id2label` in config.json.
-
-    Returns
-    -------
-    list of str
-        The names written, for the manifest.
-    """
-    labels: dict[str, Any] = {
-        "id2label": {str(number): name for number, name in enumerate(label_names)},
-        "label2id": {name: number for number, name in enumerate(label_names)},
-        "problem_type": "single_label_classification",
-    }
-    if classifier.pool != "cls":
-        labels[POOL_KEY] = classifier.pool
-    if classifier.averages_strands:
-        labels[STRANDS_KEY] = AVERAGE
-    model, tokenization = classifier.model, classifier.tokenization
-    if isinstance(tokenization, OwnTokenizer):
-        write_json(folder / CONFIG, {**family_settings(model.config), **labels})
-        write_tensors(folder / SAFETENSORS, own_tensors(model), {"format": "pt"})
-        return [CONFIG, SAFETENSORS, *tokenization.copy_files(folder)]
-    assert tokenization.k is not None
-    return save_model(folder, model, tokenization.k, extra_config=labels)

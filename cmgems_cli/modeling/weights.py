@@ -102,6 +102,17 @@ def own_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().to("cpu", torch.float32) for name, parameter in model.named_parameters()}
 
 
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return all tensors of a safetensors file by name, of any dtype and shape (raises InputError if unreadable)."""
+    check_no_lfs_pointer(path)
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(
+            f"{path} is not a readable safetensors file ({_first_line(error)}); get it again"
+        ) from None
+
+
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """Read all tensors of a folder in Hugging Face format.
 
@@ -125,13 +136,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """
     path = folder / SAFETENSORS
     if path.is_file():
-        check_no_lfs_pointer(path)
-        try:
-            tensors = load_file(path)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise InputError(
-                f"{path} is not a readable safetensors file ({_first_line(error)}); get it again"
-            ) from None
+        tensors = read_tensors(path)
     else:
         path = folder / PICKLED
         if not path.is_file():

@@ -162,6 +162,13 @@ def _classifiers(runs: Sequence[Run]) -> list[str]:
         params = run.made.params
         start = "random weights" if params.get("init") == "random" else "pretrained weights"
         shots = "" if params.get("shots") is None else f" with {params['shots']} training rows per class"
+        if params.get("freeze"):
+            sentences.append(
+                f"A classifier for {task_of(run)}{shots} is a logistic regression on embeddings of a frozen model"
+                f" ({start}; {params['pool']} over the last layer), C {run.made.stats['C']:g}, tested once"
+                f" (seed {params['seed']}{_machine([run])})."
+            )
+            continue
         which = "lowest dev loss" if params.get("keeps") == "best" else "last step"
         sentences.append(
             f"A classifier for {task_of(run)}{shots} was fine-tuned from {start}"

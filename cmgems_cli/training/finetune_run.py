@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cmgems_cli.artifacts import Manifest, read_manifest
 from cmgems_cli.datasets.leakage import leakage_stats
 from cmgems_cli.datasets.loaded_task import EncodedSplit, LoadedTask
 from cmgems_cli.datasets.recipe import Recipe as TaskRecipe
 from cmgems_cli.errors import CmgemsError, UsageError
-from cmgems_cli.modeling.card import classifier_card, write_card
-from cmgems_cli.modeling.classifier import SequenceClassifier, save_classifier
+from cmgems_cli.modeling.classifier import SequenceClassifier
 from cmgems_cli.modeling.encoder import packs_sequences
 from cmgems_cli.safe_text import spreadsheet_cell
 from cmgems_cli.training.checkpoints import Checkpoint
@@ -46,9 +44,6 @@ SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
 # Decimals of a probability in predictions.csv.
 DECIMALS = 6
-
-# `score(labels, probabilities)`: int64, shape (n_rows,), and float64, shape (n_rows, n_classes).
-Score = Callable[[NDArray[np.int64], NDArray[np.float64]], Mapping[str, Any]]
 
 
 def _forward(module: torch.nn.Module, batch: LabelledBatch) -> torch.Tensor:
@@ -129,6 +124,9 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
     UsageError
         If a sequence is longer than a micro-batch may be.
     """
+
+    # What a progress bar counts.
+    unit = "steps"
 
     def __init__(
         self,
@@ -327,41 +325,6 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
             logits[torch.from_numpy(batch.rows).to(logits.device)] = found
         summed = self.processes.all_reduce_sum(logits, after_long_work=True).cpu()
         return summed.view(data.strands, len(data), -1).mean(0)
-
-
-def finetune(
-    run: FinetuningRun,
-    score: Score,
-    *,
-    resume: bool,
-    overwrite: bool,
-    observer: Observer | None = None,
-) -> Manifest:
-    """Train, test and write the classifier artifact, unless it is finished already (errors as `Run.training`)."""
-    done = run.finished(overwrite=overwrite)
-    if done is not None:
-        return done
-    with run.training(resume=resume, overwrite=overwrite, observer=observer) as outcome:
-        if run.processes.is_main:
-            names, k = outcome.label_names, run.task.tokenization.k
-            stats = {**outcome.stats, **score(outcome.labels, outcome.probabilities)}
-            files = save_classifier(run.folder, outcome.module, names)
-            files.append(
-                write_card(
-                    run.folder,
-                    classifier_card(
-                        {"k": k, **run.params},
-                        run.inputs,
-                        stats,
-                        names,
-                        opens_in_transformers=outcome.module.opens_in_transformers,
-                    ),
-                )
-            )
-            write_predictions(run.folder / PREDICTIONS, names, outcome.labels, outcome.probabilities)
-            files.append(PREDICTIONS)
-            return run.finish(stats=stats, files=files, max_batch_tokens=run.max_batch_tokens)
-    return read_manifest(run.out, run.kind)
 
 
 def write_predictions(

@@ -14,6 +14,9 @@ class Observer:
     def stepped(self, record: dict[str, Any], n_tokens: int) -> None:
         """A step is done: its record of metrics.jsonl, and its real tokens."""
 
+    def advanced(self, amount: float) -> None:
+        """A part of a run without steps is done, in the unit of the run."""
+
     def switched(self, step: int, before: float, after: float) -> None:
         """The curriculum leaves genemask after `step`: perplexity at the last two evaluations."""
 

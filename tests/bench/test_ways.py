@@ -24,7 +24,8 @@ from cmgems_cli.genome.strands import reverse_complements
 from cmgems_cli.metrics import score
 from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier
 from cmgems_cli.modeling.model_source import ModelSource
-from cmgems_cli.training.finetune_run import FinetuningRun, finetune
+from cmgems_cli.training.classifier_run import finetune
+from cmgems_cli.training.finetune_run import FinetuningRun
 from cmgems_cli.training.metrics_log import read_metrics
 from cmgems_cli.training.parameter_groups import parameter_groups
 from cmgems_cli.training.processes import Processes

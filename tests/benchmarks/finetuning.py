@@ -41,7 +41,8 @@ from cmgems_cli.datasets.loaded_task import load_task
 from cmgems_cli.datasets.task_files import find_task, find_task_files
 from cmgems_cli.genome.tokenization import OverlappingKmers
 from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS
-from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier, save_classifier
+from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier
+from cmgems_cli.modeling.classifier_files import save_classifier
 from cmgems_cli.modeling.model_source import ModelSource
 
 FIRST_SEED = 42

@@ -16,7 +16,8 @@ from cmgems_cli.bench.grids import build_grid
 from cmgems_cli.datasets.benchmark_file import shipped
 from cmgems_cli.fetching import sources
 from cmgems_cli.fetching.sources import DNABERT6_REPOSITORY, RECORD, local_path_of_gue, read_record
-from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier, save_classifier
+from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier
+from cmgems_cli.modeling.classifier_files import save_classifier
 from cmgems_cli.modeling.model_source import ModelSource
 from tests.command_line import CommandLine, wait_until
 from tests.fetching.server import COMMIT, Server

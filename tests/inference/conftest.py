@@ -18,7 +18,8 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from cmgems_cli.artifacts import finish_artifact
 from cmgems_cli.inference import survey
-from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier, save_classifier
+from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier
+from cmgems_cli.modeling.classifier_files import save_classifier
 from cmgems_cli.modeling.folder import save_model
 from cmgems_cli.modeling.masked_lm import load_masked_lm
 from cmgems_cli.modeling.model_source import ModelSource

@@ -44,7 +44,7 @@ def known(sequence: str) -> NDArray[np.bool_]:
 
 
 @pytest.mark.parametrize("layers", ["-1", "-1,-2", "0,3,1"])
-@pytest.mark.parametrize("pooling", ["mean", "cls", "tokens"])
+@pytest.mark.parametrize("pooling", ["mean", "max", "cls", "tokens"])
 def test_states_are_those_of_transformers(
     cmgems: CommandLine, pretrained: Path, stock_states: StockStates, fasta: Path, pooling: str, layers: str
 ) -> None:
@@ -60,6 +60,7 @@ def test_states_are_those_of_transformers(
         inside = chosen[1:-1]
         expected += {
             "mean": [inside[known(sequence)].mean(0)],
+            "max": [inside[known(sequence)].max(0)],
             "cls": [chosen[0]],
             "tokens": list(inside),
         }[pooling]
@@ -135,8 +136,8 @@ def test_layers_are_counted_from_the_embeddings_or_from_the_end() -> None:
 
 
 def test_an_unknown_pooling_is_refused(pretrained: Path) -> None:
-    with pytest.raises(UsageError, match="'max' is unknown; choose mean, cls, tokens"):
-        cmgems_cli.embed(cmgems_cli.load_model(pretrained, device="cpu"), ["ACGTACGT"], pooling="max")
+    with pytest.raises(UsageError, match="'sum' is unknown; choose mean, max, cls, tokens"):
+        cmgems_cli.embed(cmgems_cli.load_model(pretrained, device="cpu"), ["ACGTACGT"], pooling="sum")
 
 
 @pytest.mark.parametrize(

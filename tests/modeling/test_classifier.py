@@ -22,13 +22,8 @@ from cmgems_cli.artifacts import finish_artifact
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.tokenization import OverlappingKmers
 from cmgems_cli.genome.vocabulary import tokens
-from cmgems_cli.modeling.classifier import (
-    NO_LABEL,
-    SequenceClassifier,
-    load_classifier,
-    new_classifier,
-    save_classifier,
-)
+from cmgems_cli.modeling.classifier import NO_LABEL, SequenceClassifier, new_classifier
+from cmgems_cli.modeling.classifier_files import load_classifier, save_classifier
 from cmgems_cli.modeling.folder import save_model
 from cmgems_cli.modeling.masked_lm import load_masked_lm
 from cmgems_cli.modeling.model_source import ModelSource

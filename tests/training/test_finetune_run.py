@@ -22,10 +22,12 @@ from cmgems_cli.datasets.loaded_task import EncodedSplit, LoadedTask
 from cmgems_cli.datasets.recipe import Recipe
 from cmgems_cli.errors import CmgemsError, OverwriteError, UsageError
 from cmgems_cli.genome.vocabulary import CLS, PAD, SEP
-from cmgems_cli.modeling.classifier import load_classifier, new_classifier
+from cmgems_cli.modeling.classifier import new_classifier
+from cmgems_cli.modeling.classifier_files import load_classifier
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.training import finetune_run as finetuning
-from cmgems_cli.training.finetune_run import FinetuningRun, finetune, write_predictions
+from cmgems_cli.training.classifier_run import finetune
+from cmgems_cli.training.finetune_run import FinetuningRun, write_predictions
 from cmgems_cli.training.metrics_log import read_metrics
 from cmgems_cli.training.parameter_groups import parameter_groups
 from cmgems_cli.training.processes import Processes, start_processes
