@@ -9,6 +9,7 @@ from math import sqrt
 
 from cmgems_cli.comparing.comparison import ModelComparison, compare_models, comparison_tables, p_text, signed
 from cmgems_cli.comparing.grouping import by_task, counted
+from cmgems_cli.comparing.one_task import announcement, compare_on_one_task, one_task_tables
 from cmgems_cli.comparing.pairing import pair
 from cmgems_cli.comparing.scores import in_print, rounded
 from cmgems_cli.comparing.statistics import CONFIDENCE, RESAMPLES, Friedman, compare
@@ -32,6 +33,8 @@ def comparison_parts(
 ) -> list[Part]:
     """Compare the last run with each of the others on the tasks that all have, as `cmgems ttest --common` does.
 
+    On one task in common: over its rows and over seeds.
+
     Parameters
     ----------
     benchmark : Benchmark
@@ -43,13 +46,27 @@ def comparison_parts(
         Of bootstrap and sign flips.
     """
     sources = [
-        replace(run.source, model=run.label, scores=run.scores(benchmark.name)) for run in runs if run.source
+        replace(
+            run.source,
+            model=run.label,
+            scores=run.scores(benchmark.name),
+            folder=None if run.kind == PUBLISHED else run.folder,
+        )
+        for run in runs
+        if run.source
     ]
+    tags = [run.tag for run in runs]
     try:
-        compared = compare_models(pair(sources, common=True), seed=seed)
+        paired = pair(sources, common=True)
+        if len(paired.rows) == 1:
+            on_one = compare_on_one_task(sources, paired, seed=seed)
+            if on_one.has_tests:
+                tables = [Table(table, tags) for table in one_task_tables(on_one)]
+                notes = [f"{announcement(on_one)}.", *(f"{note}." for note in on_one.notes)]
+                return [*tables, Notes([notes[0][0].upper() + notes[0][1:], *notes[1:]])]
     except InputError as error:
         return [Notes([f"Not compared: {str(error).split('; needed')[0]}."])]
-    tags = [run.tag for run in runs]
+    compared = compare_models(paired, seed=seed)
     parts: list[Part] = [Table(table, tags) for table in comparison_tables(compared)]
     parts.append(Notes(_remarks(compared)))
     parts += [_differences(benchmark, compared, index, runs) for index in range(len(runs) - 1)]

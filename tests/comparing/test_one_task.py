@@ -200,3 +200,12 @@ def test_runs_that_are_all_alike_have_no_p_and_single_runs_no_test() -> None:
     assert seed_test({1: 1.0, 2: 1.0}, {3: 2.0, 4: 2.0}, seed=1).p is None
     assert seed_test({1: 1.0}, {1: 2.0, 2: 2.5}, seed=1) is None
     assert seed_test({None: 1.0}, {1: 2.0, 2: 2.5}, seed=1) is None
+
+
+def test_a_report_shows_these_tests_of_one_task(cmgems: CommandLine, tmp_path: Path) -> None:
+    a, b = evaluation(tmp_path / "a", 0.6, [1, 2]), evaluation(tmp_path / "b", 0.8, [1, 2], first=50)
+    cmgems("report", a, b, "--out", tmp_path / "report", "--quiet")
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "One task in common, mine own" in text
+    assert "exact McNemar" in text
+    assert "paired t-test over 2 shared seeds" in text
