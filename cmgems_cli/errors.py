@@ -30,6 +30,10 @@ class OverwriteError(CmgemsError):
     exit_code = 4
 
 
+class DivergedError(CmgemsError):
+    """Training led to numbers that are not finite."""
+
+
 class Interrupted(CmgemsError):
     """SIGINT (130) or SIGTERM (143) ended the command; everything it promises to save is saved."""
 

@@ -52,6 +52,8 @@ class Option:
         One letter: `-o`.
     machine : bool
         Describes the machine rather than the recipe: it may differ between runs of the same result.
+    several : bool
+        Takes several values too, a tuple in the field: separated by commas, in files a list.
     """
 
     flag: str
@@ -64,6 +66,7 @@ class Option:
     metavar: str | None = None
     machine: bool = False
     short: str | None = None
+    several: bool = False
 
     @property
     def spelling(self) -> str:
@@ -138,7 +141,18 @@ def value_check(cls: type, name: str) -> tuple[str, Callable[[Any], bool]]:
     ('a whole number from 1', True, False, False)
     """
     declared, kind = options_of(cls)[name], _type_of(cls, name)
-    if choices := choices_of(cls, name):
+    words, fits = _check_of_one(declared, kind)
+    if not declared.several:
+        return words, fits
+    return (
+        f"{words}, or a list of these",
+        lambda value: all(map(fits, value)) and bool(value) if isinstance(value, list) else fits(value),
+    )
+
+
+def _check_of_one(declared: Option, kind: Any) -> tuple[str, Callable[[Any], bool]]:
+    choices = get_args(kind) if get_origin(kind) is Literal else tuple(declared.choices)
+    if choices:
         return f"one of {', '.join(map(str, choices))}", lambda value: value in choices
     if kind is bool:
         return "true or false", lambda value: isinstance(value, bool)
@@ -150,6 +164,43 @@ def value_check(cls: type, name: str) -> tuple[str, Callable[[Any], bool]]:
     least, most = -maxsize if low is None else low, maxsize if high is None else high
     # `type`: true is not a number here.
     return words, lambda value: type(value) in {int, kind} and least <= value <= most
+
+
+def one_or_several(values: Sequence[Any]) -> Any:
+    """Return the different values as a field holds them: one alone, or a tuple."""
+    different = tuple(dict.fromkeys(values))
+    return different if len(different) > 1 else different[0]
+
+
+def read_several(declared: Option, kind: Any, text: str) -> Any:
+    """Return the value, or the tuple of values, in a text of numbers or choices separated by commas.
+
+    Parameters
+    ----------
+    declared : Option
+        Takes several.
+    kind : type
+        Of the field.
+    text : str
+
+    Raises
+    ------
+    ValueError
+        If a part is not such a value; the message says what is needed.
+    """
+    one = next(part for part in get_args(kind) if part is not NoneType)
+    needed, fits = _check_of_one(declared, one)
+    values: list[Any] = []
+    for part in map(str.strip, text.split(",")):
+        try:
+            # Choices in either case of letters.
+            value = float(part) if one is float else part.casefold()
+        except ValueError:
+            value = None
+        if value is None or not fits(value):
+            raise ValueError(f"{part!r} is not {needed}")
+        values.append(value)
+    return one_or_several(values)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, fields, is_dataclass, replace
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -16,7 +16,7 @@ from cmgems_cli import __version__
 from cmgems_cli.console import Console, prepare, print_line
 from cmgems_cli.errors import UsageError
 from cmgems_cli.modeling.presets import PRESETS
-from cmgems_cli.option_fields import Option, option, option_of, options_of
+from cmgems_cli.option_fields import Option, option, option_of, options_of, read_several
 from cmgems_cli.structured_text import read_toml
 from cmgems_cli.threads import use_threads
 
@@ -255,7 +255,13 @@ def _parameter(declared: Option, hint: Any, default: Any) -> inspect.Parameter:
         info |= {"max": None, "callback": _at_most(declared)}
     if declared.shown is not None:
         info["show_default"] = declared.shown
-    if float in kinds:
+    if declared.several:
+        info |= {
+            "parser": partial(_several, declared, hint),
+            "metavar": declared.metavar or _several_values(hint),
+        }
+        hint = str | None
+    elif float in kinds:
         info["callback"] = _finite
     if Path in kinds:
         info["parser"] = _path
@@ -284,6 +290,22 @@ def _at_most(declared: Option) -> Callable[[int | None], int | None]:
         return value
 
     return check
+
+
+def _several(declared: Option, kind: Any, given: Any) -> Any:
+    # Typer passes a default through the parser too.
+    if not isinstance(given, str):
+        return given
+    try:
+        return read_several(declared, kind, given)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _several_values(kind: Any) -> str:
+    """Return the placeholder of an option that takes several values: X,… or cls|mean,…"""
+    one = get_args(kind)[0]
+    return f"{'X' if one is float else '|'.join(map(str, get_args(one)))},…"
 
 
 def _finite(value: float | None) -> float | None:

@@ -75,3 +75,9 @@ def test_permuted_places_are_uniform_over_streams(n: int) -> None:
     places = np.array([draws.permuted(0, n, np.uint64(draws.key(seed, 3, 1, 0))) for seed in range(4_000)])
     counts = np.bincount(places, minlength=n)
     assert np.all(np.abs(counts - 4000 / n) < 5 * (4000 / n) ** 0.5)
+
+
+def test_no_two_purposes_share_a_number() -> None:
+    purposes = [value for name, value in vars(draws).items() if name.isupper() and isinstance(value, int)]
+    assert len(purposes) > 15
+    assert len(set(purposes)) == len(purposes)

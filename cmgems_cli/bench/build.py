@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from cmgems_cli import workspace
-from cmgems_cli.artifacts import Manifest, sha256_of_file
+from cmgems_cli.artifacts import MANIFEST, Manifest, is_finished, parse_manifest, sha256_of_file
 from cmgems_cli.bench.frozen import FrozenRun, grid_of
 from cmgems_cli.comparing.pairing import recorded_of
 from cmgems_cli.datasets.finetune_options import FinetuneOptions, Pool
 from cmgems_cli.datasets.loaded_task import LoadedTask, load_task, recipe_of_task
 from cmgems_cli.datasets.recipe import Recipe
 from cmgems_cli.datasets.task_files import POOL, TaskFiles
-from cmgems_cli.errors import UsageError
+from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.inference.embedding_cache import EmbeddingCache
 from cmgems_cli.modeling.classifier import new_classifier
 from cmgems_cli.modeling.model_source import ModelSource
@@ -22,6 +24,7 @@ from cmgems_cli.training.finetune_run import FinetuningRun, training_params
 from cmgems_cli.training.pretrain_options import batch_tokens
 from cmgems_cli.training.processes import Processes, resolve_precision
 from cmgems_cli.training.run import MACHINE
+from cmgems_cli.training.trials import CHOSEN, ChosenRun, TrialRun, drawn_combinations
 
 # Parameters of runs that a frozen model does not have.
 _OF_TRAINING = ("epochs", "max_steps", "dropout")
@@ -66,8 +69,9 @@ class Finetuner:
         return {"init": self.source.init, **self.changes()}
 
     def changes(self) -> dict[str, Any]:
-        """Return what differs from the recipes."""
-        return self.options.changes()
+        """Return what differs from the recipes; several values as a list, as they are recorded."""
+        changes = self.options.changes()
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in changes.items()}
 
     def load(self, task: TaskFiles, seed: int) -> LoadedTask:
         """Return a task with the rows of the run with this seed.
@@ -123,6 +127,7 @@ class Finetuner:
             recipe, n_train = loaded.recipe, len(loaded.train)
         if recipe.freeze:
             return self._frozen_params(task, recipe, seed), inputs
+        recipe = recipe.chosen(finished.stats.get(CHOSEN))
         return {**self._params(task, recipe), **training_params(recipe, n_train, seed)}, inputs
 
     def build_finetuning_run(
@@ -147,21 +152,35 @@ class Finetuner:
         loaded = self.load(task, seed)
         if loaded.recipe.freeze:
             return self._frozen_run(task, loaded.recipe, out, seed, kind)
-        classifier = new_classifier(
-            self.source, len(loaded.label_names), dropout=loaded.recipe.dropout, seed=seed
+        if not loaded.recipe.choices:
+            return FinetuningRun(**self._arguments(task, loaded, out, seed, kind))
+        chosen = replace(loaded, recipe=loaded.recipe.chosen(_chosen_before(out)))
+        return ChosenRun(
+            **self._arguments(task, chosen, out, seed, kind),
+            combinations=drawn_combinations(loaded.recipe, seed),
+            make_trial=lambda recipe, folder: TrialRun(
+                **self._arguments(task, loaded.tried(recipe), folder, seed, "scores")
+            ),
+            metric=task.benchmark.metric,
         )
-        return FinetuningRun(
-            classifier,
-            loaded,
-            seed=seed,
-            max_batch_tokens=self.max_batch_tokens,
-            params=self._params(task, loaded.recipe),
-            inputs={**loaded.sha256, **self.source.inputs},
-            out=out,
-            processes=self.processes,
-            precision=self.precision,
-            kind=kind,
-        )
+
+    def _arguments(
+        self, task: TaskFiles, loaded: LoadedTask, out: Path, seed: int, kind: str
+    ) -> dict[str, Any]:
+        """Return the arguments of a `FinetuningRun`."""
+        recipe = loaded.recipe
+        return {
+            "model": new_classifier(self.source, len(loaded.label_names), dropout=recipe.dropout, seed=seed),
+            "task": loaded,
+            "seed": seed,
+            "max_batch_tokens": self.max_batch_tokens,
+            "params": self._params(task, recipe),
+            "inputs": {**loaded.sha256, **self.source.inputs},
+            "out": out,
+            "processes": self.processes,
+            "precision": self.precision,
+            "kind": kind,
+        }
 
     def _frozen_run(self, task: TaskFiles, recipe: Recipe, out: Path, seed: int, kind: str) -> FrozenRun:
         assert self._last is not None
@@ -204,3 +223,10 @@ class Finetuner:
             "max_tokens": recipe.max_tokens,
             "truncate": recipe.truncate,
         }
+
+
+def _chosen_before(out: Path) -> Any:
+    """Return what a finished run at this place chose, None without one."""
+    with suppress(InputError):  # damaged: refused later
+        return parse_manifest(out / MANIFEST).stats.get(CHOSEN) if is_finished(out) else None
+    return None

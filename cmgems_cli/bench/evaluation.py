@@ -16,13 +16,15 @@ from cmgems_cli.comparing.grouping import mean
 from cmgems_cli.comparing.pairing import recorded_of
 from cmgems_cli.comparing.scores import KMER_LINEAR, Score, read_scores, write_scores
 from cmgems_cli.comparing.tables import Report, make_report, markdown
+from cmgems_cli.datasets.finetune_options import said_of
 from cmgems_cli.errors import OverwriteError
 from cmgems_cli.metrics import METRICS, score
 from cmgems_cli.output_state import place_state
 from cmgems_cli.outputs import Output
 from cmgems_cli.training.checkpoints import FOLDER
 from cmgems_cli.training.engine import device_name
-from cmgems_cli.training.finetune_run import PREDICTIONS, FinetuneOutcome, FinetuningRun, write_predictions
+from cmgems_cli.training.finetune_outcome import FinetuneOutcome
+from cmgems_cli.training.finetune_run import PREDICTIONS, FinetuningRun, write_predictions
 from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.processes import Processes
 from cmgems_cli.training.run import MACHINE
@@ -241,11 +243,11 @@ class Evaluation:
         )
         changed = self.finetuner.changes()
         if changed:
-            said = ", ".join(f"{name} {value}" for name, value in changed.items())
+            said = said_of(changed)
             recipe = "published recipe" if self.grid.benchmark.shipped else "recipe of the benchmark"
             report.notes.insert(0, f"Not the {recipe}: {said}.")
         if self.baseline and self.baseline.changed != changed:
-            said = ", ".join(f"{name} {value}" for name, value in self.baseline.changed.items())
+            said = said_of(self.baseline.changed)
             report.notes.append(
                 f"The baseline was not made with the same recipe, but with {said or 'the one of the benchmark'}."
             )

@@ -70,6 +70,8 @@ class ProbeRun(ABC):
     """
 
     steps = 1
+    # As in `FinetuningRun`; what it chooses itself is not counted.
+    n_trials = 1
     unit = "steps"
     device = "cpu"
     max_batch_tokens = 0

@@ -13,7 +13,7 @@ from cmgems_cli import workspace
 from cmgems_cli.commands.training_progress import TrainingProgress
 from cmgems_cli.console import Console, duration
 from cmgems_cli.datasets.benchmark_file import shipped_names
-from cmgems_cli.datasets.finetune_options import FinetuneOptions
+from cmgems_cli.datasets.finetune_options import FinetuneOptions, said_of
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import INIT, MODEL_HELP, Shared, takes
 
@@ -192,9 +192,11 @@ def _announce(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]
     grid = evaluation.grid
     done = sum(evaluation.done(cell) for cell in cells)
     part = "" if shard == "1/1" else f", {len(cells)} of them in shard {shard}"
+    changed = said_of(evaluation.finetuner.changes())
+    trials = f" {changed};" if "chosen on dev" in changed else ""
     console.say(
         f"{evaluation.name} on {grid.benchmark.name}: {len(grid.cells)} runs of {len(grid.tasks())} tasks{part};"
-        f" {done} done before; on {evaluation.processes.device} in {evaluation.finetuner.precision},"
+        f"{trials} {done} done before; on {evaluation.processes.device} in {evaluation.finetuner.precision},"
         f" {evaluation.processes.number}"
     )
     if grid.missing:
@@ -206,7 +208,7 @@ def _announce(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]
 def _plan(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]") -> None:
     """Print what would be run, its time from timed steps."""
     rows: list[list[Any]] = []
-    total_s = 0.0
+    total_s, trials = 0.0, 1
     for label in dict.fromkeys(cell.task.label for cell in cells):
         of_task = [cell for cell in cells if cell.task.label == label]
         left = [cell for cell in of_task if not evaluation.fits(cell)]
@@ -214,6 +216,7 @@ def _plan(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]") -
         seconds = run.seconds_per_step() * run.steps * len(left)
         total_s += seconds
         n_train, n_test, steps = len(run.task.train), len(run.task.test), run.steps
+        trials = max(trials, run.n_trials)
         rows.append([label, len(of_task), len(left), n_train, n_test, steps, duration(seconds)])
     console.result(
         {
@@ -221,6 +224,7 @@ def _plan(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]") -
                 "bench": evaluation.grid.benchmark.name,
                 "runs": len(cells),
                 "runs_left": sum(row[2] for row in rows),
+                "trials_per_run": trials,
                 "missing_tasks": evaluation.grid.missing,
                 "training_s": round(total_s),
             },
@@ -230,6 +234,10 @@ def _plan(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]") -
     if evaluation.processes.is_main:
         columns = ["task", "runs", "left", "train rows", "test rows", "steps per run", "training"]
         console.table(f"plan for {evaluation.out} (nothing written)", columns, rows)
+        if trials > 1:
+            console.say(
+                f"up to {trials} trials a run, whose steps are counted together; the best on dev is tested"
+            )
         console.say(f"about {duration(total_s)} of training, one run at a time, evaluations not counted")
 
 

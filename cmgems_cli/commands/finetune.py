@@ -105,9 +105,10 @@ def _announce(console: Console, run: "FinetuningRun", task: "TaskFiles") -> None
     recipe, params = run.recipe, run.params
     origin = "random weights" if params["init"] == "random" else "pretrained weights"
     chosen = "the best by dev loss" if recipe.selects == "best" else "the last model"
+    trials = "" if run.n_trials == 1 else f"{run.n_trials} trials, the best on dev is tested, each of "
     console.say(
         f"{run.parameters:,} parameters ({origin}) on {run.processes.device} in {run.precision},"
-        f" {run.processes.number}; {task.name}: {run.steps:,} steps of"
+        f" {run.processes.number}; {task.name}: {trials}{run.params['steps']:,} steps of"
         f" {recipe.global_batch} rows from {len(run.task.train):,}, {chosen} is tested on"
         f" {len(run.task.test):,}"
     )
@@ -118,9 +119,9 @@ def _announce(console: Console, run: "FinetuningRun", task: "TaskFiles") -> None
             f"{task.name} is not a known benchmark task; using the default recipe (lr {recipe.learning_rate:g},"
             f" {recipe.epochs} epochs)"
         )
-    if run.warmup_steps >= run.steps > 1:
+    if run.warmup_steps >= run.params["steps"] > 1:
         console.warn(
-            f"{run.steps} steps end within the recipe's warm-up of {run.warmup_steps}: the learning rate"
+            f"{run.params['steps']} steps end within the recipe's warm-up of {run.warmup_steps}: the learning rate"
             " never reaches its peak; give --warmup-steps"
         )
     if run.maker.idle_processes:
@@ -162,9 +163,10 @@ def _plan(console: Console, run: "FinetuningRun | FrozenRun") -> None:
         recipe = run.recipe
         plan = {"parameters": run.parameters, **plan} | {
             "epochs": run.params["epochs"],
-            "steps": run.steps,
+            "trials": run.n_trials,
+            "steps": run.params["steps"],
             "warmup_steps": run.warmup_steps,
-            "learning_rate": recipe.learning_rate,
+            "learning_rate": recipe.choices.get("learning_rate", recipe.learning_rate),
             "global_batch": recipe.global_batch,
             "eval_every": recipe.eval_every,
             "keeps": recipe.selects,

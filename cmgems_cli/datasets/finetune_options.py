@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal
 
 from cmgems_cli.errors import UsageError
@@ -11,6 +12,7 @@ from cmgems_cli.option_fields import (
     MachineOptions,
     Precision,
     machine_fields,
+    one_or_several,
     option,
     options_of,
     same_option,
@@ -36,19 +38,22 @@ class FinetuneOptions:
     Attributes
     ----------
     epochs, max_steps, global_batch, eval_every : int or None
-    learning_rate, weight_decay : float or None
-        Of AdamW.
+    learning_rate, weight_decay : float, several or None
+        Of AdamW. Of this and the others that may be several, every combination is fine-tuned and the best on dev is
+        tested.
     warmup_steps : str or None
         Steps ("50"), or a percentage of all steps ("10%").
-    dropout : float or None, in [0, 1)
+    dropout : float, several or None, in [0, 1)
         Of hidden layers.
-    pool : str or None
+    pool : str, several or None
         How a sequence's states become one vector.
-    rc : str or None
+    rc : str, several or None
         Reverse complements: in training (augment), at test time (average), both, or none.
-    embedding_lr : float or None
+    embedding_lr : float, several or None
         Factor of the learning rate for the embeddings.
-    class_weights : str or None
+    class_weights : str, several or None
+    trials : int or None
+        Most combinations of several values.
     max_tokens : int or None, tokens
         Special tokens not counted.
     truncate : bool
@@ -62,7 +67,9 @@ class FinetuneOptions:
     max_steps: int | None = option(
         None, "--max-steps", "Maximum number of steps, whatever the epochs.", panel=RECIPE, min=1
     )
-    learning_rate: float | None = option(None, "--lr", "Peak learning rate.", panel=RECIPE, min=0.0)
+    learning_rate: float | tuple[float, ...] | None = option(
+        None, "--lr", "Peak learning rate.", panel=RECIPE, min=0.0, several=True
+    )
     warmup_steps: str | None = option(
         None,
         "--warmup-steps",
@@ -70,11 +77,11 @@ class FinetuneOptions:
         panel=RECIPE,
         metavar="N|P%",
     )
-    weight_decay: float | None = option(
-        None, "--weight-decay", "Weight decay of AdamW.", panel=RECIPE, min=0.0
+    weight_decay: float | tuple[float, ...] | None = option(
+        None, "--weight-decay", "Weight decay of AdamW.", panel=RECIPE, min=0.0, several=True
     )
-    dropout: float | None = option(
-        None, "--dropout", "Dropout of hidden layers.", panel=RECIPE, min=0.0, max=0.99
+    dropout: float | tuple[float, ...] | None = option(
+        None, "--dropout", "Dropout of hidden layers.", panel=RECIPE, min=0.0, max=0.99, several=True
     )
     global_batch: int | None = option(
         None, "--global-batch", "Sequences per step, over all processes.", panel=RECIPE, min=1
@@ -86,21 +93,43 @@ class FinetuneOptions:
         panel=RECIPE,
         min=1,
     )
-    pool: Pool | None = option(
-        None, "--pool", "The state of [CLS], or the mean or maximum over the known tokens.", panel=RECIPE
+    pool: Pool | tuple[Pool, ...] | None = option(
+        None,
+        "--pool",
+        "The state of [CLS], or the mean or maximum over the known tokens.",
+        panel=RECIPE,
+        several=True,
     )
-    rc: Strands | None = option(
+    rc: Strands | tuple[Strands, ...] | None = option(
         None,
         "--rc",
         "Reverse complements: half of the training rows (augment), the mean of both strands at test time (average),"
         " or both.",
         panel=RECIPE,
+        several=True,
     )
-    embedding_lr: float | None = option(
-        None, "--embedding-lr", "Factor of the learning rate for the embeddings.", panel=RECIPE, min=0.0
+    embedding_lr: float | tuple[float, ...] | None = option(
+        None,
+        "--embedding-lr",
+        "Factor of the learning rate for the embeddings.",
+        panel=RECIPE,
+        min=0.0,
+        several=True,
     )
-    class_weights: ClassWeights | None = option(
-        None, "--class-weights", "balanced: every class counts the same in the loss.", panel=RECIPE
+    class_weights: ClassWeights | tuple[ClassWeights, ...] | None = option(
+        None,
+        "--class-weights",
+        "balanced: every class counts the same in the loss.",
+        panel=RECIPE,
+        several=True,
+    )
+    trials: int | None = option(
+        None,
+        "--trials",
+        "Of options with several values: most combinations to fine-tune; the best on dev is tested.",
+        panel=RECIPE,
+        min=1,
+        shown="all",
     )
     max_tokens: int | None = option(
         None, "--max-tokens", "Longest sequence, without [CLS] and [SEP].", panel=RECIPE, min=1
@@ -135,6 +164,23 @@ class FinetuneOptions:
         return {name: value for name, value in given.items() if value is not None and value is not False}
 
 
+def said_of(changes: Mapping[str, Any]) -> str:
+    """Return what differs from a recipe in words; several values were chosen from on dev.
+
+    >>> said_of({"max_steps": 9, "rc": ["none", "augment"], "learning_rate": [3e-05, 0.0003]})
+    'max_steps 9, rc none or augment, learning_rate 3e-05 or 0.0003, chosen on dev from 4 trials'
+    """
+    said = [
+        f"{name} {' or '.join(map(str, value)) if isinstance(value, list | tuple) else value}"
+        for name, value in changes.items()
+        if name != "trials"
+    ]
+    several = [len(value) for value in changes.values() if isinstance(value, list | tuple)]
+    if several:
+        said.append(f"chosen on dev from {min(prod(several), changes.get('trials') or prod(several))} trials")
+    return ", ".join(said)
+
+
 def recipe_keys() -> dict[str, str]:
     """Return the keys of a recipe in a benchmark's file with the field that each sets: `lr` is `learning_rate`."""
     left_out = machine_fields(FinetuneOptions)
@@ -152,7 +198,10 @@ def recipe_checks() -> dict[str, tuple[str, Callable[[Any], bool]]]:
 def from_recipe(recipe: Mapping[str, Any]) -> FinetuneOptions:
     """Return the options that a recipe sets; its keys and values fit `recipe_checks`."""
     names = recipe_keys()
-    values = {names[key]: value for key, value in recipe.items()}
+    values = {
+        names[key]: one_or_several(value) if isinstance(value, list) else value
+        for key, value in recipe.items()
+    }
     if "warmup_steps" in values:
         values["warmup_steps"] = str(values["warmup_steps"])
     return FinetuneOptions(**values)

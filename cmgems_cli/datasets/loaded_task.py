@@ -54,6 +54,13 @@ class EncodedSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def read_on(self, strands: int) -> EncodedSplit:
+        """Return the split with this number of strands, at most its own; nothing is copied."""
+        if strands == self.strands:
+            return self
+        offsets = self.offsets[: len(self) + 1]
+        return replace(self, token_ids=self.token_ids[: offsets[-1]], offsets=offsets, strands=strands)
+
     def lengths(self) -> NDArray[np.int64]:
         """Return the positions of each sequence, special tokens included: int64, shape (strands * n_rows,)."""
         return np.diff(self.offsets) + self.specials.positions
@@ -111,6 +118,17 @@ class LoadedTask:
         weights = np.zeros(len(rows), np.float32)
         weights[rows > 0] = len(self.train) / ((rows > 0).sum() * rows[rows > 0])
         return weights
+
+    def tried(self, recipe: Recipe) -> LoadedTask:
+        """Return the task with a recipe that is one combination of its own's choices."""
+        strands = 2 if recipe.averages else 1
+        return replace(
+            self,
+            recipe=recipe,
+            train=self.train.read_on(2 if recipe.augments else 1),
+            dev=None if self.dev is None else self.dev.read_on(strands),
+            test=self.test.read_on(strands),
+        )
 
     def drawn(self, seed: int) -> LoadedTask:
         """Return the task of the run with this seed: shots are drawn by it, all rows are the same for every seed.
@@ -246,6 +264,14 @@ def recipe_of_task(
         raise UsageError("`eval_every`: this run has no dev split to evaluate; leave the option out")
     rows = None if task.has_dev else task.shots or rows_per_class
     recipe = task.benchmark.recipe_of(task.definition, rows).changed(changes)
+    if recipe.choices and recipe.freeze:
+        name = next(iter(recipe.choices))
+        raise UsageError(f"`freeze=True` chooses the penalty on dev, and no other option: give one `{name}`")
+    if recipe.choices and not task.has_dev:
+        name, values = next(iter(recipe.choices.items()))
+        raise UsageError(
+            f"`{name}={','.join(map(str, values))}`: this run has no dev split to choose on; give one value"
+        )
     # The limits of published recipes count k-mers.
     limit = recipe.max_tokens if tokenization.k or "max_tokens" in changes else None
     return replace(recipe, max_tokens=min(limit or longest, longest))

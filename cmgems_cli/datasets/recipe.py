@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any, Literal
 
 from cmgems_cli.datasets.finetune_options import warmup_of
@@ -51,6 +52,11 @@ class Recipe:
     freeze : bool
         Leave the encoder as it is and fit a logistic regression on its embeddings; then only `pool`, `rc`,
         `max_tokens` and `truncate` matter.
+    choices : mapping, field -> tuple
+        Fields of several values: every combination is fine-tuned, and the best on dev is tested. The field itself has
+        the first of them, or the one that was chosen.
+    trials : int or None
+        Most combinations to fine-tune; None: all.
     """
 
     epochs: int = 3
@@ -68,12 +74,39 @@ class Recipe:
     max_tokens: int | None = None
     truncate: bool = False
     freeze: bool = False
+    choices: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, hash=False)
+    trials: int | None = None
 
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
-        """Return the recipe with these fields replaced; a frozen encoder is pooled by `FROZEN_POOL` by default."""
+        """Return the recipe with these fields replaced; a tuple is several values.
+
+        A frozen encoder is pooled by `FROZEN_POOL` by default.
+        """
         if changes.get("freeze") and self.pool == "cls":
             changes = {"pool": FROZEN_POOL, **changes}
-        return replace(self, **changes)
+        choices = {name: values for name, values in self.choices.items() if name not in changes}
+        choices |= {name: value for name, value in changes.items() if isinstance(value, tuple)}
+        first = {name: value[0] if isinstance(value, tuple) else value for name, value in changes.items()}
+        return replace(self, **first, choices=choices)
+
+    def combinations(self) -> list[Recipe]:
+        """Return the recipe of every combination of the choices, of one value each, in their order."""
+        return [
+            replace(self, **dict(zip(self.choices, values, strict=True)), choices={}, trials=None)
+            for values in product(*self.choices.values())
+        ]
+
+    def chosen(self, values: Mapping[str, Any] | None) -> Recipe:
+        """Return the recipe with what was chosen among its choices; None, or something else: the first of each."""
+        possible = values and all(values.get(name) in known for name, known in self.choices.items())
+        return replace(self, **{name: values[name] for name in self.choices}) if values and possible else self
+
+    def chosen_values(self) -> dict[str, Any]:
+        """Return the values of the fields among `choices`."""
+        return {name: getattr(self, name) for name in self.choices}
+
+    def _values(self, name: str) -> tuple[Any, ...]:
+        return self.choices.get(name, (getattr(self, name),))
 
     @property
     def selects(self) -> Literal["best", "last"]:
@@ -82,13 +115,13 @@ class Recipe:
 
     @property
     def augments(self) -> bool:
-        """Whether reverse complements are trained on."""
-        return self.rc in ("augment", "both")
+        """Whether reverse complements are trained on, by any of several values."""
+        return not {"augment", "both"}.isdisjoint(self._values("rc"))
 
     @property
     def averages(self) -> bool:
-        """Whether the logits of both strands are averaged at test time."""
-        return self.rc in ("average", "both")
+        """Whether the logits of both strands are averaged at test time, by any of several values."""
+        return not {"average", "both"}.isdisjoint(self._values("rc"))
 
     @property
     def balances(self) -> bool:
@@ -96,10 +129,14 @@ class Recipe:
         return self.class_weights == "balanced"
 
     def ways(self) -> dict[str, Any]:
-        """Return those of `rc`, `embedding_lr` and `class_weights` that are not the default, for the manifest."""
+        """Return what is not the default of `rc`, `embedding_lr`, `class_weights` and choices, for the manifest."""
         default = Recipe()
-        names = ("rc", "embedding_lr", "class_weights")
-        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(default, name)}
+        names = ("rc", "embedding_lr", "class_weights", "choices", "trials")
+        return {
+            name: getattr(self, name)
+            for name in names
+            if name in self.choices or getattr(self, name) != getattr(default, name)
+        }
 
     def total_steps(self, train_rows: int) -> int:
         """Return the number of steps over `train_rows` rows; an epoch's last step may be smaller."""

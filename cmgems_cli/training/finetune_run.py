@@ -6,18 +6,19 @@ import csv
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from cmgems_cli.datasets.leakage import leakage_stats
 from cmgems_cli.datasets.loaded_task import EncodedSplit, LoadedTask
 from cmgems_cli.datasets.recipe import Recipe as TaskRecipe
-from cmgems_cli.errors import CmgemsError, UsageError
+from cmgems_cli.errors import DivergedError, UsageError
 from cmgems_cli.modeling.classifier import SequenceClassifier
 from cmgems_cli.modeling.encoder import packs_sequences
 from cmgems_cli.safe_text import spreadsheet_cell
@@ -29,6 +30,7 @@ from cmgems_cli.training.finetune_batches import (
     LabelledStep,
     evaluation_batches,
 )
+from cmgems_cli.training.finetune_outcome import FinetuneOutcome
 from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.processes import Processes
 from cmgems_cli.training.run import Run
@@ -54,31 +56,6 @@ def _forward(module: torch.nn.Module, batch: LabelledBatch) -> torch.Tensor:
 def _logits(module: torch.nn.Module, batch: LabelledBatch) -> torch.Tensor:
     assert isinstance(module, SequenceClassifier)
     return module.logits(batch.input_ids, batch.attention_mask)
-
-
-@dataclass(frozen=True, eq=False)
-class FinetuneOutcome:
-    """The result of a fine-tuning run: the selected model, tested once.
-
-    Attributes
-    ----------
-    labels : int64, shape (n_test,)
-        True classes of the test rows.
-    probabilities : float64, shape (n_test, n_classes)
-        Predicted for each test row.
-    label_names : tuple of str
-        The classes by number.
-    module : SequenceClassifier
-        With the weights that were tested.
-    stats : dict
-        For the manifest, scores not included.
-    """
-
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
-    label_names: tuple[str, ...]
-    module: SequenceClassifier
-    stats: dict[str, Any]
 
 
 def training_params(recipe: TaskRecipe, n_train: int, seed: int) -> dict[str, Any]:
@@ -168,17 +145,10 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
             processes=processes,
             precision=precision,
         )
-        self.maker = FinetuneBatches(
-            task.train,
-            self.recipe.global_batch,
-            max_batch_tokens,
-            seed,
-            processes,
-            fixed_cut=self.engine.draws_dropout,
-            packed=self.module.packs and packs_sequences(processes.device, precision),
-        )
         self._dev: list[LabelledBatch] | None = None
         self.best: tuple[int, float] | None = None
+        # Combinations of several values; more than one in a `ChosenRun`.
+        self.n_trials = 1
         self._best_weights: dict[str, torch.Tensor] = {}
         self._saved_at = time.monotonic()
 
@@ -201,6 +171,19 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
             processes=self.processes,
             precision=self.precision,
             seed=self.seed,
+        )
+
+    @cached_property
+    def maker(self) -> FinetuneBatches:
+        """What makes the steps' data."""
+        return FinetuneBatches(
+            self.task.train,
+            self.recipe.global_batch,
+            self.max_batch_tokens,
+            self.seed,
+            self.processes,
+            fixed_cut=self.engine.draws_dropout,
+            packed=self.module.packs and packs_sequences(self.processes.device, self.precision),
         )
 
     def seconds_per_step(self) -> float:
@@ -282,13 +265,28 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
 
     def outcome(self) -> FinetuneOutcome:
         """Test the selected model, once."""
+        self.select()
+        return self.applied_to(self.task.test, "the test split")
+
+    def select(self) -> None:
+        """Restore the weights that the recipe selects."""
         if self.recipe.selects == "best":
             self.engine.load_weights(self._best_weights)
-        test = self.task.test
-        logits = self._logits_of(test, self._batches(test))
-        self._check_finite(logits, "the test split")
-        probabilities = logits.double().softmax(1).numpy()
-        return FinetuneOutcome(test.labels, probabilities, self.task.label_names, self.module, self._stats())
+
+    def applied_to(self, data: EncodedSplit, where: str) -> FinetuneOutcome:
+        """Apply the model as it is to labelled sequences, which `where` names."""
+        logits = self._logits_of(data, self._batches(data))
+        self._check_finite(logits, where)
+        logits = logits.double()
+        loss = functional.cross_entropy(logits, torch.from_numpy(data.labels))
+        return FinetuneOutcome(
+            data.labels,
+            logits.softmax(1).numpy(),
+            self.task.label_names,
+            self.module,
+            self._stats(),
+            float(loss),
+        )
 
     def _stats(self) -> dict[str, Any]:
         task = self.task
@@ -309,7 +307,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
 
     def _check_finite(self, logits: torch.Tensor, where: str) -> None:
         if not bool(torch.isfinite(logits).all()):
-            raise CmgemsError(
+            raise DivergedError(
                 f"the model diverged: not all its outputs on {where} are finite; lower `lr` (now"
                 f" {self.recipe.learning_rate:g}) and start again with `resume=False`"
             )

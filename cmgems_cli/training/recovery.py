@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from cmgems_cli.errors import CmgemsError, InputError
+from cmgems_cli.errors import CmgemsError, DivergedError, InputError
 from cmgems_cli.training.checkpoints import (
     Checkpoint,
     checkpoint_before,
@@ -73,7 +73,7 @@ class Recovery:
             return False
         what, batch = first_not_finite(run.engine, step, data.batches)
         where = "" if batch is None else f" in micro-batch {batch.index}, {self._sequences(step, batch)}"
-        raise CmgemsError(
+        raise DivergedError(
             f"the loss became {loss / n_targets:g} at step {step} (gradient norm {norm:g}; computed twice, equal); the"
             f" first not finite: {what}{where}; {self._keep(step)}; lower `learning_rate` (now"
             f" {run.engine.recipe.learning_rate:g}) and start again with `resume=False`{run.advice}"

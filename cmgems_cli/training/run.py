@@ -220,7 +220,7 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
             self._claim = claim
             self.folder = self.output.work_folder() if claim is None else claim.folder
             self.started = time.perf_counter()
-            self._train(resume=resume, observer=observer if is_main and observer else Observer())
+            self.train(resume=resume, observer=observer if is_main and observer else Observer())
             outcome = self.outcome()
             with self.processes.alone() if is_main else nullcontext():
                 yield outcome
@@ -245,10 +245,10 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
             **more,
         )
 
-    def _train(self, *, resume: bool, observer: Observer) -> None:
-        _ = (
-            self.engine
-        )  # made by all processes together: restoring needs it, and one alone would wait for the others
+    def train(self, *, resume: bool, observer: Observer) -> None:
+        """Train to the last step, from the newest checkpoint if there is one."""
+        # Made by all processes together: restoring needs it, and one alone would wait for the others.
+        _ = self.engine
         checkpoint = (
             newest_checkpoint(self.folder, observer.warned, self.restore_checkpoint) if resume else None
         )

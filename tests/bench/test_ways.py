@@ -12,13 +12,10 @@ import torch
 from safetensors.torch import load_file
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import cmgems_cli
 from cmgems_cli.artifacts import read_manifest
-from cmgems_cli.bench.build import Finetuner
-from cmgems_cli.datasets.finetune_options import FinetuneOptions
-from cmgems_cli.datasets.task_files import find_task
 from cmgems_cli.errors import Interrupted
 from cmgems_cli.genome.strands import reverse_complements
 from cmgems_cli.metrics import score
@@ -33,55 +30,11 @@ from tests.modeling.foreign_models import make_bpe
 from tests.training.conftest import StopAfter
 
 MakeRun = Callable[..., FinetuningRun]
-ROWS = {"train": 22, "dev": 12, "test": 10}
-SHORT: dict[str, Any] = {
-    "max_steps": 6,
-    "eval_every": 2,
-    "warmup_steps": "1",
-    "global_batch": 6,
-    "learning_rate": 1e-2,
-}
 
 
 def reversed_letters(text: str) -> str:
     letters = np.frombuffer(text.encode(), np.uint8)
     return reverse_complements(letters, np.array([0, len(letters)])).tobytes().decode()
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rows of 12 to 28 bases, one with an N; a quarter of them are of class 1."""
-    folder, draw = tmp_path_factory.mktemp("ways") / "task", np.random.default_rng(1)
-    folder.mkdir()
-    for split, count in ROWS.items():
-        rows = ["".join(draw.choice(list("ACGT"), draw.integers(12, 29))) for _ in range(count)]
-        rows[1] = rows[1][:6] + "N" + rows[1][7:]
-        lines = [f"{row},{int(number % 4 == 0)}" for number, row in enumerate(rows)]
-        (folder / f"{split}.csv").write_text("\n".join(["sequence,label", *lines]) + "\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The configuration of an 8-wide BERT for 3-mers."""
-    folder = tmp_path_factory.mktemp("small")
-    shape = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
-    plain = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    BertConfig(vocab_size=69, max_position_embeddings=40, **shape, **plain).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def make_run(data: Path, small: Path, tmp_path: Path) -> MakeRun:
-    """Return a function that opens a short run; keywords change its options."""
-
-    def make(out: str = "out", *, model: Path | None = None, **changed: Any) -> FinetuningRun:
-        processes = Processes(0, 1, torch.device("cpu"))
-        source = ModelSource(str(model or small), "random")
-        finetuner = Finetuner(source, FinetuneOptions(precision="fp32", **{**SHORT, **changed}), processes)
-        return finetuner.build_finetuning_run(find_task(data), tmp_path / out, 7)
-
-    return make
 
 
 def train(run: FinetuningRun, **options: Any) -> Path:
@@ -102,9 +55,11 @@ def probabilities_in(path: Path) -> np.ndarray:
 # --- reverse complements in training
 
 
-def test_rows_are_read_on_the_strand_that_seed_epoch_and_row_draw(make_run: MakeRun, data: Path) -> None:
-    run = make_run(rc="augment", epochs=9, max_steps=36)
-    texts = sequences_of(data / "train.csv")
+def test_rows_are_read_on_the_strand_that_seed_epoch_and_row_draw(
+    make_small_run: MakeRun, labelled: Path
+) -> None:
+    run = make_small_run(rc="augment", epochs=9, max_steps=36)
+    texts = sequences_of(labelled / "train.csv")
     strands = np.zeros((9, len(texts)), int)
     for step in range(1, 37):
         rows = run.maker.rows_of(step)
@@ -128,19 +83,19 @@ def test_rows_are_read_on_the_strand_that_seed_epoch_and_row_draw(make_run: Make
     assert 64 < strands.sum() < 134
     assert strands.mean(0).min() > 0 or strands.mean(0).max() < 1
     assert run.task.test.strands == 1
-    assert make_run().maker.sequences_of(3).tolist() == make_run().maker.rows_of(3).tolist()
+    assert make_small_run().maker.sequences_of(3).tolist() == make_small_run().maker.rows_of(3).tolist()
 
 
 @pytest.mark.parametrize("stop", [3, 5])
-def test_a_run_with_every_way_resumes_to_the_same_bytes(make_run: MakeRun, stop: int) -> None:
+def test_a_run_with_every_way_resumes_to_the_same_bytes(make_small_run: MakeRun, stop: int) -> None:
     ways = {"rc": "both", "embedding_lr": 3.0, "class_weights": "balanced"}
-    whole = train(make_run("whole", **ways))
+    whole = train(make_small_run("whole", **ways))
     with pytest.raises(Interrupted):
-        train(make_run("parts", **ways), observer=StopAfter(stop))
-    parts = train(make_run("parts", **ways))
+        train(make_small_run("parts", **ways), observer=StopAfter(stop))
+    parts = train(make_small_run("parts", **ways))
     assert read_manifest(parts).digest == read_manifest(whole).digest
     assert {name: read_manifest(whole).params[name] for name in ways} == ways
-    plain = read_manifest(train(make_run("plain")))
+    plain = read_manifest(train(make_small_run("plain")))
     assert not plain.params.keys() & ways.keys()
     assert plain.files["model.safetensors"] != read_manifest(whole).files["model.safetensors"]
 
@@ -149,9 +104,9 @@ def test_a_run_with_every_way_resumes_to_the_same_bytes(make_run: MakeRun, stop:
 
 
 def test_both_strands_are_averaged_in_dev_test_and_every_prediction(
-    make_run: MakeRun, data: Path, tmp_path: Path
+    make_small_run: MakeRun, labelled: Path, tmp_path: Path
 ) -> None:
-    run = make_run(rc="average")
+    run = make_small_run(rc="average")
     out = train(run)
     assert run.task.train.strands == 1
     stock = AutoModelForSequenceClassification.from_pretrained(out).eval()
@@ -164,7 +119,7 @@ def test_both_strands_are_averaged_in_dev_test_and_every_prediction(
                 for one in (text, reversed_letters(text))
             ) / torch.tensor(2.0)
 
-    texts = sequences_of(data / "test.csv")
+    texts = sequences_of(labelled / "test.csv")
     expected = np.array([mean_logits(text).softmax(0).numpy() for text in texts])
     np.testing.assert_allclose(probabilities_in(out / "predictions.csv"), expected, atol=2e-6)
     model = cmgems_cli.load_model(out, device="cpu")
@@ -176,17 +131,17 @@ def test_both_strands_are_averaged_in_dev_test_and_every_prediction(
     ]
     expected = np.array([mean_logits(part).softmax(0).numpy() for part in parts])
     np.testing.assert_allclose(windows.probabilities, expected, atol=1e-5)
-    dev = torch.stack([mean_logits(text) for text in sequences_of(data / "dev.csv")])
+    dev = torch.stack([mean_logits(text) for text in sequences_of(labelled / "dev.csv")])
     loss = float(functional.cross_entropy(dev, torch.from_numpy(run.task.dev.labels)))  # type: ignore[union-attr]
     assert read_manifest(out).stats["best_dev_loss"] == pytest.approx(loss, abs=1e-6)
     assert "AutoModel" not in (out / "README.md").read_text()
 
 
 def test_other_tokenizers_read_the_letters_of_the_other_strand(
-    make_run: MakeRun, data: Path, tmp_path: Path
+    make_small_run: MakeRun, labelled: Path, tmp_path: Path
 ) -> None:
-    out = train(make_run(model=make_bpe(tmp_path / "bpe"), rc="both", max_steps=2))
-    texts = sequences_of(data / "test.csv")
+    out = train(make_small_run(model=make_bpe(tmp_path / "bpe"), rc="both", max_steps=2))
+    texts = sequences_of(labelled / "test.csv")
     model = cmgems_cli.load_model(out, device="cpu")
     found = cmgems_cli.predict(model, texts).probabilities
     np.testing.assert_allclose(found, probabilities_in(out / "predictions.csv"), atol=1e-5)
@@ -206,11 +161,11 @@ def test_other_tokenizers_read_the_letters_of_the_other_strand(
 # --- the rate of the embeddings
 
 
-def test_the_embeddings_have_a_learning_rate_of_their_own(make_run: MakeRun, small: Path) -> None:
-    run = make_run(embedding_lr=4.0, weight_decay=0.1)
+def test_the_embeddings_have_a_learning_rate_of_their_own(make_small_run: MakeRun, small_bert: Path) -> None:
+    run = make_small_run(embedding_lr=4.0, weight_decay=0.1)
     made = run.make_step(2)
     run.engine.step(2, made.batches, made.n_targets)
-    model = new_classifier(ModelSource(str(small), "random"), 2, seed=7)
+    model = new_classifier(ModelSource(str(small_bert), "random"), 2, seed=7)
     rate = run.engine.recipe.learning_rate_at(2)
     named = dict(model.named_parameters())
     undecayed = {name for name in named if name.endswith("bias") or "LayerNorm" in name}
@@ -231,9 +186,9 @@ def test_the_embeddings_have_a_learning_rate_of_their_own(make_run: MakeRun, sma
         torch.testing.assert_close(parameter, named[name], atol=1e-6, rtol=1e-5, msg=name)
 
 
-def test_a_factor_of_0_keeps_the_embeddings_and_1_changes_no_group(make_run: MakeRun) -> None:
-    out = train(make_run("kept", embedding_lr=0.0))
-    fresh = make_run("fresh").module.model
+def test_a_factor_of_0_keeps_the_embeddings_and_1_changes_no_group(make_small_run: MakeRun) -> None:
+    out = train(make_small_run("kept", embedding_lr=0.0))
+    fresh = make_small_run("fresh").module.model
     kept = load_file(out / "model.safetensors")
     for name, parameter in fresh.named_parameters():
         assert torch.equal(kept[name], parameter) is name.endswith("embeddings.weight"), name
@@ -244,8 +199,8 @@ def test_a_factor_of_0_keeps_the_embeddings_and_1_changes_no_group(make_run: Mak
 # --- class weights
 
 
-def test_balanced_weights_are_those_of_scikit_learn_and_weight_the_sum(make_run: MakeRun) -> None:
-    run = make_run(class_weights="balanced", learning_rate=0.0)
+def test_balanced_weights_are_those_of_scikit_learn_and_weight_the_sum(make_small_run: MakeRun) -> None:
+    run = make_small_run(class_weights="balanced", learning_rate=0.0)
     labels = run.task.train.labels
     weights = run.module.class_weights
     assert weights is not None
@@ -264,19 +219,21 @@ def test_balanced_weights_are_those_of_scikit_learn_and_weight_the_sum(make_run:
     assert "class_weights" not in dict(run.module.named_parameters())
 
 
-def test_a_class_without_rows_has_no_weight(make_run: MakeRun) -> None:
-    task = make_run().task
+def test_a_class_without_rows_has_no_weight(make_small_run: MakeRun) -> None:
+    task = make_small_run().task
     train = replace(task.train, labels=np.zeros_like(task.train.labels))
     assert replace(task, train=train).class_weights().tolist() == [1.0, 0.0]
 
 
-def test_a_recipe_of_a_toml_file_names_the_ways(data: Path, small: Path, tmp_path: Path, cmgems: Any) -> None:
-    (data.parent / "ours.toml").write_text(
+def test_a_recipe_of_a_toml_file_names_the_ways(
+    labelled: Path, small_bert: Path, tmp_path: Path, cmgems: Any
+) -> None:
+    (labelled.parent / "ours.toml").write_text(
         'name = "ours"\n[recipe]\nrc = "augment"\nembedding_lr = 5.0\n[[task]]\nname = "task"\n'
     )
     short = ["--max-steps", "1", "--device", "cpu", "--jobs", "1", "--class-weights", "balanced"]
     out = tmp_path / "scores"
-    words = ["evaluate", small, "--init", "random", "--bench", data.parent / "ours.toml", *short]
+    words = ["evaluate", small_bert, "--init", "random", "--bench", labelled.parent / "ours.toml", *short]
     cmgems(*words, "--no-kmer-linear", "--out", out)
     run = read_manifest(out / "runs" / "task-seed-42")
     assert [run.params[name] for name in ("rc", "embedding_lr", "class_weights")] == [

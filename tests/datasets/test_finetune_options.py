@@ -29,8 +29,10 @@ def test_recipe_keys_are_the_names_of_the_options() -> None:
         "rc": "rc",
         "embedding_lr": "embedding_lr",
         "class_weights": "class_weights",
+        "trials": "trials",
         "max_tokens": "max_tokens",
         "truncate": "truncate",
+        "freeze": "freeze",
     }
     assert machine_fields(FinetuneOptions) == {"max_batch_tokens", "precision"}
 

@@ -1,0 +1,39 @@
+"""What a fine-tuning run found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmgems_cli.modeling.classifier import SequenceClassifier
+
+
+@dataclass(frozen=True, eq=False)
+class FinetuneOutcome:
+    """The result of a fine-tuning run: the selected model, tested once.
+
+    Attributes
+    ----------
+    labels : int64, shape (n_test,)
+        True classes of the test rows.
+    probabilities : float64, shape (n_test, n_classes)
+        Predicted for each test row.
+    label_names : tuple of str
+        The classes by number.
+    module : SequenceClassifier
+        With the weights that were tested.
+    stats : dict
+        For the manifest, scores not included.
+    loss : float, nats
+        Mean loss of these rows, not weighted by class.
+    """
+
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    label_names: tuple[str, ...]
+    module: SequenceClassifier
+    stats: dict[str, Any]
+    loss: float
