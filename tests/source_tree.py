@@ -6,7 +6,18 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "cmgems_cli"
 
 # What `--help` may not wait for: allowed only inside functions in the layers that it loads.
-HEAVY = {"torch", "transformers", "numba", "numpy", "scipy", "sklearn", "pyfaidx", "matplotlib", "pandas"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "numba",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "pyfaidx",
+    "matplotlib",
+    "pandas",
+    "pyarrow",
+}
 
 
 def modules() -> list[Path]:

@@ -1,4 +1,4 @@
-"""A new masking strategy and a new model size need few files: a patched copy of the package has them everywhere."""
+"""A new masking strategy, model size or benchmark needs few files: with them, it is everywhere."""
 
 import json
 import os
@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from cmgems_cli import fetching
 from cmgems_cli.artifacts import read_manifest
+from cmgems_cli.datasets import benchmark_file
 from tests.command_line import FASTA, CommandLine
+from tests.fetching.server import serving
 from tests.source_tree import PACKAGE
 
 # Of each file the texts before which something is inserted.
@@ -118,3 +121,50 @@ def test_a_model_size_needs_one_file(
     assert "mini" in run("doctor", "--help")
     assert "mini" in run("pretrain", "--help")
     assert "mini" in run("info", model)
+
+
+BENCHMARK = """
+name = "plants"
+dev_fraction = 0.25
+data_from = "cmgems fetch plants"
+
+[source]
+repository = "someone/plants"
+files = ["{task}_{split}.csv"]
+
+[[task]]
+name = "leaf"
+"""
+
+
+def test_a_benchmark_needs_one_file(
+    cmgems: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "benchmarks"
+    shutil.copytree(benchmark_file.SHIPPED_FOLDER, folder)
+    (folder / "plants.toml").write_text(BENCHMARK)
+    monkeypatch.setattr(benchmark_file, "SHIPPED_FOLDER", folder)
+    monkeypatch.setattr(fetching, "BENCHMARKS", folder)
+    fetching.source_names.cache_clear()
+    rows = "".join(f"{row:030b},{row % 2}\n".translate({48: "A", 49: "C"}) for row in range(16))
+    table = ("sequence,label\n" + rows.replace(",A", ",0").replace(",C", ",1")).encode()
+    try:
+        with serving() as server:
+            files = {f"leaf_{split}.csv": table for split in ("train", "test")}
+            server.add_repository("someone/plants", "dataset", "main", files)
+            cmgems("fetch", "plants", "--mirror", server.url, "--out", tmp_path / "plants")
+        done = cmgems(
+            "evaluate",
+            "kmer-linear",
+            "--bench",
+            "PLANTS",
+            "--data",
+            tmp_path / "plants",
+            "--out",
+            tmp_path / "out",
+        )
+        assert "1/1 leaf, seed 42: test MCC" in done.stderr
+        assert "did you mean plants?" in cmgems("evaluate", "kmer-linear", "--bench", "plant", code=2).error
+    finally:
+        fetching.source_names.cache_clear()
+        benchmark_file.shipped.cache_clear()

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from cmgems_cli import workspace
-from cmgems_cli.artifacts import MANIFEST, Manifest, is_finished, parse_manifest, sha256_of_file
+from cmgems_cli.artifacts import MANIFEST, Manifest, is_finished, parse_manifest
 from cmgems_cli.bench.frozen import FrozenRun, grid_of
 from cmgems_cli.comparing.pairing import recorded_of
 from cmgems_cli.datasets.finetune_options import FinetuneOptions, Pool
+from cmgems_cli.datasets.labelled_formats import digest_of_rows
 from cmgems_cli.datasets.loaded_task import LoadedTask, load_task, recipe_of_task
 from cmgems_cli.datasets.recipe import Recipe
 from cmgems_cli.datasets.task_files import POOL, TaskFiles
@@ -111,7 +112,7 @@ class Finetuner:
         The data are read only if they have changed, or the recipe depends on them (errors as `load`).
         """
         for path in task.files.values() - self._hashed.keys():
-            self._hashed[path] = sha256_of_file(path)
+            self._hashed[path] = digest_of_rows(path)
         digests = {split: self._hashed[path] for split, path in task.files.items()}
         inputs = {**digests, **self.source.inputs}
         n_train = finished.stats.get("n_train")
@@ -215,6 +216,7 @@ class Finetuner:
             **(recorded_of(task.benchmark) if bench else {}),
             "task": task.name if bench else None,
             "shots": task.shots,
+            **task.dev_params,
             "k": self.source.tokenization.k,
             "pool": recipe.pool,
             "epochs": recipe.epochs,

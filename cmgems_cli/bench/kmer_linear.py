@@ -206,6 +206,7 @@ class KmerLinear:
             "bench": bench,
             "task": task.name if bench else None,
             "shots": task.shots,
+            **task.dev_params,
             "seed": seed,
             "grid": grid,
         }

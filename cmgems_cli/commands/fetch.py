@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cmgems_cli.console import Console, amount, duration
-from cmgems_cli.fetching import SOURCES, SourceName
+from cmgems_cli.fetching import source_names
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import Shared, takes
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from cmgems_cli.fetching.sources import Download
     from cmgems_cli.fetching.transfer import RemoteFile
 
-# What to do next, by what was fetched.
+# What to do next, by what was fetched; anything else is a benchmark.
 NEXT = {
     "grch38": "cmgems prepare-genome {out}",
-    "gue": "cmgems evaluate MODEL --bench gue --data {out}",
     "dnabert6": "cmgems finetune {out} DATA",
     "model": "cmgems finetune {out} DATA",
 }
+NEXT_OF_BENCHMARK = "cmgems evaluate MODEL --bench {what} --data {out}"
 
 
 @takes("out overwrite dry_run json quiet config", out="the workspace's downloads, benchmarks or models")
 def fetch(
     what: Annotated[
-        SourceName,
+        str,
         typer.Argument(
-            help="The human genome, the GUE benchmark, DNABERT's weights for 6-mers, or a model of a hub.",
-            metavar="|".join(SOURCES),
+            help="The human genome, a benchmark, DNABERT's weights for 6-mers, or a model of a hub.",
+            metavar="|".join(source_names()),
             show_default=False,
         ),
     ],
@@ -61,10 +61,14 @@ def fetch(
     """
     started = time.perf_counter()
     console = io.console()
+    from cmgems_cli.datasets.benchmark_file import shipped, shipped_names
     from cmgems_cli.errors import CmgemsError, UsageError
     from cmgems_cli.fetching import hub_models, sources, transfer
+    from cmgems_cli.fetching.benchmark_sources import look_up_benchmark
     from cmgems_cli.workspace import pretrained_folder
 
+    if what not in source_names():
+        raise UsageError(f"{what!r} is not among what can be fetched; needed {', '.join(source_names())}")
     if what == "model":
         hub_id = hub_models.check_hub_id(hub_id)
     elif hub_id or revision:
@@ -90,6 +94,8 @@ def fetch(
         if hub_id:
             model = hub_models.look_up_model(hub_id, target, mirror=mirror, revision=revision)
             download = model.download
+        elif what in shipped_names() and shipped(what).source:
+            download = look_up_benchmark(shipped(what), target, mirror)
         else:
             download = sources.look_up(what, target, mirror)
     # A model is fetched into a folder of its own, in which anything may be replaced.
@@ -139,7 +145,7 @@ def fetch(
             else "; nothing had to be fetched"
         )
     )
-    console.say(f"next: {NEXT[what].format(out=target)}")
+    console.say(f"next: {NEXT.get(what, NEXT_OF_BENCHMARK).format(what=what, out=target)}")
 
 
 def _announce(console: Console, download: "Download", target: Path) -> None:

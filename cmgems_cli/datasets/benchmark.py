@@ -14,7 +14,18 @@ from cmgems_cli.errors import UsageError
 # Where a data set keeps its whole train and test files, next to its folders of each number of shots.
 FULL_DATASET = "full-dataset"
 TABLE_ENDINGS = (".csv", ".tsv")
+FASTA_ENDINGS = (".fna", ".fa", ".fasta")
+PARQUET_ENDING = ".parquet"
 SPLITS = ("train", "dev", "test")
+
+
+def is_file_of_rows(name: str) -> bool:
+    """Return whether a file's name is that of labelled sequences.
+
+    >>> is_file_of_rows("train.CSV"), is_file_of_rows("train.fna.gz"), is_file_of_rows("train.txt")
+    (True, True, False)
+    """
+    return name.casefold().removesuffix(".gz").endswith((*TABLE_ENDINGS, *FASTA_ENDINGS, PARQUET_ENDING))
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,29 @@ class Published:
 
 
 @dataclass(frozen=True)
+class HubSource:
+    """Where a benchmark's data are on a hub.
+
+    Attributes
+    ----------
+    repository : str
+        OWNER/NAME of a data set; `{task}` in it stands for a task's name.
+    files : tuple of str
+        Patterns of the files in it, with `{split}`, perhaps `{task}`, and `*` for any letters; the first that a
+        repository has is fetched.
+    revision : str
+        A commit, or main for the latest.
+    licence : str
+        What is known of it where the repository names none.
+    """
+
+    repository: str
+    files: tuple[str, ...]
+    revision: str = "main"
+    licence: str = "not given there"
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """Tasks with their recipes, and how their scores are reported.
 
@@ -95,6 +129,10 @@ class Benchmark:
         The folder that paths of tasks are relative to; None: it has to be given.
     shipped : bool
         Part of this package, so that its name alone tells all of it.
+    source : HubSource or None
+        Where `cmgems fetch` gets the data.
+    dev_fraction : float or None
+        Part of train that is the dev split of tasks whose data have none.
     """
 
     name: str
@@ -109,6 +147,8 @@ class Benchmark:
     data_from: str = ""
     root: Path | None = None
     shipped: bool = False
+    source: HubSource | None = None
+    dev_fraction: float | None = None
 
     def task(self, name: str) -> TaskDefinition:
         """Return the task of that name, in any case of letters; part of a name is enough if it fits one task only.
@@ -179,14 +219,15 @@ class Benchmark:
     def task_at(self, path: Path) -> TaskDefinition | None:
         """Return the task whose data a path seems to hold, by the names of its last folders; None if none does.
 
-        The file's own name, folders of a number of shots, and `full-dataset` may follow the task's folder.
+        The file's own name, folders of a number of shots, and `full-dataset` may follow the task's folder. Where
+        `fetch` makes the folders, that of the benchmark has to come before it: tasks have names such as enhancers.
         """
         path = path.absolute()
-        folder = path.parent if path.suffix.casefold() in TABLE_ENDINGS else path
+        folder = path.parent if is_file_of_rows(path.name) else path
         parts = [alike(part) for part in folder.parts]
         while parts:
             for task in self.tasks:
-                ending = alike(task.path).split("/")
+                ending = alike(f"{self.name}/{task.path}" if self.source else task.path).split("/")
                 if parts[-len(ending) :] == ending:
                     return task
             if not (parts[-1].isdecimal() or parts[-1] == FULL_DATASET):

@@ -12,11 +12,12 @@ from typing import Any
 from cmgems_cli.datasets.benchmark import (
     FULL_DATASET,
     SPLITS,
-    TABLE_ENDINGS,
     Benchmark,
+    HubSource,
     Published,
     TaskDefinition,
     alike,
+    is_file_of_rows,
 )
 from cmgems_cli.datasets.finetune_options import from_recipe, recipe_checks
 from cmgems_cli.datasets.recipe import Recipe
@@ -123,10 +124,19 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _holds_a_task(folder: Path) -> bool:
-    names = [entry.name.casefold() for entry in folder.iterdir()]
-    return FULL_DATASET in names or any(
-        name.startswith(SPLITS) and name.endswith(TABLE_ENDINGS) for name in names
+    entries = {entry.name.casefold(): entry for entry in folder.iterdir()}
+    return FULL_DATASET in entries or any(
+        (name.startswith(SPLITS) and is_file_of_rows(name)) or (name in SPLITS and holds_classes(entry))
+        for name, entry in entries.items()
     )
+
+
+def holds_classes(folder: Path) -> bool:
+    """Return whether a folder has folders and no files: one per class."""
+    entries = (
+        [entry for entry in folder.iterdir() if not entry.name.startswith(".")] if folder.is_dir() else []
+    )
+    return bool(entries) and all(entry.is_dir() for entry in entries)
 
 
 # ------------------------------------------------------------------ the file
@@ -151,6 +161,7 @@ def _is_name(value: Any) -> bool:
 _NAME = ("a text of printable characters", _is_name)
 _NAMES = _listed("texts", _is_name)
 _TABLE = ("a table", lambda value: type(value) is dict)
+_FRACTION = ("a number above 0 and below 1", lambda value: type(value) is float and 0 < value < 1)
 _TABLES = _listed("tables", lambda value: type(value) is dict)
 _SEEDS = _listed("whole numbers from 0 up", _whole(0)[1])
 _COUNTS = _listed("whole numbers from 1 up", _whole(1)[1])
@@ -162,6 +173,8 @@ _BENCHMARK_KEYS = {
     "seeds": _SEEDS,
     "shots": _COUNTS,
     "data_from": _NAME,
+    "source": _TABLE,
+    "dev_fraction": _FRACTION,
     "task": _TABLES,
     "recipe": _TABLE,
     "recipe_by_shots": _TABLES,
@@ -178,9 +191,10 @@ _TASK_KEYS = {
 }
 _SHOTS_KEYS = {"up_to": _whole(1), "recipe": _TABLE}
 _PUBLISHED_KEYS = {"tables": _COUNTS, "columns": _NAMES, "best_of": _NAMES}
+_SOURCE_KEYS = {"repository": _NAME, "files": _NAMES, "revision": _NAME, "licence": _NAME}
 _ROWS_KEYS = {split: _whole(1) for split in SPLITS}
 # All keys of the format but those of recipes; docs/howto/own-task.md is the specification.
-KEYS = (_BENCHMARK_KEYS, _TASK_KEYS, _SHOTS_KEYS, _PUBLISHED_KEYS)
+KEYS = (_BENCHMARK_KEYS, _TASK_KEYS, _SHOTS_KEYS, _PUBLISHED_KEYS, _SOURCE_KEYS)
 
 
 def _read(path: Path) -> Benchmark:
@@ -206,6 +220,10 @@ def _read(path: Path) -> Benchmark:
         )
     published = raw.get("published", {})
     _check(published, _PUBLISHED_KEYS, f"{path}: published")
+    source = raw.get("source")
+    if source is not None:
+        _check(source, _SOURCE_KEYS, f"{path}: source", needed=("repository", "files"))
+        source = HubSource(**{**source, "files": tuple(source["files"])})
     return Benchmark(
         name=raw["name"],
         title=raw.get("title", raw["name"]),
@@ -218,6 +236,8 @@ def _read(path: Path) -> Benchmark:
         published=Published(**{name: tuple(value) for name, value in published.items()}),
         data_from=raw.get("data_from", ""),
         root=path.absolute().parent,
+        source=source,
+        dev_fraction=raw.get("dev_fraction"),
     )
 
 

@@ -1,4 +1,4 @@
-"""One pass over a file of labelled sequences (method, section 7)."""
+"""One pass over labelled sequences (method, section 7)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cmgems_cli.datasets.labelled_formats import NEEDED, open_labelled
 from cmgems_cli.datasets.labels import problem_of_label
 from cmgems_cli.datasets.sequence_table import SequenceTable
 from cmgems_cli.datasets.text_lines import lines_of, texts_of
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.fasta import FastaFile
-
-NEEDED = "needed a CSV or TSV file whose first line is sequence,label"
 
 
 @dataclass
@@ -33,7 +32,7 @@ class Rows:
     longest : int, bases
         Length of the longest sequence before it was truncated; 0 if none was.
     sha256 : str
-        Of the file that these rows were read from.
+        Of what these rows were read from.
     """
 
     sequences: list[bytes] = field(default_factory=list)
@@ -46,45 +45,38 @@ class Rows:
 
 
 def read_rows(path: Path, *, max_bases: int) -> Rows:
-    """Read a CSV or TSV file of labelled sequences in one pass.
+    """Read labelled sequences in one pass.
 
     Parameters
     ----------
     path : Path
-        Plain or gzip.
+        A file or folder of any format of `labelled_formats`.
     max_bases : int
         Truncate longer sequences to this; their number is in the result.
 
     Raises
     ------
     InputError
-        If the file cannot be read, a row has no usable label, or as `SequenceTable`.
+        If it cannot be read, a row has no usable label, or as `RowSource.rows`.
     """
-    _check_is_file(path)
-    rows = Rows()
+    rows, source = Rows(), open_labelled(path)
     label_of: dict[bytes, str] = {}
     contradictory: set[bytes] = set()
     checked: set[str] = set()
-    file = FastaFile(path)
-    with closing(texts_of(file)) as texts:
-        table = SequenceTable(lines_of(texts, path, NEEDED), path, NEEDED, ("sequence", "label"))
-        column = table.column("label")
-        assert column is not None
-        for sequence, cells in table.rows():
-            label = table.cell(cells, column)
-            if label not in checked:
-                if problem := problem_of_label(label):
-                    raise table.wrong(problem)
-                checked.add(label)
-            if len(sequence) > max_bases:
-                rows.too_long += 1
-                rows.longest = max(rows.longest, len(sequence))
-                sequence = sequence[:max_bases]
-            if label_of.setdefault(sequence, label) != label:
-                contradictory.add(sequence)
-            rows.sequences.append(sequence)
-            rows.labels.append(label)
-    rows.sha256 = file.sha256
+    for sequence, label in source.rows():
+        if label not in checked:
+            if problem := problem_of_label(label):
+                raise source.wrong(problem)
+            checked.add(label)
+        if len(sequence) > max_bases:
+            rows.too_long += 1
+            rows.longest = max(rows.longest, len(sequence))
+            sequence = sequence[:max_bases]
+        if label_of.setdefault(sequence, label) != label:
+            contradictory.add(sequence)
+        rows.sequences.append(sequence)
+        rows.labels.append(label)
+    rows.sha256 = source.sha256
     rows.duplicates = len(rows.sequences) - len(label_of)
     rows.contradictory = len(contradictory)
     return rows

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmgems_cli.artifacts import MADE_BY, MANIFEST, is_finished, read_manifest
+from cmgems_cli.datasets.dev_split import with_dev
 from cmgems_cli.datasets.leakage import Leakage, leakage_note, leakage_of_tables
 from cmgems_cli.datasets.recipe import Recipe
 from cmgems_cli.datasets.shots import check_pool, draw_shots, pool_note
@@ -180,9 +181,18 @@ def load_task(
     splits = read_splits(
         task.files, tokenization=tokenization, max_tokens=recipe.max_tokens, truncate=recipe.truncate
     )
+    if task.dev_fraction is not None:
+        splits = with_dev(splits, task.dev_fraction)
     for split, path in task.files.items():
         _check_manifest(path, splits.tables[split].sha256)
-    notes = [*_published_notes(task, splits.rows, len(splits.label_names)), *splits.notes()]
+    # As published: before a dev split was made of some.
+    published = {split: splits.tables[split].counts.rows for split in task.files}
+    notes = [*_published_notes(task, published, len(splits.label_names)), *splits.notes()]
+    if task.dev_fraction is not None:
+        notes.append(
+            f"dev is {splits.rows['dev']:,} of train's {published['train']:,} rows, drawn class by class: the"
+            f" benchmark has no dev split"
+        )
     leaks = leakage_of_tables(splits.tables)
     if note := leakage_note(leaks):
         notes.append(note)
@@ -211,7 +221,7 @@ def load_task(
         tokenization,
         recipe,
         tuple(notes),
-        {split: table.sha256 for split, table in splits.tables.items()},
+        {split: splits.tables[split].sha256 for split in task.files},
         task.shots,
         pool,
         warnings=tuple(splits.warnings()),

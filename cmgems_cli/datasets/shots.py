@@ -92,6 +92,11 @@ def _numbers_of(pool: Table, seed: int) -> NDArray[np.uint64]:
     return random_numbers(np.uint64(seed), draws.FEWSHOT_ROWS, contents, repeats)
 
 
+def sequence_hashes(table: Table) -> NDArray[np.uint64]:
+    """Return a hash of each row's sequence, whatever its label: uint64, shape (n_rows,)."""
+    return _contents(table.bases, table.offsets, np.zeros_like(table.labels))
+
+
 @kernel()
 def _contents(bases, offsets, labels):  # type: ignore[no-untyped-def]
     """Hash each row's label and sequence. uint64, shape (n_rows,)."""

@@ -252,9 +252,9 @@ def read_table(
     label_names: Sequence[str] | None = None,
     split: str = "",
 ) -> Table:
-    """Read labelled sequences from a CSV or TSV file.
+    """Read labelled sequences from a file or folder of any format of `labelled_formats`.
 
-    The first line names the columns, `sequence` and `label` among them. Sequences are bases or overlapping
+    The first line of a table names the columns, `sequence` and `label` among them. Sequences are bases or overlapping
     k-mers with spaces between (of any one length, whatever the model reads), in either case of letters. Labels are
     any text; whole numbers are ordered as numbers, other labels as text, and numbered from 0 in that order.
     Unusual rows are kept and counted: see `Counts`.

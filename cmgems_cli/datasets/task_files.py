@@ -7,8 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cmgems_cli.datasets.benchmark import FULL_DATASET, SPLITS, Benchmark, TaskDefinition, alike
-from cmgems_cli.datasets.benchmark_file import no_benchmark, shipped, shipped_names
+from cmgems_cli.datasets.benchmark import (
+    FASTA_ENDINGS,
+    FULL_DATASET,
+    PARQUET_ENDING,
+    SPLITS,
+    TABLE_ENDINGS,
+    Benchmark,
+    TaskDefinition,
+    alike,
+    is_file_of_rows,
+)
+from cmgems_cli.datasets.benchmark_file import holds_classes, no_benchmark, shipped, shipped_names
 from cmgems_cli.errors import InputError
 
 # The files of a run without a dev split: training rows, all of them or to draw from, and the test.
@@ -46,6 +56,16 @@ class TaskFiles:
         return POOL not in self.files
 
     @property
+    def dev_fraction(self) -> float | None:
+        """The part of train that is its dev split; None if the data have a dev split, or no model is chosen."""
+        return self.benchmark.dev_fraction if self.has_dev and "dev" not in self.files else None
+
+    @property
+    def dev_params(self) -> dict[str, float]:
+        """What a manifest records of a dev split that is made of train; nothing of one that is in the data."""
+        return {} if self.dev_fraction is None else {"dev_fraction": self.dev_fraction}
+
+    @property
     def label(self) -> str:
         """A name for folders: `tf-0`, `splice-40-10`."""
         name = self.name.replace("/", "-")
@@ -76,7 +96,7 @@ def find_task_files(
             folder = folder and _below(folder, part)
     if folder is None:
         raise InputError(f"no folder {definition.path}")
-    return TaskFiles(benchmark, definition, _files_in(folder, shots), shots)
+    return TaskFiles(benchmark, definition, _files_in(folder, shots, benchmark), shots)
 
 
 def find_task(data: Path, shots: int | None = None) -> TaskFiles:
@@ -101,11 +121,12 @@ def find_task(data: Path, shots: int | None = None) -> TaskFiles:
             f"{data} does not exist; needed a folder with train, dev and test.csv, or a few-shot TSV"
             " (GUE: `cmgems fetch gue`)"
         )
-    if shots is None and data.is_file() and _is_a_split(data):
+    known = _shipped_task(data)
+    if shots is None and data.is_file() and _is_a_split(data, known[0] if known else no_benchmark()):
         data = data.absolute().parent
     if data.is_dir():
         try:
-            files = _files_in(data, shots)
+            files = _files_in(data, shots, known[0] if known else no_benchmark())
         except InputError as error:
             raise InputError(
                 f"{data}: {error} (it has {_listed(_entries(data))}); needed train, dev and test as CSV or TSV"
@@ -115,24 +136,29 @@ def find_task(data: Path, shots: int | None = None) -> TaskFiles:
         files = {POOL: data, TEST: _test_near(data)}
         name, named_shots = _named_by_folders(data, files[TEST])
         shots = shots or named_shots
+    return TaskFiles(*(known or (no_benchmark(), TaskDefinition(name, ""))), files, shots)
+
+
+def _shipped_task(data: Path) -> tuple[Benchmark, TaskDefinition] | None:
     for benchmark in map(shipped, shipped_names()):
-        if known := benchmark.task_at(data):
-            return TaskFiles(benchmark, known, files, shots)
-    return TaskFiles(no_benchmark(), TaskDefinition(name, ""), files, shots)
+        if definition := benchmark.task_at(data):
+            return benchmark, definition
+    return None
 
 
-def _is_a_split(path: Path) -> bool:
+def _is_a_split(path: Path, benchmark: Benchmark) -> bool:
     """Return whether a file is one of train, dev and test that stand side by side."""
     try:
-        return any(find_split(path.absolute().parent, split).name == path.name for split in SPLITS) and bool(
-            _files_in(path.absolute().parent, None).keys() == set(SPLITS)
-        )
+        files = _files_in(path.absolute().parent, None, benchmark)
+        return "train" in files and path.name in {file.name for file in files.values()}
     except InputError:
         return False
 
 
 def find_split(folder: Path, split: str) -> Path:
-    """Return the file of a split in `folder`: `dev.csv`, or else `dev.tsv`, in any case of letters.
+    """Return the file of a split in `folder`, in any case of letters: the first of these.
+
+    `dev.csv`, `dev.tsv`, `dev.fna` (`fa`, `fasta`), a folder `dev` of one folder per class, `dev.parquet`.
 
     Raises
     ------
@@ -140,17 +166,25 @@ def find_split(folder: Path, split: str) -> Path:
         If there is no such file.
     """
     entries = _entries(folder)
-    for name in (f"{split}.csv", f"{split}.tsv"):
-        if name in entries and entries[name].is_file():
-            return entries[name]
+    for ending in (*TABLE_ENDINGS, *FASTA_ENDINGS):
+        for name in (f"{split}{ending}", f"{split}{ending}.gz"):
+            if name in entries and entries[name].is_file():
+                return entries[name]
+    if split in entries and holds_classes(entries[split]):
+        return entries[split]
+    name = f"{split}{PARQUET_ENDING}"
+    if name in entries and entries[name].is_file():
+        return entries[name]
     raise InputError(f"no {split}.csv")
 
 
-def _files_in(folder: Path, shots: int | None) -> dict[str, Path]:
+def _files_in(folder: Path, shots: int | None, benchmark: Benchmark) -> dict[str, Path]:
     if shots is not None:
         return _pool_and_test(folder, shots)
     files, lacking = {}, []
     for split in SPLITS:
+        if split == "dev" and benchmark.dev_fraction is not None and not _has_split(folder, split):
+            continue
         try:
             files[split] = find_split(folder, split)
         except InputError as error:
@@ -160,6 +194,13 @@ def _files_in(folder: Path, shots: int | None) -> dict[str, Path]:
     if _below(folder, FULL_DATASET):
         return _pool_and_test(folder, None)
     raise InputError(" and ".join(lacking))
+
+
+def _has_split(folder: Path, split: str) -> bool:
+    try:
+        return find_split(folder, split).exists()
+    except InputError:
+        return False
 
 
 def _pool_and_test(folder: Path, shots: int | None) -> dict[str, Path]:
@@ -203,8 +244,15 @@ def _test_near(train: Path) -> Path:
 
 def _one_file(folder: Path, split: str) -> Path | None:
     """Return the file named `train.tsv`, `train_splice40_10.tsv` or the like; None without one."""
-    named = re.compile(rf"{split}([_.-].*)?\.(tsv|csv)")
-    files = [entry for name, entry in _entries(folder).items() if named.fullmatch(name) and entry.is_file()]
+    named = re.compile(rf"{split}([_.-].*)?")
+    entries = _entries(folder)
+    files = [
+        entry
+        for name, entry in entries.items()
+        if is_file_of_rows(name) and named.fullmatch(name) and entry.is_file()
+    ]
+    if not files and _has_split(folder, split):
+        files = [find_split(folder, split)]
     if len(files) > 1:
         raise InputError(
             f"{folder} has several {split} files ({', '.join(entry.name for entry in files)}); keep one"

@@ -176,12 +176,9 @@ REPOSITORIES = {"gue": GUE_REPOSITORY, "dnabert6": DNABERT6_REPOSITORY}
 
 def default_out(name: str) -> Path:
     """Return the default location of a download, where the commands that use it look for it."""
-    locations = {
-        "grch38": workspace.downloads_folder() / "hg38.fa.gz",
-        "gue": workspace.benchmark_folder("gue"),
-        "dnabert6": workspace.pretrained_folder("dnabert6"),
-    }
-    return locations[name]
+    if name == "grch38":
+        return workspace.downloads_folder() / "hg38.fa.gz"
+    return workspace.pretrained_folder(name) if name == "dnabert6" else workspace.benchmark_folder(name)
 
 
 def offline() -> str | None:
@@ -210,9 +207,8 @@ def look_up(name: str, out: Path, mirror: str | None = None) -> Download:
     UsageError
         If the mirror is not an address of the web.
     """
-    if mirror is not None and not is_web_address(mirror):
-        raise UsageError(f"`mirror` {mirror!r} is not an address of the web; needed https:// or http://")
     if name == "grch38":
+        _check_mirror(mirror)
         file = RemoteFile(mirror or GRCH38_URL, out, GRCH38_BYTES, Checksum("md5", GRCH38_MD5))
         return Download(
             title="human genome GRCh38, UCSC hg38: soft-masked FASTA, all contigs",
@@ -226,6 +222,11 @@ def look_up(name: str, out: Path, mirror: str | None = None) -> Download:
     return look_up_repository(REPOSITORIES[name], out, mirror)
 
 
+def _check_mirror(mirror: str | None) -> None:
+    if mirror is not None and not is_web_address(mirror):
+        raise UsageError(f"`mirror` {mirror!r} is not an address of the web; needed https:// or http://")
+
+
 def look_up_repository(repository: Repository, out: Path, mirror: str | None = None) -> Download:
     """Determine the files of a repository by querying its hub; parameters as `look_up`.
 
@@ -233,10 +234,13 @@ def look_up_repository(repository: Repository, out: Path, mirror: str | None = N
     ------
     CmgemsError
         If the hub cannot be reached, or lacks the repository, its revision or a required file.
+    UsageError
+        If the mirror is not an address of the web.
     """
     from huggingface_hub import HfApi, hf_hub_url
     from huggingface_hub.errors import HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
+    _check_mirror(mirror)
     try:
         # No token: the repositories are public, and a mirror should not receive one.
         info: Any = HfApi(endpoint=mirror, token=False).repo_info(

@@ -1,11 +1,9 @@
 """Benchmarks from a name, a TOML file and a folder: what they hold, and what is refused in one line."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from cmgems_cli.datasets import benchmark_file
 from cmgems_cli.datasets.benchmark_file import find_benchmark, no_benchmark, shipped, shipped_names
 from cmgems_cli.datasets.recipe import Recipe
 from cmgems_cli.errors import CmgemsError, InputError, UsageError
@@ -38,7 +36,7 @@ def written(folder: Path, text: str) -> str:
 
 
 def test_the_shipped_benchmarks_are_found_in_any_case() -> None:
-    assert shipped_names() == ("fewshot", "gue")
+    assert shipped_names() == ("fewshot", "genomic-benchmarks", "gue", "nt18")
     assert find_benchmark("GUE") is shipped("gue")
     assert shipped("gue").shipped
 
@@ -119,15 +117,3 @@ def test_a_folders_subfolders_are_its_tasks(tmp_path: Path) -> None:
     assert (bench.name, bench.root) == ("bench", tmp_path / "bench")
     with pytest.raises(CmgemsError, match="has no task folders"):
         find_benchmark(str(tmp_path / "bench" / "notes"))
-
-
-def test_a_new_shipped_benchmark_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in shipped_names():
-        shutil.copy(benchmark_file.SHIPPED_FOLDER / f"{name}.toml", tmp_path)
-    (tmp_path / "nt18.toml").write_text('name = "nt18"\n[[task]]\nname = "enhancers"\n')
-    monkeypatch.setattr(benchmark_file, "SHIPPED_FOLDER", tmp_path)
-    assert shipped_names() == ("fewshot", "gue", "nt18")
-    assert find_benchmark("NT18").task("enhancers").name == "enhancers"
-    with pytest.raises(UsageError, match=r"did you mean nt18\?"):
-        find_benchmark("nt-18")
-    shipped.cache_clear()

@@ -202,7 +202,7 @@ def test_a_gzip_table_is_read_as_the_plain_one(tmp_path):
 def test_missing_files_and_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         read_rows(tmp_path / "none.csv", max_bases=PLENTY)
-    with pytest.raises(InputError, match="is a folder"):
+    with pytest.raises(InputError, match="has no files in folders; needed a folder per class"):
         read_rows(tmp_path, max_bases=PLENTY)
 
 
