@@ -1,5 +1,7 @@
 """Scores: a classifier's and the masked chains', against stock transformers and brute force; the two strands."""
 
+import json
+import shutil
 from collections.abc import Callable
 from itertools import pairwise, product
 from pathlib import Path
@@ -14,7 +16,8 @@ from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassificatio
 
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.inference.loading import Model, load_model
-from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier, save_classifier
+from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier
+from cmgems_cli.modeling.classifier_files import save_classifier
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.variants.alleles import Allele
 from cmgems_cli.variants.chain_scores import ChainScorer
@@ -57,17 +60,24 @@ def chains(pretrained: Path) -> ChainScorer:
     return ChainScorer(load_model(pretrained, device="cpu", max_batch_tokens=80))
 
 
+Stock = Callable[[bytes], NDArray[np.float64]]
+
+
+def log_odds(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    p = np.exp(logits) / np.exp(logits).sum()
+    return np.asarray(np.log(p / (1 - p)))
+
+
 @pytest.fixture(scope="module")
-def stock_log_odds(classifier: Path) -> Callable[[bytes], NDArray[np.float64]]:
+def stock_logits(classifier: Path) -> Stock:
     model = AutoModelForSequenceClassification.from_pretrained(classifier).eval()
     tokenizer = AutoTokenizer.from_pretrained(classifier)
 
     @torch.no_grad()
-    def log_odds(letters: bytes) -> NDArray[np.float64]:
-        p = model(**tokenizer(letters.decode(), return_tensors="pt")).logits.double().softmax(1)[0].numpy()
-        return np.asarray(np.log(p / (1 - p)))
+    def logits(letters: bytes) -> NDArray[np.float64]:
+        return np.asarray(model(**tokenizer(letters.decode(), return_tensors="pt")).logits[0].double())
 
-    return log_odds
+    return logits
 
 
 ALLELES = [
@@ -81,16 +91,33 @@ ALLELES = [
 
 
 def test_a_classifier_gives_the_change_in_log_odds_of_both_strands(
-    of_classes: Model, stock_log_odds: Callable[[bytes], NDArray[np.float64]]
+    of_classes: Model, stock_logits: Stock
 ) -> None:
     scorer = ClassifierScorer(of_classes)
     assert [column.name for column in scorer.columns] == [f"log_odds_change_{name}" for name in LABELS]
     for allele, found in zip(ALLELES, scorer.score(ALLELES), strict=True):
         changes = [
-            stock_log_odds(turn(allele.alt_window)) - stock_log_odds(turn(allele.ref_window))
+            log_odds(stock_logits(turn(allele.alt_window))) - log_odds(stock_logits(turn(allele.ref_window)))
             for turn in (bytes, other_strand)
         ]
         np.testing.assert_allclose(found, np.mean(changes, 0), atol=1e-4)
+
+
+def test_a_classifier_that_averages_strands_is_read_as_it_was_trained(
+    classifier: Path, stock_logits: Stock, tmp_path: Path
+) -> None:
+    folder = tmp_path / "averages"
+    shutil.copytree(classifier, folder, ignore=shutil.ignore_patterns("manifest.json"))
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "cmgems_rc": "average"}))
+
+    def of_both(letters: bytes) -> NDArray[np.float64]:
+        return log_odds((stock_logits(letters) + stock_logits(other_strand(letters))) / 2)
+
+    scorer = load_scorer(folder, VariantOptions(), device="cpu")
+    for allele, found in zip(ALLELES, scorer.score(ALLELES), strict=True):
+        change = of_both(allele.alt_window) - of_both(allele.ref_window)
+        np.testing.assert_allclose(found, change, atol=1e-4)
 
 
 def test_one_class_can_be_chosen(of_classes: Model) -> None:
@@ -131,14 +158,14 @@ def brute_force(folder: Path, allele: Allele, k: int = 3) -> dict[bytes, float]:
 
 
 def test_chain_scores_are_those_of_brute_force(pretrained: Path, chains: ChainScorer) -> None:
-    for flank, seed in ((4, 7), (15, 8)):
-        log_p = brute_force(pretrained, an_allele(seed, flank, b"A", b"C"))
-        alleles = [an_allele(seed, flank, ref, alt) for ref in log_p for alt in log_p if ref != alt]
-        assert sum(map(np.exp, log_p.values())) == pytest.approx(1)
-        for allele, (llr, p_ref, p_alt) in zip(alleles, chains.score(alleles), strict=True):
-            assert llr == pytest.approx(log_p[allele.alt] - log_p[allele.ref], abs=1e-4)
-            assert p_ref == pytest.approx(np.exp(log_p[allele.ref]), abs=1e-5)
-            assert p_alt == pytest.approx(np.exp(log_p[allele.alt]), abs=1e-5)
+    flank, seed = 12, 7
+    log_p = brute_force(pretrained, an_allele(seed, flank, b"A", b"C"))
+    alleles = [an_allele(seed, flank, ref, alt) for ref in log_p for alt in log_p if ref != alt]
+    assert sum(map(np.exp, log_p.values())) == pytest.approx(1)
+    for allele, (llr, p_ref, p_alt) in zip(alleles, chains.score(alleles), strict=True):
+        assert llr == pytest.approx(log_p[allele.alt] - log_p[allele.ref], abs=1e-4)
+        assert p_ref == pytest.approx(np.exp(log_p[allele.ref]), abs=1e-5)
+        assert p_alt == pytest.approx(np.exp(log_p[allele.alt]), abs=1e-5)
 
 
 def naive_chain(folder: Path, left: bytes, hidden: bytes, right: bytes, k: int = 3) -> float:
@@ -211,13 +238,13 @@ def test_a_classifier_with_tokens_of_its_own_from_a_folder_without_a_manifest(tm
     )
 
     @torch.no_grad()
-    def log_odds(letters: bytes) -> float:
+    def margin(letters: bytes) -> float:
         logits = stock(**tokenizer(letters.decode(), return_tensors="pt")).logits[0].double()
         return float(logits[1] - logits[0])
 
     for allele, (found,) in zip(ALLELES, scorer.score(ALLELES), strict=True):
         changes = [
-            log_odds(turn(allele.alt_window)) - log_odds(turn(allele.ref_window))
+            margin(turn(allele.alt_window)) - margin(turn(allele.ref_window))
             for turn in (bytes, other_strand)
         ]
         assert found == pytest.approx(np.mean(changes), abs=1e-4)
