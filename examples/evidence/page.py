@@ -1,0 +1,285 @@
+"""Write the results part of docs/evidence.md from the small tables that the workflow collected.
+
+python examples/evidence/page.py [RESULTS] [PAGE]
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import yaml
+from scipy import stats
+
+from cmgems_cli.comparing.statistics import holm
+from cmgems_cli.markdown import table
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results" / "cpu"
+PAGE = HERE.parents[1] / "docs" / "evidence.md"
+STUDY = HERE / "studies" / "cpu.yaml"
+HEADING = "## Results\n"
+
+# The protocol's.
+ALPHA, POWER = 0.05, 0.8
+METRIC = {"fewshot": "accuracy"}
+
+CONTENT = ("genemask", "global", "cm-step", "cm-gems", "random-mask")
+# The pairs of arms that each question compares: first, second.
+QUESTIONS = {
+    "1. Does pretraining help": [("random-weights", arm) for arm in ("random", *CONTENT)],
+    "2. Content or position": [(f"{arm}-position", arm) for arm in ("genemask", "global", "cm-gems")],
+    "3. Does the switch help": [(arm, "cm-gems") for arm in ("genemask", "global", "cm-step")],
+    "4. Does anything beat random masks": [("random", arm) for arm in (*CONTENT, "random-30")],
+}
+JUDGED = ("fewshot", "frozen", "published", "fair")
+
+
+class Cell(NamedTuple):
+    """What is compared: a task and its rows per class (empty: all)."""
+
+    task: str
+    shots: str
+
+    def __str__(self) -> str:
+        return f"{self.task}, {self.shots} shots" if self.shots else self.task
+
+
+# cell -> model seed -> run seed -> value, on the printed scale: times 100.
+Values = dict[Cell, dict[int, dict[int, float]]]
+
+
+def values_of(results: Path, block: str) -> dict[str, Values]:
+    """Return the values of a block by arm."""
+    arms: dict[str, Values] = {}
+    for path in sorted((results / block).glob("*.csv")):
+        size_and_arm, _, seed = path.stem.rpartition("-s")
+        arm = size_and_arm.partition("-")[2]
+        values = arms.setdefault(arm, defaultdict(lambda: defaultdict(dict)))
+        with path.open(encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream):
+                if row["metric"] == METRIC.get(block, "mcc"):
+                    cell = Cell(row["task"], row["shots"])
+                    values[cell][int(seed)][int(row["seed"])] = 100 * float(row["value"])
+    return arms
+
+
+def by_draw(runs: Mapping[int, Mapping[int, float]]) -> dict[int, float]:
+    """Return the mean over the models, for each draw that all of them have."""
+    shared = set.intersection(*(set(values) for values in runs.values()))
+    return {draw: float(np.mean([values[draw] for values in runs.values()])) for draw in sorted(shared)}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference, second minus first.
+
+    Attributes
+    ----------
+    cell : str
+    n : int
+        Pairs.
+    mean, low, high : float
+        With its 95 % interval.
+    p : float
+    detectable : float
+        The smallest difference found with a probability of `POWER`, from the measured spread.
+    signs : str
+        Of the difference of each model seed.
+    """
+
+    cell: str
+    n: int
+    mean: float
+    low: float
+    high: float
+    p: float
+    detectable: float
+    signs: str
+
+    def verdict(self, adjusted: float) -> str:
+        """Return the protocol's answer."""
+        if adjusted < ALPHA and len(set(self.signs)) == 1:
+            return "yes" if self.mean > 0 else "worse"
+        return "no" if self.high < 1 else "undecided"
+
+
+def paired(cell: str, first: Sequence[float], second: Sequence[float], signs: str) -> Difference:
+    """Compare by a paired t-test."""
+    differences = np.subtract(second, first)
+    n, mean = len(differences), float(differences.mean())
+    error = float(differences.std(ddof=1) / np.sqrt(n))
+    t = stats.t.ppf(1 - ALPHA / 2, n - 1)
+    detectable = float((t + stats.t.ppf(POWER, n - 1)) * error)
+    p = float(stats.ttest_rel(second, first).pvalue) if error else float(mean == 0)
+    return Difference(cell, n, mean, mean - t * error, mean + t * error, p, detectable, signs)
+
+
+def signs_of(first: Mapping[int, float], second: Mapping[int, float]) -> str:
+    """Return the sign of the difference for each model seed; a first that has one seed is compared with each."""
+    only = next(iter(first.values()))
+    return "".join("+" if second[seed] > first.get(seed, only) else "-" for seed in sorted(second))
+
+
+def few_shot(first: Values, second: Values) -> list[Difference]:
+    """Compare two arms over the draws, cell by cell."""
+    found = []
+    for cell in sorted(first.keys() & second.keys(), key=lambda cell: (cell.task, int(cell.shots))):
+        draws = [by_draw(values[cell]) for values in (first, second)]
+        shared = sorted(draws[0].keys() & draws[1].keys())
+        means = [
+            {seed: float(np.mean([runs[draw] for draw in shared])) for seed, runs in values[cell].items()}
+            for values in (first, second)
+        ]
+        found.append(paired(str(cell), *([d[draw] for draw in shared] for d in draws), signs_of(*means)))
+    return found
+
+
+def over_tasks(first: Values, second: Values) -> list[Difference]:
+    """Compare two arms over tasks, by their means over seeds."""
+    cells = sorted(first.keys() & second.keys())
+    if len(cells) < 2:
+        return []
+    runs = [
+        {cell: {seed: float(np.mean(list(r.values()))) for seed, r in values[cell].items()} for cell in cells}
+        for values in (first, second)
+    ]
+    seeds = sorted(set.intersection(*(set(runs[1][cell]) for cell in cells)))
+    by_seed = [
+        {seed: float(np.mean([r[cell].get(seed, np.nan) for cell in cells])) for seed in seeds} for r in runs
+    ]
+    columns = [[float(np.mean(list(r[cell].values()))) for cell in cells] for r in runs]
+    return [paired(f"{len(cells)} tasks", *columns, signs_of(*by_seed))]
+
+
+def comparisons(block: str, arms: Mapping[str, Values], pairs: Sequence[tuple[str, str]]) -> str:
+    """Return the table of a question in a block; empty without data."""
+    compare = few_shot if block == "fewshot" else over_tasks
+    found = [
+        (f"{second} − {first}", difference)
+        for first, second in pairs
+        if first in arms and second in arms
+        for difference in compare(arms[first], arms[second])
+    ]
+    if not found:
+        return ""
+    adjusted: list[float] = []
+    if block == "fewshot":  # over the cells of one pair of arms
+        for name in dict.fromkeys(name for name, _ in found):
+            adjusted += [p or 0.0 for p in holm([d.p for other, d in found if other == name])]
+    else:
+        adjusted = [p or 0.0 for p in holm([d.p for _, d in found])]
+    rows = [
+        [
+            name,
+            d.cell,
+            str(d.n),
+            f"{d.mean:+.2f}",
+            f"{d.low:+.2f} to {d.high:+.2f}",
+            f"{d.p:.4f}",
+            f"{p:.4f}",
+            f"{d.detectable:.2f}",
+            d.signs.replace("-", "−"),
+            d.verdict(p),
+        ]
+        for (name, d), p in zip(found, adjusted, strict=True)
+    ]
+    columns = ["difference", "of", "n", "mean", "95 % interval", "p", "Holm", "detectable", "seeds", "answer"]
+    return table(columns, rows)
+
+
+def means(block: str, arms: Mapping[str, Values]) -> str:
+    """Return the table of all means: mean and standard deviation over runs."""
+    cells = sorted(
+        {cell for values in arms.values() for cell in values}, key=lambda c: (c.task, int(c.shots or 0))
+    )
+    rows = []
+    for arm, values in arms.items():
+        row = [arm]
+        for cell in cells:
+            runs = [value for draws in values.get(cell, {}).values() for value in draws.values()]
+            spread = f" ± {np.std(runs, ddof=1):.1f}" if len(runs) > 1 else ""
+            row.append(f"{np.mean(runs):.1f}{spread}" if runs else "–")
+        rows.append(row)
+    return table(["arm", *map(str, cells)], rows)
+
+
+def pretrained(results: Path) -> str:
+    """Return the table of the pretrained models."""
+    path = results / "pretraining.csv"
+    if not path.exists():
+        return ""
+    of_arm: dict[str, list[dict[str, str]]] = {}
+    with path.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            arm = row["model"].partition("-")[2].rpartition("-s")[0]
+            of_arm.setdefault(arm, []).append(row)
+    rows = []
+    for arm, models in of_arm.items():
+        perplexity = [float(model["perplexity"]) for model in models]
+        masked = np.mean([float(model["masked"]) for model in models])
+        switched = (
+            ", ".join(model["switched_at_step"] or "never" for model in models) if "cm-gems" in arm else "–"
+        )
+        rows.append(
+            [arm, str(len(models)), f"{np.mean(perplexity):,.0f}", f"{min(perplexity):,.0f} to {max(perplexity):,.0f}",
+             f"{100 * masked:.1f} %", switched]
+        )  # fmt: skip
+    return table(["arm", "models", "perplexity", "range", "masked", "switched at step"], rows)
+
+
+def parts(results: Path) -> Iterator[str]:
+    """Yield the parts of the results: what is done, the models, each question, all means."""
+    planned = yaml.safe_load(STUDY.read_text(encoding="utf-8"))
+    blocks = {block: values_of(results, block) for block in planned["blocks"]}
+    runs = sum(
+        len(draws)
+        for arms in blocks.values()
+        for arm, values in arms.items()
+        if arm != "kmer-linear"
+        for seeds in values.values()
+        for draws in seeds.values()
+    )
+    models = pretrained(results)
+    if not models and not runs:
+        yield "None yet."
+        return
+    done = [block for block, arms in blocks.items() if arms]
+    missing = [block for block, arms in blocks.items() if not arms]
+    yield f"Fine-tuning runs so far: {runs:,}. Blocks with results: {', '.join(done) or 'none'}." + (
+        f" Not run yet: {', '.join(missing)}." if missing else ""
+    )
+    if models:
+        shown = "Perplexity on the validation sample under fixed GENEMASK masks: mean and range over seeds."
+        yield f"### The models\n\n{shown}\n\n{models}"
+    for title, pairs in QUESTIONS.items():
+        found = {block: comparisons(block, blocks[block], pairs) for block in JUDGED}
+        if any(found.values()):
+            yield f"### {title}\n\n" + "\n\n".join(
+                f"`{block}`:\n\n{text}" for block, text in found.items() if text
+            )
+    for block, values in blocks.items():
+        if values:
+            name = "Accuracy" if block == "fewshot" else "MCC"
+            shown = f"{name} × 100, mean ± standard deviation over runs."
+            yield f"### All means: `{block}`\n\n{shown}\n\n{means(block, values)}"
+
+
+def page(results: Path, text: str) -> str:
+    """Return the page with its results written anew."""
+    before, heading, _ = text.partition(HEADING)
+    if not heading:
+        raise SystemExit(f"the page has no heading {HEADING.strip()!r}")
+    return f"{before}{HEADING}\n" + "\n\n".join(parts(results)) + "\n"
+
+
+if __name__ == "__main__":
+    results = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
+    target = Path(sys.argv[2]) if len(sys.argv) > 2 else PAGE
+    target.write_text(page(results, target.read_text(encoding="utf-8")), encoding="utf-8")

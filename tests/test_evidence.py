@@ -1,0 +1,123 @@
+"""The results of docs/evidence.md follow from the scores that are committed."""
+
+import csv
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from scipy import stats
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+EVIDENCE = REPOSITORY / "examples" / "evidence"
+
+
+@pytest.fixture(scope="module")
+def page() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("evidence_page", EVIDENCE / "page.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_made_from_the_committed_scores(page: ModuleType) -> None:
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert page.page(page.RESULTS, text) == text
+
+
+def write_scores(folder: Path, name: str, values: dict[tuple[str, str, int], float], metric: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"tiny-{name}.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["bench", "task", "shots", "seed", "metric", "value", "note"])
+        writer.writerows(
+            ["x", task, shots, seed, metric, value, ""] for (task, shots, seed), value in values.items()
+        )
+
+
+# Accuracies of five draws; the second arm has two models.
+DRAWS = (42, 43, 44, 45, 46)
+WEIGHTS = (0.60, 0.58, 0.63, 0.55, 0.61)
+MODELS = {1: (0.66, 0.64, 0.70, 0.60, 0.69), 2: (0.64, 0.66, 0.66, 0.64, 0.67)}
+
+
+def few_shot_results(folder: Path) -> Path:
+    block = folder / "fewshot"
+    rows = {("prom-core", "10", draw): value for draw, value in zip(DRAWS, WEIGHTS, strict=True)}
+    write_scores(block, "random-weights-s1", rows, "accuracy")
+    for seed, values in MODELS.items():
+        rows = {("prom-core", "10", draw): value for draw, value in zip(DRAWS, values, strict=True)}
+        write_scores(block, f"random-s{seed}", rows, "accuracy")
+    return folder
+
+
+def test_two_arms_are_compared_over_draws(page: ModuleType, tmp_path: Path) -> None:
+    arms = page.values_of(few_shot_results(tmp_path), "fewshot")
+    (found,) = page.few_shot(arms["random-weights"], arms["random"])
+    means = [100 * (a + b) / 2 for a, b in zip(*MODELS.values(), strict=True)]
+    weights = [100 * value for value in WEIGHTS]
+    test = stats.ttest_rel(means, weights)
+    interval = test.confidence_interval(0.95)
+    assert (found.n, found.signs) == (5, "++")
+    assert found.mean == pytest.approx(sum(means) / 5 - sum(weights) / 5)
+    assert found.p == pytest.approx(test.pvalue)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.verdict(found.p) == "yes"
+
+
+def test_the_smallest_difference_that_would_be_found_is_found_four_times_in_five(page: ModuleType) -> None:
+    """Draws of the difference with that mean and the measured spread: the two-sided test finds 80 % of them."""
+    n = 10
+    first = [0.0] * n
+    second = [float(value) for value in stats.norm.ppf([(i + 0.5) / n for i in range(n)])]
+    found = page.paired("x", first, second, "+")
+    spread = stats.tstd(second)
+    trials = stats.norm.rvs(found.detectable, spread, size=(4000, n), random_state=1)
+    power = float((stats.ttest_1samp(trials, 0, axis=1).pvalue < 0.05).mean())
+    assert power == pytest.approx(0.8, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("mean", "high", "adjusted", "signs", "answer"),
+    [
+        (2.0, 3.0, 0.01, "+++", "yes"),
+        (2.0, 3.0, 0.01, "++-", "undecided"),
+        (2.0, 3.0, 0.06, "+++", "undecided"),
+        (0.1, 0.9, 0.5, "+-+", "no"),
+        (-2.0, -1.0, 0.01, "---", "worse"),
+        (-2.0, 0.5, 0.2, "---", "no"),
+    ],
+)
+def test_the_answer_follows_the_protocol(
+    page: ModuleType, mean: float, high: float, adjusted: float, signs: str, answer: str
+) -> None:
+    assert page.Difference("x", 10, mean, mean - 1, high, adjusted, 1.0, signs).verdict(adjusted) == answer
+
+
+def test_several_tasks_are_compared_by_their_means_over_seeds(page: ModuleType, tmp_path: Path) -> None:
+    block = tmp_path / "published"
+    mcc = {"a": (0.5, 0.6), "b": (0.3, 0.2), "c": (0.7, 0.8)}
+    for seed in (1, 2):
+        weights = {(task, "", seed): values[0] + seed / 100 for task, values in mcc.items()}
+        trained = {(task, "", seed): values[1] - seed / 50 for task, values in mcc.items()}
+        write_scores(block, f"random-weights-s{seed}", weights, "mcc")
+        write_scores(block, f"random-s{seed}", trained, "mcc")
+    arms = page.values_of(tmp_path, "published")
+    (found,) = page.over_tasks(arms["random-weights"], arms["random"])
+    differences = [100 * (values[1] - 0.03 - values[0] - 0.015) for values in mcc.values()]
+    assert found.n == 3
+    assert found.mean == pytest.approx(sum(differences) / 3)
+    assert found.signs == "+-"  # means over tasks: +0.33 and −2.67
+    assert found.p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
+
+
+def test_parts_that_are_not_run_yet_are_named(page: ModuleType, tmp_path: Path) -> None:
+    text = page.page(few_shot_results(tmp_path), "# Evidence\n\n## Results\n\nold\n")
+    assert "Fine-tuning runs so far: 15." in text
+    assert "Not run yet: frozen, published" in text
+    assert "old" not in text
+    assert "| random − random-weights | prom-core, 10 shots | 5 |" in text
