@@ -19,6 +19,7 @@ from cmgems_cli.datasets.task_files import POOL, TaskFiles
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.inference.embedding_cache import EmbeddingCache
 from cmgems_cli.modeling.classifier import new_classifier
+from cmgems_cli.modeling.lora import add_lora, check_lora
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.outputs import Output
 from cmgems_cli.training.finetune_run import FinetuningRun, training_params
@@ -50,6 +51,8 @@ class Finetuner:
 
     def __init__(self, source: ModelSource, options: FinetuneOptions, processes: Processes) -> None:
         options.check()
+        if options.lora:
+            check_lora()
         self.source, self.options, self.processes = source, options, processes
         self.precision = resolve_precision(options.precision, processes.device)
         self._last: tuple[TaskFiles, LoadedTask] | None = None
@@ -170,8 +173,11 @@ class Finetuner:
     ) -> dict[str, Any]:
         """Return the arguments of a `FinetuningRun`."""
         recipe = loaded.recipe
+        model = new_classifier(self.source, len(loaded.label_names), dropout=recipe.dropout, seed=seed)
+        if recipe.lora:
+            add_lora(model, recipe.lora, seed=seed)
         return {
-            "model": new_classifier(self.source, len(loaded.label_names), dropout=recipe.dropout, seed=seed),
+            "model": model,
             "task": loaded,
             "seed": seed,
             "max_batch_tokens": self.max_batch_tokens,

@@ -59,6 +59,8 @@ class FinetuneOptions:
     truncate : bool
     freeze : bool
         No fine-tuning: a logistic regression on the embeddings of the model as it is.
+    lora : int or None
+        Rank of adapters that are trained in place of the encoder's weights.
     max_batch_tokens : int or None, tokens
     precision : str
     """
@@ -143,13 +145,21 @@ class FinetuneOptions:
         "No fine-tuning: logistic regression on the model's embeddings, which are kept for later runs.",
         panel=RECIPE,
     )
+    lora: int | None = option(
+        None,
+        "--lora",
+        "Train adapters of this rank (LoRA) and the head, not the encoder's weights; needs peft.",
+        panel=RECIPE,
+        metavar="RANK",
+        min=1,
+    )
     max_batch_tokens: int | None = same_option(MachineOptions, "max_batch_tokens")
     precision: Precision = same_option(MachineOptions, "precision")
 
     @property
     def suffix(self) -> str:
-        """What the names of scores and folders get after the model's: `-frozen`, or nothing."""
-        return "-frozen" if self.freeze else ""
+        """What the names of scores and folders get after the model's: `-frozen`, `-lora` or nothing."""
+        return "-frozen" if self.freeze else "-lora" if self.lora else ""
 
     def check(self) -> None:
         """Check that options do not contradict each other (or raise UsageError)."""
@@ -157,6 +167,8 @@ class FinetuneOptions:
             unused = sorted(self.changes().keys() - OF_FROZEN)
             if unused:
                 raise UsageError(f"`freeze=True` trains no weights; leave out `{unused[0]}`")
+        if self.lora and self.embedding_lr is not None:
+            raise UsageError("`lora` leaves the embeddings as they are; leave out `embedding_lr`")
 
     def changes(self) -> dict[str, Any]:
         """Return what differs from the recipe, by field name: every given value but the machine's."""

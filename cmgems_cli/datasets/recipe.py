@@ -52,6 +52,8 @@ class Recipe:
     freeze : bool
         Leave the encoder as it is and fit a logistic regression on its embeddings; then only `pool`, `rc`,
         `max_tokens` and `truncate` matter.
+    lora : int or None
+        Rank of the adapters that are trained in place of the encoder's weights; None: no adapters.
     choices : mapping, field -> tuple
         Fields of several values: every combination is fine-tuned, and the best on dev is tested. The field itself has
         the first of them, or the one that was chosen.
@@ -74,6 +76,7 @@ class Recipe:
     max_tokens: int | None = None
     truncate: bool = False
     freeze: bool = False
+    lora: int | None = None
     choices: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, hash=False)
     trials: int | None = None
 

@@ -147,7 +147,13 @@ def classifier_card(
 
 def _training_facts(params: Mapping[str, Any], stats: Mapping[str, Any]) -> list[tuple[str, str]]:
     tested = "the model with the lowest dev loss" if stats["best_step"] is not None else "the last model"
+    adapters = []
+    if params.get("lora"):
+        how = f"rank {params['lora']}, alpha {params['lora_alpha']}, dropout {params['lora_dropout']:g}"
+        trained = f"{stats['trained_parameters']:,} weights were trained"
+        adapters = [("adapters", f"LoRA ({how}) on the encoder's linear layers, merged into them; {trained}")]
     return [
+        *adapters,
         ("steps", f"{params['steps']:,} of {params['global_batch']} rows; {tested} was tested, once"),
         ("learning rate", f"{params['learning_rate']:g}, warm-up {params['warmup_steps']:,} steps"),
     ]

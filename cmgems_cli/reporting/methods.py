@@ -169,9 +169,10 @@ def _classifiers(runs: Sequence[Run]) -> list[str]:
                 f" (seed {params['seed']}{_machine([run])})."
             )
             continue
+        lora = f" with LoRA of rank {params['lora']}" if params.get("lora") else ""
         which = "lowest dev loss" if params.get("keeps") == "best" else "last step"
         sentences.append(
-            f"A classifier for {task_of(run)}{shots} was fine-tuned from {start}"
+            f"A classifier for {task_of(run)}{shots} was fine-tuned from {start}{lora}"
             f" for {params['steps']:,} steps of {params['global_batch']:,} rows at a peak learning rate of"
             f" {params['learning_rate']:g}; the model of the {which} was tested once (seed {params['seed']}"
             f"{_machine([run])})."

@@ -232,6 +232,10 @@ class Engine:
         # The first step compiles.
         self._meets = self._steps_taken == 1 or slowest > SECONDS_OF_A_SLOW_STEP
 
+    def trained(self) -> dict[str, torch.nn.Parameter]:
+        """Return the parameters that are trained, by name: all, or adapters and head."""
+        return {name: one for name, one in self.module.named_parameters() if one.requires_grad}
+
     def checksum(self) -> int:
         """Return a number that follows from every bit of the weights and of the optimizer's state."""
         total = 0
@@ -287,7 +291,7 @@ class Engine:
         return torch.autocast(self.processes.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """Return the weights and the optimizer state by name.
+        """Return the trained weights and the optimizer state by name.
 
         Returns
         -------
@@ -295,10 +299,10 @@ class Engine:
         moments : dict, "exp_avg.NAME" or "exp_avg_sq.NAME" -> float32 tensor, the shape of the parameter
             Empty before the first step.
         """
-        weights = {name: parameter.detach() for name, parameter in self.module.named_parameters()}
+        weights = {name: parameter.detach() for name, parameter in self.trained().items()}
         moments = {
             f"{moment}.{name}": self.optimizer.state[parameter][moment]
-            for name, parameter in self.module.named_parameters()
+            for name, parameter in self.trained().items()
             if parameter in self.optimizer.state
             for moment in _MOMENTS
         }
@@ -323,7 +327,7 @@ class Engine:
             If a tensor is missing or superfluous, or has another shape or type, or impossible values. Nothing is
             changed then.
         """
-        parameters = dict(self.module.named_parameters())
+        parameters = self.trained()
         needed = {f"{m}.{name}": p for name, p in parameters.items() for m in _MOMENTS}
         needed = needed if updates or moments else {}
         _check_tensors(moments, needed)
@@ -348,12 +352,12 @@ class Engine:
         weights : dict, name -> float32 tensor, the shape of the parameter
         """
         self.check_weights(weights)
-        for name, parameter in self.module.named_parameters():
+        for name, parameter in self.trained().items():
             parameter.copy_(weights[name])
 
     def check_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Check that weights, float32 tensors of the parameters' shapes, fit and are finite (or raise InputError)."""
-        _check_tensors(weights, dict(self.module.named_parameters()))
+        _check_tensors(weights, self.trained())
 
 
 def _check_tensors(given: Mapping[str, torch.Tensor], needed: Mapping[str, torch.Tensor]) -> None:

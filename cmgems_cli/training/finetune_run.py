@@ -21,6 +21,7 @@ from cmgems_cli.datasets.recipe import Recipe as TaskRecipe
 from cmgems_cli.errors import DivergedError, UsageError
 from cmgems_cli.modeling.classifier import SequenceClassifier
 from cmgems_cli.modeling.encoder import packs_sequences
+from cmgems_cli.modeling.lora import lora_params, merge_lora
 from cmgems_cli.safe_text import spreadsheet_cell
 from cmgems_cli.training.checkpoints import Checkpoint
 from cmgems_cli.training.engine import Engine, Recipe
@@ -71,6 +72,7 @@ def training_params(recipe: TaskRecipe, n_train: int, seed: int) -> dict[str, An
         "keeps": recipe.selects,
         "seed": seed,
         **recipe.ways(),
+        **(lora_params(recipe.lora) if recipe.lora else {}),
     }
 
 
@@ -127,6 +129,8 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
             averages_strands=task.recipe.averages,
             class_weights=torch.from_numpy(task.class_weights()) if task.recipe.balances else None,
         )
+        trained = (parameter for parameter in self.module.parameters() if parameter.requires_grad)
+        self.trained_parameters = sum(parameter.numel() for parameter in trained)
         self.steps = self.recipe.total_steps(len(task.train))
         self.warmup_steps = self.recipe.warmup(self.steps)
         self.max_batch_tokens = max_batch_tokens
@@ -225,9 +229,8 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         self._check_finite(logits, f"the dev split after step {step}")
         if self.recipe.selects == "best" and (self.best is None or loss < self.best[1]):
             self.best = (step, loss)
-            self._best_weights = {
-                name: parameter.detach().clone() for name, parameter in self.module.named_parameters()
-            }
+            trained = self.engine.trained()
+            self._best_weights = {name: parameter.detach().clone() for name, parameter in trained.items()}
         accuracy = float((logits.argmax(1) == labels).double().mean())
         return {"dev_loss": loss, "dev_accuracy": accuracy}
 
@@ -272,6 +275,8 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         """Restore the weights that the recipe selects."""
         if self.recipe.selects == "best":
             self.engine.load_weights(self._best_weights)
+        # What is tested is what is written.
+        merge_lora(self.module.model)
 
     def applied_to(self, data: EncodedSplit, where: str) -> FinetuneOutcome:
         """Apply the model as it is to labelled sequences, which `where` names."""
@@ -293,6 +298,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         return {
             "steps": self.steps,
             "parameters": self.parameters,
+            **({"trained_parameters": self.trained_parameters} if self.recipe.lora else {}),
             "best_step": self.best[0] if self.best else None,
             "best_dev_loss": self.best[1] if self.best else None,
             "n_train": len(task.train),

@@ -10,7 +10,7 @@ import torch
 def parameter_groups(
     module: torch.nn.Module, weight_decay: float, embedding_lr: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Split parameters into groups of AdamW by weight decay and learning rate.
+    """Split the parameters that are trained into groups of AdamW by weight decay and learning rate.
 
     Biases and LayerNorm have no weight decay (method, section 6). The embeddings (tokens, positions and types: every
     `torch.nn.Embedding`) have `embedding_lr` times the learning rate, as `lr_factor` says.
@@ -29,6 +29,8 @@ def parameter_groups(
     }
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {(weight_decay, 1.0): [], (0.0, 1.0): []}
     for parameter in module.parameters():
+        if not parameter.requires_grad:
+            continue
         key = (
             0.0 if parameter in undecayed else weight_decay,
             embedding_lr if parameter in embeddings else 1.0,

@@ -19,6 +19,7 @@ from cmgems_cli.datasets.recipe import Recipe
 from cmgems_cli.errors import DivergedError, OverwriteError
 from cmgems_cli.files import force_to_disk, write_json
 from cmgems_cli.metrics import metric_of, score
+from cmgems_cli.modeling.lora import merge_lora
 from cmgems_cli.modeling.weights import write_tensors
 from cmgems_cli.structured_text import read_json
 from cmgems_cli.training.checkpoints import FOLDER
@@ -102,6 +103,8 @@ class TrialRun(FinetuningRun):
         whole = self.weights_file.is_file() and sha256_of_file(self.weights_file) == stats[SHA256]
         # Rank 0's view of the disk decides, so that all processes do the same.
         if self.processes.broadcast_from_main(float(whole)):
+            # The kept weights are merged ones.
+            merge_lora(self.module.model)
             self.engine.load_weights(load_file(self.weights_file))
             return
         with self.training(resume=False, overwrite=True) as outcome:
