@@ -41,7 +41,7 @@ MADE_BY = {
     "classifier": "cmgems finetune",
     "scores": "cmgems evaluate",
     "fewshot": "cmgems build-fewshot",
-    "task": "cmgems split",
+    "task": "cmgems split or build-task",
     "report": "cmgems report",
     "embeddings": "cmgems evaluate --freeze",
 }

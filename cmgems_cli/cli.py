@@ -22,6 +22,7 @@ from cmgems_cli import __version__, signals
 from cmgems_cli.commands import (
     build_fewshot,
     build_pmi,
+    build_task,
     cite,
     clean,
     demo,
@@ -306,6 +307,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "Data": {
         "fetch": fetch.fetch,
         "split": split.split,
+        "build-task": build_task.build_task,
         "build-fewshot": build_fewshot.build_fewshot,
     },
     "Inspect": {

@@ -41,6 +41,7 @@ LAYERS = [
     ["comparing"],
     ["bench"],
     ["fewshot_builder"],
+    ["task_builder"],
     ["reporting"],
     ["fetching"],
     ["doctor"],

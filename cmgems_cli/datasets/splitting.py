@@ -201,14 +201,20 @@ def write_task(task: TaskSplit, out: Path, *, overwrite: bool = False) -> Manife
     with output.claim(overwrite=overwrite) as claim:
         if claim.done is not None:
             return claim.done
-        files = [f"{name}.csv" for name in SPLITS]
-        for number, name in enumerate(files):
-            with (claim.folder / name).open("w", encoding="utf-8", newline="") as stream:
-                writer = csv.writer(stream, lineterminator="\n")
-                writer.writerow(task.rows.columns)
-                for row in np.flatnonzero(task.split == number).tolist():
-                    writer.writerow(map(spreadsheet_cell, task.rows.cells[row]))
+        files = write_rows(task, claim.folder)
         return claim.finish(stats=task.stats(), files=files, environment=environment(started))
+
+
+def write_rows(task: TaskSplit, folder: Path) -> list[str]:
+    """Write train.csv, dev.csv and test.csv to a folder; return their names."""
+    files = [f"{name}.csv" for name in SPLITS]
+    for number, name in enumerate(files):
+        with (folder / name).open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(task.rows.columns)
+            for row in np.flatnonzero(task.split == number).tolist():
+                writer.writerow(map(spreadsheet_cell, task.rows.cells[row]))
+    return files
 
 
 def _numbers(keys: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:

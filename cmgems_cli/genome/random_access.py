@@ -102,7 +102,7 @@ class GenomeFile:
         more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
         return ", ".join(names[:NAMES_SHOWN]) + more
 
-    def letters(self, contig: str, start: int, end: int) -> bytes:
+    def letters(self, contig: str, start: int, end: int, *, keep_case: bool = False) -> bytes:
         """Return the letters of an interval, in upper case.
 
         Parameters
@@ -111,6 +111,8 @@ class GenomeFile:
             A key of `contigs`.
         start, end : int, bases
             0-based, half-open, within the record.
+        keep_case : bool, default False
+            Return them as in the file, where lower case means repeats.
 
         Raises
         ------
@@ -126,14 +128,14 @@ class GenomeFile:
         if start == end:
             return b""
         if self._copy is not None:
-            found = os.pread(self._copy.fileno(), end - start, self._offsets[contig] + start).upper()
+            found = os.pread(self._copy.fileno(), end - start, self._offsets[contig] + start)
         else:
-            found = self._faidx.fetch(contig, start + 1, end).encode("ascii", "replace").upper()
+            found = self._faidx.fetch(contig, start + 1, end).encode("ascii", "replace")
         if len(found) != end - start:
             raise InputError(
                 f"{self.path} changed while it was read; run the command again once it is complete"
             )
-        return bytes(found)
+        return bytes(found) if keep_case else bytes(found).upper()
 
     def _copied(self) -> dict[str, int]:
         """Write all letters to a temporary file; return the length of each record."""
