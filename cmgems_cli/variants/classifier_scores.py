@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cmgems_cli.errors import UsageError
 from cmgems_cli.inference.loading import Model
+from cmgems_cli.inference.log_odds import log_odds_of
 from cmgems_cli.inference.prediction import logits_of_strand
 from cmgems_cli.variants.alleles import Allele
 from cmgems_cli.variants.scorers import Column, Pending, Scorer
@@ -80,25 +81,3 @@ class ClassifierScorer(Scorer):
             return change
 
         return finish
-
-
-def log_odds_of(logits: NDArray[np.float64], label: int) -> NDArray[np.float64]:
-    """Return log p / (1 - p) of a class.
-
-    Parameters
-    ----------
-    logits : float64, shape (..., n_labels)
-    label : int
-
-    Returns
-    -------
-    float64, shape (...), nats
-
-    Examples
-    --------
-    >>> log_odds_of(np.array([[1.0, 3.0], [2.0, -1.0]]), 1)
-    array([ 2., -3.])
-    """
-    others: NDArray[np.float64] = np.logaddexp.reduce(np.delete(logits, label, -1), axis=-1)
-    log_odds: NDArray[np.float64] = logits[..., label] - others
-    return log_odds
