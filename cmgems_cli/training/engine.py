@@ -116,9 +116,7 @@ class Engine:
         self._seed = seed
         self._memory = HeapTrimmer()
         self.module = module.to(processes.device)
-        self._draws_dropout = getattr(module, "draws_dropout", False) or any(
-            isinstance(layer, torch.nn.Dropout) and layer.p > 0 for layer in module.modules()
-        )
+        self._draws_dropout = draws_dropout(module)
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.module, recipe.weight_decay, recipe.embedding_lr),
             lr=recipe.learning_rate,
@@ -281,11 +279,6 @@ class Engine:
             self._memory.trim()
         return outputs
 
-    @property
-    def draws_dropout(self) -> bool:
-        """Whether training steps draw dropout."""
-        return self._draws_dropout
-
     def _autocast(self) -> torch.autocast:
         enabled = self.precision == "bf16"
         return torch.autocast(self.processes.device.type, dtype=torch.bfloat16, enabled=enabled)
@@ -373,6 +366,13 @@ def _check_tensors(given: Mapping[str, torch.Tensor], needed: Mapping[str, torch
 
 def _form(tensor: torch.Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} of shape {list(tensor.shape)}"
+
+
+def draws_dropout(module: torch.nn.Module) -> bool:
+    """Return whether training steps of a module draw dropout."""
+    return bool(getattr(module, "draws_dropout", False)) or any(
+        isinstance(layer, torch.nn.Dropout) and layer.p > 0 for layer in module.modules()
+    )
 
 
 def device_name(device: torch.device) -> str:

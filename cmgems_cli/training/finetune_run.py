@@ -24,7 +24,7 @@ from cmgems_cli.modeling.encoder import packs_sequences
 from cmgems_cli.modeling.lora import lora_params, merge_lora
 from cmgems_cli.safe_text import spreadsheet_cell
 from cmgems_cli.training.checkpoints import Checkpoint
-from cmgems_cli.training.engine import Engine, Recipe
+from cmgems_cli.training.engine import Engine, Recipe, draws_dropout
 from cmgems_cli.training.finetune_batches import (
     FinetuneBatches,
     LabelledBatch,
@@ -179,14 +179,14 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
 
     @cached_property
     def maker(self) -> FinetuneBatches:
-        """What makes the steps' data."""
+        """What makes the steps' data; without the engine, whose creation on one process would wait for the others."""
         return FinetuneBatches(
             self.task.train,
             self.recipe.global_batch,
             self.max_batch_tokens,
             self.seed,
             self.processes,
-            fixed_cut=self.engine.draws_dropout,
+            fixed_cut=draws_dropout(self.module),
             packed=self.module.packs and packs_sequences(self.processes.device, self.precision),
         )
 
