@@ -95,19 +95,19 @@ def as_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_whole(path: Path, text: str, *, aside: Path | None = None) -> None:
+def write_whole(path: Path, text: str | bytes, *, aside: Path | None = None) -> None:
     """Write text so that `path` holds the old or the complete new text, whatever stops the process.
 
     Parameters
     ----------
     path : Path
-    text : str
+    text : str or bytes
     aside : Path, optional
         Folder on the same file system for the unfinished text. Default: the folder of `path`.
     """
     partial = (aside or path.parent) / hidden_name(path.name, f"{random_token()}.tmp")
     try:
-        create_file(partial, as_bytes(text))
+        create_file(partial, as_bytes(text) if isinstance(text, str) else text)
         partial.replace(path)
     finally:
         with suppress(FileNotFoundError):
@@ -115,7 +115,7 @@ def write_whole(path: Path, text: str, *, aside: Path | None = None) -> None:
     force_to_disk(path.parent)
 
 
-def write_output(path: Path, text: str) -> None:
+def write_output(path: Path, text: str | bytes) -> None:
     """Write a file of the user's in the same way as `write_whole`, and remove what killed commands left of it.
 
     Raises

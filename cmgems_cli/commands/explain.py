@@ -5,19 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cmgems_cli.commands.inference_progress import close, described, rows_bar, survey_and_announce, task_of
 from cmgems_cli.errors import UsageError
-from cmgems_cli.explaining.explain_options import ExplainOptions
+from cmgems_cli.explaining.explain_options import ExplainOptions, SummaryOptions
 from cmgems_cli.inference.inference_options import InferenceOptions, RegionOptions
 from cmgems_cli.option_fields import recipe_fields
 from cmgems_cli.options import InputPath, Shared, takes
 
 if TYPE_CHECKING:
+    from cmgems_cli.console import Console
     from cmgems_cli.explaining.effects_output import EffectsWriter
+    from cmgems_cli.explaining.motifs import Motifs
     from cmgems_cli.inference.loading import Model
     from cmgems_cli.inference.resumable_output import PartialFiles
     from cmgems_cli.inference.survey import Input
@@ -32,6 +35,7 @@ def explain(
     *,
     regions: RegionOptions,
     explained: ExplainOptions,
+    summary: SummaryOptions,
     options: InferenceOptions,
     io: Shared,
 ) -> None:
@@ -40,6 +44,7 @@ def explain(
     One line per base: the effect in nats of A, C, G and T in its place, and the
     importance of the base, minus the mean effect of the three others. Effects
     are exact: every mutant is computed. With --out X.tsv X.npz has the arrays.
+    --figure draws the first sequences, --motifs lists what many have in common.
 
     Example: cmgems explain finetuned/prom promoters.fa --strand both --out why.tsv
     """
@@ -48,8 +53,11 @@ def explain(
     if io.json and io.out is None:
         raise UsageError("--json prints one object on stdout, where the table would go: give --out too")
     explained.check()
+    summary.check()
     from cmgems_cli.explaining.effects import label_number
     from cmgems_cli.explaining.effects_output import SCRATCH, EffectsWriter, Stored, columns, write_npz
+    from cmgems_cli.explaining.motifs import motif_columns
+    from cmgems_cli.explaining.summary_output import check_summaries, write_summaries
     from cmgems_cli.inference.loading import load_model
     from cmgems_cli.inference.output_formats import TableWriter
     from cmgems_cli.inference.region_source import source_of
@@ -58,6 +66,7 @@ def explain(
     outs = _outs(io.out)
     if outs:
         check_files(outs, overwrite=io.overwrite)
+    check_summaries(summary, overwrite=io.overwrite)
     source = source_of(sequences, regions)
     opened = load_model(
         model,
@@ -74,27 +83,43 @@ def explain(
     with rows_bar(console, "explaining", data, to_screen=io.out is None) as advance:
         if not outs:
             table = TableWriter(console.stdout(), "tsv", names)
-            writer = EffectsWriter(table, None, None, opened.label_names, windows=windows)
-            _run(opened, data, explained, io.seed, writer, None, advance)
+            with TemporaryFile() as effects, TemporaryFile() as their_rows:
+                kept = (effects, their_rows) if summary.figure or summary.motifs else None
+                writer = EffectsWriter(table, kept, opened.label_names, windows=windows)
+                _run(opened, data, explained, io.seed, writer, None, advance)
+                found = write_summaries(summary, Stored(effects, their_rows), opened.label_names, io.seed)
         else:
             task = task_of(opened, data, source, seed=io.seed, **recipe_fields(explained))
             scratch = [f"{outs[0].name}.{name}" for name in SCRATCH]
             with partial_files(outs, task, resume=io.resume, scratch=scratch) as partial:
                 tsv, npz, values, rows = partial.streams
                 table = TableWriter(tsv, "tsv", names, header=not partial.blocks)
-                writer = EffectsWriter(table, values, rows, opened.label_names, windows=windows)
+                writer = EffectsWriter(table, (values, rows), opened.label_names, windows=windows)
                 _run(opened, data, explained, io.seed, writer, partial, advance)
                 write_npz(npz, Stored(values, rows), opened.label_names, explained)
+                found = write_summaries(summary, Stored(values, rows), opened.label_names, io.seed)
     seconds = time.perf_counter() - began
+    if found is not None and io.out is not None:
+        _show(console, found)
     close(console, data, seconds, io.out)
     console.result(
         {
             **described(opened, data, source, seconds),
             **recipe_fields(explained),
             "out": str(io.out),
+            "figure": summary.figure and str(summary.figure),
+            "motifs": found and motif_columns(found),
             "elapsed_s": round(time.perf_counter() - started, 3),
         }
     )
+
+
+def _show(console: Console, found: Motifs) -> None:
+    from cmgems_cli.explaining.motifs import motif_columns
+
+    table = motif_columns(found)
+    rows = [list(row) for row in zip(*table.values(), strict=True)]
+    console.table(f"most important k-mers of {found.n_rows:,} sequences", list(table), rows)
 
 
 def _outs(out: Path | None) -> list[Path]:

@@ -6,11 +6,10 @@ the rows are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,7 +18,9 @@ from cmgems_cli.explaining.edits import COLUMN_OF_BYTE, LETTERS, Edits, RowEdits
 from cmgems_cli.explaining.explain_options import ExplainOptions
 from cmgems_cli.explaining.rows import Row
 from cmgems_cli.genome.strands import reverse_complements
-from cmgems_cli.inference.loading import BATCHES_AHEAD, Model, TokenBatch
+from cmgems_cli.inference.loading import BATCHES_AHEAD, Model
+from cmgems_cli.inference.log_odds import log_odds_of
+from cmgems_cli.inference.prediction import logits_of_strand
 from cmgems_cli.inference.row_blocks import Block
 
 
@@ -150,7 +151,7 @@ class _Unit:
 
     def compute(self, model: Model) -> None:
         """Start the computation of the outputs for all mutants."""
-        self.outputs = _outputs(model, self.block)
+        self.outputs = logits_of_strand(model, self.block)
 
     def effects(self, model: Model, label: int | None) -> Iterator[Effects]:
         """Yield the effects of each row."""
@@ -161,7 +162,11 @@ class _Unit:
         for job in self.jobs:
             shape = (len(job.tokens), len(job.edits.edits), -1)
             n = shape[0] * shape[1]
-            yield _effects(job, outputs[first : first + n].reshape(shape), label)
+            strands = outputs[first : first + n].reshape(shape)
+            if model.module.averages_strands:
+                # As the classifier itself reads both strands.
+                strands = strands.mean(0, keepdims=True)
+            yield _effects(job, strands, label)
             first += n
 
 
@@ -185,9 +190,10 @@ def _units(
 def _job(model: Model, row: Row, options: ExplainOptions, seed: int, *, truncate: bool) -> _Job:
     forward = row_edits(row.letters, options, (seed, row.number))
     strands: list[tuple[NDArray[np.uint8], NDArray[np.int32], Edits]] = []
-    if options.strand != "reverse":
+    averages = model.module.averages_strands
+    if options.strand != "reverse" or averages:
         strands.append((row.letters, row.token_ids, forward.edits))
-    if options.strand != "forward":
+    if options.strand != "forward" or averages:
         bounds = np.array([0, len(row.letters)])
         letters = reverse_complements(row.letters, bounds)
         token_ids, _ = model.tokenization.encode(letters, bounds)
@@ -222,19 +228,6 @@ def _block(model: Model, jobs: list[_Job]) -> Block:
     names = [name for job, _, offsets in parts for name in [job.row.name] * (len(offsets) - 1)]
     places = np.zeros(len(names), np.int64)
     return Block(names, places, places, token_ids, first, n_tokens, known, places.astype(np.bool_))
-
-
-def _outputs(model: Model, block: Block) -> Tensor:
-    """Return the logits of all rows: float32, shape (n, n_labels), on the model's device; NaN without known tokens."""
-    assert model.classifier is not None
-    logits_of: Callable[..., Tensor] = model.classifier.logits
-    outputs = torch.full((len(block), len(model.label_names)), torch.nan, device=model.device)
-
-    def compute(batch: TokenBatch) -> None:
-        outputs[batch.rows] = logits_of(batch.input_ids, batch.attention_mask)
-
-    model.over(block, compute)
-    return outputs
 
 
 def _effects(job: _Job, outputs: NDArray[np.float32], label: int | None) -> Effects:
@@ -276,27 +269,3 @@ def probabilities(outputs: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the softmax of float32 logits over the last axis: float64, of their shape (..., n_labels)."""
     exp = np.exp(outputs.astype(np.float64) - outputs.max(-1, keepdims=True))
     return exp / exp.sum(-1, keepdims=True)
-
-
-def log_odds_of(outputs: NDArray[np.float32], label: int) -> NDArray[np.float64]:
-    """Return log p / (1 - p) of a class from logits.
-
-    Parameters
-    ----------
-    outputs : float32, shape (..., n_labels)
-    label : int
-
-    Returns
-    -------
-    float64, shape (...), nats
-
-    Examples
-    --------
-    >>> log_odds_of(np.array([[1.0, 3.0], [2.0, -1.0]], np.float32), 1)
-    array([ 2., -3.])
-    """
-    wide = outputs.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        others: NDArray[np.float64] = np.logaddexp.reduce(np.delete(wide, label, -1), axis=-1)
-    difference: NDArray[np.float64] = wide[..., label] - others
-    return difference

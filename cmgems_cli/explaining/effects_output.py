@@ -114,8 +114,8 @@ class EffectsWriter:
     Parameters
     ----------
     table : TableWriter
-    values, rows : binary files or None
-        The scratch files; None keeps nothing for arrays.
+    scratch : (binary file, binary file), optional
+        The scratch files of values and of rows; None keeps nothing for arrays.
     label_names : sequence of str
     windows : bool
         Whether rows are windows.
@@ -124,33 +124,33 @@ class EffectsWriter:
     def __init__(
         self,
         table: TableWriter,
-        values: IO[bytes] | None,
-        rows: IO[bytes] | None,
+        scratch: tuple[IO[bytes], IO[bytes]] | None,
         label_names: Sequence[str],
         *,
         windows: bool,
     ) -> None:
-        self._table, self._values, self._rows = table, values, rows
+        self._table, self._scratch = table, scratch
         self._label_names, self._windows = label_names, windows
 
     def write(self, effects: Effects) -> None:
         """Write the effects of one row."""
         self._table.write(table_rows(effects, self._label_names, windows=self._windows))
-        if self._values is None or self._rows is None:
+        if self._scratch is None:
             return
+        values, rows = self._scratch
         row = effects.row
         records = np.zeros(len(row.letters), _RECORD)
         records["base"] = row.letters.view("S1")
         records["substitutions"] = effects.substitutions
         records["deletion"] = np.nan if effects.deletions is None else effects.deletions
         records["block"] = np.nan if effects.blocks is None else effects.blocks
-        self._values.write(records.tobytes())
+        values.write(records.tobytes())
         place, n = place_of(row), len(row.letters)
         start = int(place.positions.min()) if n else row.start
         stored = StoredRow(
             row.name, place.contig, place.strand, start, start + n, n, effects.label, effects.log_odds
         )
-        self._rows.write((json.dumps(vars(stored)) + "\n").encode())
+        rows.write((json.dumps(vars(stored)) + "\n").encode())
 
 
 class Stored:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from cmgems_cli.errors import UsageError
@@ -12,7 +13,10 @@ from cmgems_cli.option_fields import option
 BlockBy = Literal["shuffle", "random"]
 BLOCK_BY: tuple[BlockBy, ...] = get_args(BlockBy)
 
-EDITS = "Changes"
+# Headings in --help.
+EDITS, SUMMARY = "Changes", "Summaries"
+
+FIGURE_SUFFIXES = (".png", ".svg", ".html")
 
 
 @dataclass(frozen=True)
@@ -83,3 +87,47 @@ class ExplainOptions:
         ):
             if number is not None and number < 1:
                 raise UsageError(f"`{name}` is {number}; needed 1 or more")
+
+
+@dataclass(frozen=True)
+class SummaryOptions:
+    """What is made of all effects at the end.
+
+    Attributes
+    ----------
+    figure : Path or None
+        PNG, SVG or HTML.
+    show : int
+        Sequences in the figure.
+    motifs : Path or None
+        MEME format.
+    motif_bases : int, bases
+    """
+
+    figure: Path | None = option(
+        None, "--figure", "Logo and heat map, as .png, .svg or .html.", panel=SUMMARY, metavar="FILE"
+    )
+    show: int = option(3, "--show", "Sequences in the figure, the first N.", panel=SUMMARY, min=1, max=100)
+    motifs: Path | None = option(
+        None,
+        "--motifs",
+        "Most important k-mers and their enrichment over shuffled sequences, in MEME format.",
+        panel=SUMMARY,
+        metavar="FILE.meme",
+    )
+    motif_bases: int = option(6, "--motif-bases", "Length of these k-mers.", panel=SUMMARY, min=3, max=10)
+
+    def check(self) -> None:
+        """Check the names of the files.
+
+        Raises
+        ------
+        UsageError
+            If an ending is unknown.
+        """
+        if self.figure is not None and self.figure.suffix.lower() not in FIGURE_SUFFIXES:
+            raise UsageError(
+                f"`figure={self.figure}` does not end in {', '.join(FIGURE_SUFFIXES)}; choose one of them"
+            )
+        if self.motifs is not None and self.motifs.suffix.lower() != ".meme":
+            raise UsageError(f"`motifs={self.motifs}` does not end in .meme; rename it")

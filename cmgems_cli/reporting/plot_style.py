@@ -72,10 +72,21 @@ def style() -> Iterator[None]:
 
 def rendered(figure: Figure) -> tuple[bytes, bytes]:
     """Return a figure as SVG and as PNG: without date or version, so that equal pictures are equal bytes."""
-    svg, png = io.BytesIO(), io.BytesIO()
+    return as_svg(figure), as_png(figure)
+
+
+def as_svg(figure: Figure) -> bytes:
+    """Return a figure as SVG; see `rendered`."""
+    svg = io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return svg.getvalue()
+
+
+def as_png(figure: Figure) -> bytes:
+    """Return a figure as PNG; see `rendered`."""
+    png = io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-    return svg.getvalue(), png.getvalue()
+    return png.getvalue()
 
 
 def panels(
