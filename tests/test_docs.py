@@ -39,6 +39,7 @@ EXACT = {
     "build-fewshot",
     "ttest paper:dnabert-120k",
     "label_repeats.py",
+    "plant_motif.py",
 }
 
 
@@ -262,7 +263,9 @@ def tutorial() -> list[tuple[list[str], str | None]]:
         elif block.language == "text":
             found[-1] = (found[-1][0], block.text)
         elif block.language == "python":
-            found.append((["save label_repeats.py", block.text], None))
+            before = "\n".join(text.splitlines()[: block.line])
+            name = re.findall(r"[Ss]ave this as `(\w+\.py)`", before)[-1]
+            found.append(([f"save {name}", block.text], None))
     return found
 
 
@@ -299,8 +302,8 @@ def test_the_tutorial_prints_what_it_shows(
     full = os.environ.get("TUTORIAL") == "full"
     compared = set()
     for lines, shown in tutorial():
-        if lines[0] == "save label_repeats.py":
-            Path("label_repeats.py").write_text(lines[1], encoding="utf-8")
+        if lines[0].startswith("save "):
+            Path(lines[0].removeprefix("save ")).write_text(lines[1], encoding="utf-8")
             continue
         exact = {name for name in EXACT if any(f" {name}" in line for line in lines)}
         first = lines == ["cmgems"] and not Path("cmgems-work").exists()
