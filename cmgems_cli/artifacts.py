@@ -16,6 +16,7 @@ from typing import Any
 
 from cmgems_cli.errors import InputError
 from cmgems_cli.files import NAME_BYTES, check_no_lfs_pointer, force_to_disk, write_json
+from cmgems_cli.metrics import METRICS
 from cmgems_cli.structured_text import read_json
 
 MANIFEST = "manifest.json"
@@ -57,7 +58,7 @@ _WHOLE = [
     "max_steps", "epochs", "seed", "min_count", "bases", "sequences", "train_sequences", "valid_sequences", "ranked",
     "unranked", "positions_counted", "parameters", "switched_at_step", "n_train", "n_dev", "n_test", "best_step",
 ]  # fmt: skip
-_REAL = ["mask_rate", "learning_rate", "unigram_perplexity", "mcc", "accuracy", "f1", "best_dev_loss"]
+_REAL = ["mask_rate", "learning_rate", "unigram_perplexity", "best_dev_loss", *METRICS]
 _TEXT = [
     "definition", "model", "strategy", "rank_by", "validation_masks", "init", "keeps", "precision", "device",
     "platform", "metric", "title", "bench",

@@ -15,7 +15,7 @@ from cmgems_cli.bench.grids import Cell, Grid
 from cmgems_cli.comparing.grouping import mean
 from cmgems_cli.comparing.pairing import recorded_of
 from cmgems_cli.comparing.scores import KMER_LINEAR, Score, read_scores, write_scores
-from cmgems_cli.comparing.tables import Report, make_report, markdown
+from cmgems_cli.comparing.tables import COLLAPSED, Report, make_report, markdown
 from cmgems_cli.datasets.finetune_options import said_of
 from cmgems_cli.errors import OverwriteError
 from cmgems_cli.metrics import METRICS, score
@@ -24,10 +24,11 @@ from cmgems_cli.outputs import Output
 from cmgems_cli.training.checkpoints import FOLDER
 from cmgems_cli.training.engine import device_name
 from cmgems_cli.training.finetune_outcome import FinetuneOutcome
-from cmgems_cli.training.finetune_run import PREDICTIONS, FinetuningRun, write_predictions
+from cmgems_cli.training.finetune_run import FinetuningRun
 from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.processes import Processes
 from cmgems_cli.training.run import MACHINE
+from cmgems_cli.training.run_files import write_test_files
 
 # Subfolder of an evaluation with one artifact per run.
 RUNS = "runs"
@@ -212,10 +213,8 @@ class Evaluation:
             self.grid.benchmark, self.name, scores, random_weights=self.finetuner.random_weights
         )
         (run.folder / REPORT).write_text(markdown(report), encoding="utf-8")
-        write_predictions(
-            run.folder / PREDICTIONS, outcome.label_names, outcome.labels, outcome.probabilities
-        )
-        files = [SCORES, REPORT, PREDICTIONS]
+        tested = write_test_files(run.folder, outcome.label_names, outcome.labels, outcome.probabilities)
+        files = [SCORES, REPORT, *tested]
         run.finish(stats=stats, files=files, max_batch_tokens=run.max_batch_tokens)
 
     # ------------------------------------------------------------------ all runs together
@@ -347,7 +346,8 @@ class Evaluation:
                     **{
                         f"mean_{metric}": mean(values)
                         for metric in METRICS
-                        if (values := [score.value for score in scores if score.metric == metric])
+                        if len(values := [score.value for score in scores if score.metric == metric])
+                        == len(manifests)
                     },
                 },
                 files=[SCORES, REPORT],
@@ -372,7 +372,7 @@ def scores_of(cell: Cell, bench: str, name: str, stats: dict[str, Any]) -> list[
         Of the run.
     """
     task = cell.task.definition
-    notes = ["one class predicted for every row"] if stats["collapsed"] else []
+    notes = [COLLAPSED[stats.get("problem") == "regression"]] if stats["collapsed"] else []
     note = "; ".join([*notes, *stats["notes"]])
     return [
         Score(

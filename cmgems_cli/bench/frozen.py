@@ -17,12 +17,14 @@ from cmgems_cli.bench.linear_probe import (
     Labels,
     LinearProbe,
     choose,
+    coefficients,
     fit_fixed,
 )
 from cmgems_cli.bench.probe_run import ProbeOutcome, ProbeRun, choice_note, stats_of
 from cmgems_cli.datasets.loaded_task import EncodedSplit, LoadedTask
 from cmgems_cli.inference.embedding_cache import EmbeddingCache
 from cmgems_cli.modeling.classifier import SequenceClassifier
+from cmgems_cli.modeling.head_outputs import Outputs
 from cmgems_cli.outputs import Output
 from cmgems_cli.training.engine import device_name
 from cmgems_cli.training.observer import Observer
@@ -92,7 +94,8 @@ class FrozenRun(ProbeRun):
         linear = scaling.folded(probe.model, len(task.label_names))
         stats = stats_of(task, probe)
         unknown = {name: int(np.isnan(states[:, 0]).sum()) for name, states in found.items()}
-        choice = f"frozen: logistic regression on embeddings ({pool} over the last layer), C {stats['C']:g}"
+        kind = "ridge" if task.target.problem == "regression" else "logistic"
+        choice = f"frozen: {kind} regression on embeddings ({pool} over the last layer), C {stats['C']:g}"
         stats["notes"] = [
             choice_note(choice, stats),
             *(
@@ -103,15 +106,22 @@ class FrozenRun(ProbeRun):
             *task.notes,
         ]
         stats["trained_parameters"] = sum(parameter.numel() for parameter in linear.parameters())
+        # Ridge regression is of values in their own unit.
+        outputs = Outputs(task.target.problem)
         with torch.inference_mode():
             test = torch.from_numpy(scaling.known(found["test"]))
-            probabilities = linear(test).double().softmax(1).numpy()
+            probabilities = outputs.predictions(linear(test)).numpy()
         module = None
         if self.kind == "classifier":
             encoder = self.cache.model.module
             averages = task.recipe.averages
             module = SequenceClassifier(
-                encoder.model, task.tokenization, pool, averages_strands=averages, linear=linear
+                encoder.model,
+                task.tokenization,
+                pool,
+                averages_strands=averages,
+                linear=linear,
+                outputs=outputs,
             )
             stats["parameters"] = module.weights
         return ProbeOutcome(task.test.labels, probabilities, task.label_names, stats, module)
@@ -131,7 +141,7 @@ class FrozenRun(ProbeRun):
     def _fitted(self, features: Features) -> LinearProbe:
         task = self.task
         dev = None if task.dev is None else task.dev.labels
-        train = np.tile(task.train.labels, task.train.strands)
+        train = np.concatenate([task.train.labels] * task.train.strands)
         labels = Labels(train, dev, len(task.label_names))
         candidate = Candidate({}, lambda rows: features)
         if dev is None:
@@ -174,16 +184,18 @@ class Scaling:
 
         Parameters
         ----------
-        model : sklearn.linear_model.LogisticRegression
+        model : LogisticRegression, OneVsRestClassifier or Ridge of sklearn
             Fitted to features of every class.
         n_classes : int
+            Or labels; 1 of a regression.
         """
-        weight, bias = model.coef_ / self.spread, model.intercept_
+        weight, bias = coefficients(model)
+        weight = weight / self.spread
         bias = bias - weight @ self.mean
-        if n_classes == 2:
+        if n_classes == 2 and len(weight) == 1:
             # One logit, that of class 1 over class 0.
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-        assert len(model.classes_) == n_classes
+        assert len(weight) == n_classes
         linear = torch.nn.Linear(weight.shape[1], n_classes)
         with torch.no_grad():
             linear.weight.copy_(torch.from_numpy(weight))

@@ -32,6 +32,7 @@ from cmgems_cli.datasets.task_files import TaskFiles
 from cmgems_cli.genome.tokenization import OverlappingKmers
 from cmgems_cli.genome.vocabulary import BASE_CODE_OF_BYTE, NOT_A_BASE
 from cmgems_cli.kernels import kernel
+from cmgems_cli.metrics import Problem
 from cmgems_cli.outputs import Output
 from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.processes import Processes
@@ -149,14 +150,18 @@ class KmerLinear:
     processes : Processes
         Only the main one computes.
     choices : KmerChoices, optional
+    problem : str, optional
+        What the labels are; by default as the recipe says, or inferred.
     """
 
     # Of the solver; the features are float32.
     precision = "fp64"
     random_weights = False
 
-    def __init__(self, processes: Processes, choices: KmerChoices | None = None) -> None:
-        self.processes, self.choices = processes, choices or KmerChoices()
+    def __init__(
+        self, processes: Processes, choices: KmerChoices | None = None, problem: Problem | None = None
+    ) -> None:
+        self.processes, self.choices, self.problem = processes, choices or KmerChoices(), problem
         self._last: tuple[TaskFiles, LoadedTask] | None = None
         self._fitted: tuple[LoadedTask, LinearProbe] | None = None
 
@@ -166,12 +171,12 @@ class KmerLinear:
         return {}
 
     def settings(self) -> dict[str, Any]:
-        """Return what an evaluation records of its runs: the grid."""
-        return {"grid": self._grid(self.choices, C_GRID)}
+        """Return what an evaluation records of its runs: the grid, and the problem if it was given."""
+        return {"grid": self._grid(self.choices, C_GRID), **self.changes()}
 
     def changes(self) -> dict[str, Any]:
-        """Return what differs from the recipes: it has none."""
-        return {}
+        """Return what differs from the recipes: the problem if it was given."""
+        return {} if self.problem is None else {"problem": self.problem}
 
     @staticmethod
     def _grid(choices: KmerChoices, C: tuple[float, ...]) -> dict[str, Any]:
@@ -187,7 +192,7 @@ class KmerLinear:
         if self._last is None or self._last[0] != task:
             loaded = load_task(
                 task,
-                {"max_tokens": ANY_LENGTH},
+                {"max_tokens": ANY_LENGTH, **self.changes()},
                 tokenization=OverlappingKmers(K_GRID[0]),
                 positions=2 * ANY_LENGTH,
             )
@@ -209,6 +214,7 @@ class KmerLinear:
             **task.dev_params,
             "seed": seed,
             "grid": grid,
+            **self.changes(),
         }
         return params, dict(self.load(task, seed).sha256)
 

@@ -1,4 +1,6 @@
-"""Logistic regression on features of sequences: fitted on train, chosen on dev, applied once to test.
+"""Linear models on features of sequences: fitted on train, chosen on dev, applied once to test.
+
+Logistic regression of classes, one for each label of several per row, ridge regression of values.
 
 The features may be counts (`bench.kmer_linear`) or a model's embeddings; scikit-learn is imported when it is used.
 """
@@ -24,6 +26,8 @@ DEFAULT_C = 1.0
 # Probabilities are kept above this before their logarithm is taken.
 LEAST_PROBABILITY = 1e-12
 MAX_ITERATIONS = 1000
+# A logit whose probability is 0 or 1 in every decimal that is printed.
+CERTAIN = 30.0
 
 
 class Features(NamedTuple):
@@ -59,10 +63,11 @@ class LinearProbe:
     params : dict
         The choices of its candidate, and `C`.
     dev_loss : float or None
-        Mean negative log-likelihood on dev (nats), by which it was chosen; None without a dev split.
+        Mean loss on dev, by which it was chosen: negative log-likelihood (nats; of several labels per row their
+        mean), or squared error divided by the variance of train. None without a dev split.
     dev_probabilities, probabilities : float64, shape (n_rows, n_classes)
-        Of dev (None without one) and test.
-    model : sklearn.linear_model.LogisticRegression
+        Of dev (None without one) and test; of a regression the values, shape (n_rows, 1).
+    model : LogisticRegression, OneVsRestClassifier or Ridge of sklearn
         Fitted to all rows of train.
     """
 
@@ -75,10 +80,10 @@ class LinearProbe:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """The classes of the rows: int64, shape (n_rows,), of train and dev, and how many there are."""
+    """The labels of the rows of train and dev, as in `metrics.score`, and how many classes or labels there are."""
 
-    train: NDArray[np.int64]
-    dev: NDArray[np.int64] | None
+    train: NDArray[Any]
+    dev: NDArray[Any] | None
     n_classes: int
 
 
@@ -132,6 +137,9 @@ def fit_fixed(candidate: Candidate, labels: Labels, C: float = DEFAULT_C) -> Lin
 
 @contextmanager
 def _quiet_single_threaded_blas() -> Iterator[None]:
+    # Here, since threads that import parts of scikit-learn at once find them half made.
+    import sklearn.linear_model
+    import sklearn.multiclass  # noqa: F401
     from threadpoolctl import threadpool_limits
 
     # The threads of BLAS wait for each other more than they compute on vectors of this length.
@@ -141,12 +149,12 @@ def _quiet_single_threaded_blas() -> Iterator[None]:
         yield
 
 
-def sample_rows(labels: NDArray[np.int64], at_most: int) -> NDArray[np.int64]:
-    """Return every n-th row of each class, about `at_most` in all.
+def sample_rows(labels: NDArray[Any], at_most: int) -> NDArray[np.int64]:
+    """Return every n-th row of each class, or in the order of values, about `at_most` in all.
 
     Parameters
     ----------
-    labels : int64, shape (n_rows,)
+    labels : int64 or float64, shape (n_rows,), or int64, shape (n_rows, n_labels)
     at_most : int
 
     Returns
@@ -155,7 +163,8 @@ def sample_rows(labels: NDArray[np.int64], at_most: int) -> NDArray[np.int64]:
         Indices of rows, sorted.
     """
     step = max(1, -(-len(labels) // at_most))
-    return np.sort(np.argsort(labels, kind="stable")[::step])
+    order = np.lexsort(labels.T) if labels.ndim == 2 else np.argsort(labels, kind="stable")
+    return np.sort(order[::step])
 
 
 def _dev_losses(
@@ -172,26 +181,56 @@ def _dev_loss(features: Features, labels: Labels, C: float) -> float:
 
 def _applied(params: Mapping[str, Any], features: Features, labels: Labels, C: float) -> LinearProbe:
     model = _fit(features.train, labels.train, C)
-    on_dev = None if labels.dev is None else _probabilities(model, features.dev, labels.n_classes)
+    on_dev = None if labels.dev is None else _probabilities(model, features.dev, labels)
     dev_loss = None if labels.dev is None else _loss(model, features.dev, labels)
-    on_test = _probabilities(model, features.test, labels.n_classes)
+    on_test = _probabilities(model, features.test, labels)
     return LinearProbe({**params, "C": C}, dev_loss, on_dev, on_test, model)
 
 
-def _fit(features: Any, labels: NDArray[np.int64], C: float) -> Any:
-    from sklearn.linear_model import LogisticRegression
+def _fit(features: Any, labels: NDArray[Any], C: float) -> Any:
+    """Fit a model whose penalty of the squared weights is 1 / C times that of the errors."""
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.multiclass import OneVsRestClassifier
 
-    return LogisticRegression(C=C, max_iter=MAX_ITERATIONS).fit(features, labels)
+    if labels.dtype.kind == "f":
+        return Ridge(alpha=1 / C).fit(features, labels)
+    model = LogisticRegression(C=C, max_iter=MAX_ITERATIONS)
+    return (OneVsRestClassifier(model) if labels.ndim == 2 else model).fit(features, labels)
+
+
+def coefficients(model: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return weights, float64, shape (n_outputs, n_features), and biases, shape (n_outputs,), of a fitted model.
+
+    Of two classes there is one output, that of the second over the first.
+    """
+    if not hasattr(model, "estimators_"):
+        return np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)
+    fitted = [one for one in model.estimators_ if hasattr(one, "coef_")]
+    weights, biases = np.zeros((len(model.estimators_), fitted[0].coef_.shape[1])), []
+    for number, one in enumerate(model.estimators_):
+        # A label that every row of train has, or none, is predicted always, or never.
+        biases.append(one.intercept_[0] if one in fitted else CERTAIN * (2 * one.y_[0] - 1))
+        weights[number] = one.coef_[0] if one in fitted else 0
+    return weights, np.array(biases, dtype=np.float64)
 
 
 def _loss(model: Any, features: Any, labels: Labels) -> float:
     assert labels.dev is not None
-    of_label = _probabilities(model, features, labels.n_classes)[np.arange(len(labels.dev)), labels.dev]
+    predicted = _probabilities(model, features, labels)
+    if labels.dev.dtype.kind == "f":
+        return float(np.square(predicted[:, 0] - labels.dev).mean() / labels.train.var())
+    if labels.dev.ndim == 2:
+        of_label = np.where(labels.dev == 1, predicted, 1 - predicted)
+    else:
+        of_label = predicted[np.arange(len(labels.dev)), labels.dev]
     return float(-np.log(np.maximum(of_label, LEAST_PROBABILITY)).mean())
 
 
-def _probabilities(model: Any, features: Any, n_classes: int) -> NDArray[np.float64]:
-    """Return the probability of every class, 0 for those that the fitted rows lacked."""
-    probabilities = np.zeros((features.shape[0], n_classes))
+def _probabilities(model: Any, features: Any, labels: Labels) -> NDArray[np.float64]:
+    """Return the probability of every class or label, 0 for those that the fitted rows lacked; or the values."""
+    if labels.train.dtype.kind == "f":
+        values: NDArray[np.float64] = model.predict(features)[:, None]
+        return values
+    probabilities = np.zeros((features.shape[0], labels.n_classes))
     probabilities[:, model.classes_] = model.predict_proba(features)
     return probabilities

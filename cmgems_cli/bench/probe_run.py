@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from cmgems_cli.artifacts import Manifest, environment
 from cmgems_cli.bench.linear_probe import LinearProbe
+from cmgems_cli.comparing.scores import rounded
 from cmgems_cli.datasets.leakage import leakage_stats
 from cmgems_cli.datasets.loaded_task import LoadedTask
-from cmgems_cli.metrics import score
+from cmgems_cli.metrics import main_metric, score
 from cmgems_cli.modeling.classifier import SequenceClassifier
 from cmgems_cli.outputs import Claim, Output
 from cmgems_cli.training.observer import Observer
@@ -31,8 +32,8 @@ class ProbeOutcome:
 
     Attributes
     ----------
-    labels : int64, shape (n_test,)
-    probabilities : float64, shape (n_test, n_classes)
+    labels, probabilities : arrays of n_test rows
+        As in `metrics.score`.
     label_names : tuple of str
     stats : dict
         The choice and its dev score, for the manifest.
@@ -40,7 +41,7 @@ class ProbeOutcome:
         Encoder and linear head, if the features are a model's.
     """
 
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     probabilities: NDArray[np.float64]
     label_names: tuple[str, ...]
     stats: dict[str, Any]
@@ -143,12 +144,15 @@ class ProbeRun(ABC):
 
 def stats_of(task: LoadedTask, probe: LinearProbe) -> dict[str, Any]:
     """Return the stats of a run without its notes: the choice, its dev scores, and the rows of each split."""
-    stats: dict[str, Any] = {**probe.params, "dev_loss": probe.dev_loss, "dev_mcc": None}
+    problem = task.target.problem
+    metric = main_metric(problem).name
+    stats: dict[str, Any] = {**probe.params, "dev_loss": probe.dev_loss, f"dev_{metric}": None}
     if task.dev is not None:
         assert probe.dev_probabilities is not None
-        stats["dev_mcc"] = score(task.dev.labels, probe.dev_probabilities)["mcc"]
+        stats[f"dev_{metric}"] = score(task.dev.labels, probe.dev_probabilities).get(metric)
     return {
         **stats,
+        "problem": problem,
         "n_train": len(task.train),
         "n_dev": 0 if task.dev is None else len(task.dev),
         "n_test": len(task.test),
@@ -160,4 +164,8 @@ def choice_note(choice: str, stats: Mapping[str, Any]) -> str:
     """Return a sentence on what was chosen, and how good it was on dev."""
     if stats["dev_loss"] is None:
         return f"{choice}: fixed, since there is no dev split"
-    return f"{choice}: chosen on dev (loss {stats['dev_loss']:.3f}, MCC × 100 {100 * stats['dev_mcc']:.1f})"
+    metric = main_metric(stats["problem"])
+    value = stats[f"dev_{metric.name}"]
+    # One decimal less than in tables.
+    shown = "undefined" if value is None else rounded(value * metric.scale, metric.decimals - 1)
+    return f"{choice}: chosen on dev (loss {stats['dev_loss']:.3f}, {metric.printed_title} {shown})"

@@ -122,7 +122,9 @@ def evaluate(
     part = parse_shard(shard)
     check_place(target, "scores", parts=RUNS)
     is_linear = source.text == KMER_LINEAR
-    if is_linear and (init or baseline or options.changes()):
+    changes = options.changes()
+    problem = changes.pop("problem", None)
+    if is_linear and (init or baseline or changes):
         raise UsageError(
             f"{KMER_LINEAR} has no weights and no recipe; leave out --init, --baseline and the recipe"
         )
@@ -133,8 +135,10 @@ def evaluate(
     try:
         processes = start_processes(io.device)
         console = io.console(is_main=processes.is_main)
-        trainer: Trainer = KmerLinear(processes) if is_linear else Finetuner(source, options, processes)
-        linear = KmerLinear(processes) if kmer_linear and not is_linear else None
+        trainer: Trainer = (
+            KmerLinear(processes, problem=problem) if is_linear else Finetuner(source, options, processes)
+        )
+        linear = KmerLinear(processes, problem=problem) if kmer_linear and not is_linear else None
         evaluation = Evaluation(grid, trainer, target, name, compared, linear)
         cells = grid.shard(*part)
         evaluation.output.finished(overwrite=io.overwrite, repair=False)
@@ -262,9 +266,9 @@ def _tested(console: Console, what: str, folder: Path) -> None:
     shown = [
         f"{one.printed_title} {as_printed(stats[name], name)}"
         for name, one in METRICS.items()
-        if name in stats
+        if one.shown and name in stats
     ]
-    flag = ", collapsed: one class predicted" if stats["collapsed"] else ""
+    flag = ", collapsed: the same predicted for every row" if stats["collapsed"] else ""
     console.say(f"{what}: test {', '.join(shown)}{flag}")
 
 

@@ -206,7 +206,7 @@ def _show(console: Console, manifest: "Manifest", title: str) -> None:
     rows.append(["parameters", f"{stats['parameters']:,}"])
     if stats["collapsed"]:
         # Of a test split of one class this may be right.
-        learnt = "" if stats["accuracy"] == 1 else ": nothing was learnt"
-        rows.append(["collapsed", f"every row was given the same class{learnt}"])
+        learnt = "" if stats.get("accuracy") == 1 else ": nothing was learnt"
+        rows.append(["collapsed", f"the same was predicted for every row{learnt}"])
     rows += [["note", note] for note in stats["notes"]]
     console.table(title, ["what", "value"], rows)

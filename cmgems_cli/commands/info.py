@@ -24,6 +24,8 @@ def info(
 
     Example: cmgems info cmgems-work/corpus --verify
     """
+    from cmgems_cli.training.per_class import PER_CLASS, read_per_class, shown_per_class
+
     console = io.console()
     if not is_finished(artifact) and (words := progress_of(artifact)):
         raise InputError(f"{artifact}: {words}; the command that began it resumes it")
@@ -44,6 +46,9 @@ def info(
             *[["environment", name, _flat(value)] for name, value in manifest.environment.items()],
         ],
     )
+    if PER_CLASS in manifest.files:
+        columns, rows = shown_per_class(read_per_class(artifact / PER_CLASS))
+        console.table("test split by class", columns, rows)
 
 
 def _flat(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,5 +185,14 @@ def _words(manifest: Manifest) -> str:
         at = stats.get("switched_at_step")
         return f"{stats['steps']:,} steps" + (f", switched after {at:,}" if at else "")
     if manifest.kind == "classifier":
-        return f"test MCC × 100 {100 * stats['mcc']:.2f}, accuracy {stats['accuracy']:.3f}"
-    return f"{stats['runs']:,} runs of {params['bench']}, mean MCC × 100 {100 * stats['mean_mcc']:.2f}"
+        return f"test {', '.join(_scores(stats)[:2])}"
+    return ", mean ".join([f"{stats['runs']:,} runs of {params['bench']}", *_scores(stats, "mean_")[:1]])
+
+
+def _scores(stats: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return the metrics that are shown, as they are printed."""
+    from cmgems_cli.comparing.scores import as_printed
+    from cmgems_cli.metrics import METRICS
+
+    found = [(metric, stats[prefix + name]) for name, metric in METRICS.items() if prefix + name in stats]
+    return [f"{one.printed_title} {as_printed(value, one.name)}" for one, value in found if one.shown]

@@ -63,6 +63,7 @@ def predict(
     from cmgems_cli.inference.prediction_output import (
         TRACKS,
         check_options,
+        check_target,
         chosen_class,
         needs_class,
         prediction_format,
@@ -86,15 +87,16 @@ def predict(
         precision=options.precision,
         max_batch_tokens=options.max_batch_tokens,
     )
-    labels = opened.label_names
-    about = labels[chosen_class(labels, hits.label)] if needs_class(hits, kind) else None
+    target = opened.target
+    check_target(target, hits, kind)
+    about = target.names[chosen_class(target, hits.label)] if needs_class(hits, kind) else None
     data = survey_and_announce(console, opened, source, options, strand)
-    if about is not None:
+    if about is not None and target.problem != "regression":
         console.say(f"values are probabilities of the class {about}")
     began = time.perf_counter()
     with rows_bar(console, "predicting", data, to_screen=io.out is None) as advance:
         if io.out is None:
-            sink = sink_of(console.stdout(), kind, data, source, labels, hits, header=header)
+            sink = sink_of(console.stdout(), kind, data, source, target, hits, header=header)
             counts = write_predictions(opened, data, sink, advance=advance)
         else:
             chosen = {"class": about, "min_prob": hits.min_prob, "top": hits.top, "merge": hits.merge}
@@ -102,14 +104,15 @@ def predict(
             with partial_files([io.out], task, resume=io.resume) as partial:
                 stream, saved = partial.streams[0], partial.saved if partial.blocks else None
                 resumed = saved and saved["sink"]
-                sink = sink_of(stream, kind, data, source, labels, hits, header=header, resumed=resumed)
+                sink = sink_of(stream, kind, data, source, target, hits, header=header, resumed=resumed)
                 before = (partial.blocks, saved["counts"]) if saved else None
                 counts = write_predictions(
                     opened, data, sink, before=before, block_done=partial.block_done, advance=advance
                 )
     seconds = time.perf_counter() - began
     if io.out is not None:
-        _show(console, io.out, counts)
+        total = data.done if opened.target.problem == "multilabel" else sum(counts.values())
+        _show(console, io.out, counts, total)
     close(console, data, seconds, io.out)
     report = described(opened, data, source, seconds)
     elapsed_s = round(time.perf_counter() - started, 3)
@@ -117,7 +120,6 @@ def predict(
     console.result({**report, "labels": counts, **chose, "out": str(io.out), "elapsed_s": elapsed_s})
 
 
-def _show(console: Console, out: Path, counts: dict[str, int]) -> None:
-    total = sum(counts.values())
-    rows = [[label, count, f"{100 * count / total:.1f} %"] for label, count in counts.items()]
+def _show(console: Console, out: Path, counts: dict[str, int], total: int) -> None:
+    rows = [[label, count, f"{100 * count / max(1, total):.1f} %"] for label, count in counts.items()]
     console.table(f"labels in {out}", ["label", "rows", "share"], rows)

@@ -30,7 +30,7 @@ class TrainingProgress(Observer):
         if "valid_perplexity" in record:
             self._evaluated = f"perplexity {printed_perplexity(record['valid_perplexity'])}"
         elif "dev_loss" in record:
-            self._evaluated = f"dev loss {record['dev_loss']:.3f}, accuracy {record['dev_accuracy']:.3f}"
+            self._evaluated = ", ".join(_of_dev(record))
         words = [
             f"loss {record['loss']:.3f}" if record["loss"] is not None else "",
             self._evaluated,
@@ -54,3 +54,10 @@ class TrainingProgress(Observer):
     def warned(self, message: str) -> None:
         """Print the warning."""
         self._console.warn(message)
+
+
+def _of_dev(record: dict[str, Any]) -> list[str]:
+    """Return the loss of the last evaluation and what else it has of the dev split."""
+    titles = {"dev_accuracy": "accuracy", "dev_r2": "R²"}
+    shown = [f"{title} {record[name]:.3f}" for name, title in titles.items() if name in record]
+    return [f"dev loss {record['dev_loss']:.3f}", *shown]

@@ -10,7 +10,7 @@ from cmgems_cli.comparing.pairing import Paired
 from cmgems_cli.comparing.scores import rounded
 from cmgems_cli.comparing.statistics import Comparison, Friedman, compare, friedman
 from cmgems_cli.comparing.tables import ReportTable
-from cmgems_cli.metrics import METRICS
+from cmgems_cli.metrics import METRICS, metric_of
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ def compare_models(paired: Paired, *, seed: int) -> ModelComparison:
     seed : int
         Of the sign flips and the bootstrap.
     """
-    ranking = friedman(paired.columns) if len(paired.columns) > 2 else None
+    sign = metric_of(paired.metric).sign
+    ranks = [[sign * value for value in column] for column in paired.columns]
+    ranking = friedman(ranks) if len(ranks) > 2 else None
     return ModelComparison(paired, compare(paired.columns, seed=seed), ranking, seed)
 
 
@@ -145,6 +147,7 @@ def as_json(compared: ModelComparison, named: list[str]) -> dict[str, Any]:
         "reference": compared.reference,
         "rows": rows,
         "scale": METRICS[paired.metric].scale,
+        "lower_is_better": METRICS[paired.metric].lower_is_better,
         "friedman": ranking and {"chi2": ranking.chi2, "p": ranking.p},
         "seed": compared.seed,
     }

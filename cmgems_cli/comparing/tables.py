@@ -24,6 +24,8 @@ from cmgems_cli.metrics import METRICS, metric_of
 
 RANDOM_WEIGHTS = "random weights"
 BEST = "best k-mer model of the paper"
+# Notes of scores, of classes and of a regression.
+COLLAPSED = ("one class predicted for every row", "one value predicted for every row")
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,11 @@ class _Results:
 
     @property
     def metric(self) -> str:
-        return self.benchmark.metric
+        """The benchmark's, or the first that there is if that is for tasks of another kind."""
+        main, names = metric_of(self.benchmark.metric), {score.metric for score in self.scores}
+        alike = any(main.problems & METRICS[name].problems for name in names if name in METRICS)
+        found = next((name for name in METRICS if name in names), None)
+        return main.name if alike or found is None else found
 
     @property
     def tasks(self) -> list[TaskKey]:
@@ -86,6 +92,10 @@ class _Results:
         """The main metric first."""
         names = {score.metric for score in self.scores}
         return [name for name in dict.fromkeys([self.metric, *METRICS]) if name in names]
+
+    def of_width(self, *, wide: bool) -> list[str]:
+        """Return the metrics of the table for a screen, or of the one that is only written to files."""
+        return [one for one in self.metrics if (one == self.metric or METRICS[one].shown) != wide]
 
     @property
     def groups(self) -> dict[TaskKey, str]:
@@ -133,6 +143,7 @@ def make_report(
         )
     tables = [
         _by_task(results),
+        _further(results),
         _over_tasks(results),
         _fractions(results),
         *(_with_published(results, number) for number in benchmark.published.tables),
@@ -160,7 +171,7 @@ def markdown(report: Report) -> str:
 def _by_task(results: _Results) -> ReportTable:
     """Return one row per task, one column per metric; columns without any value are left out."""
     tasks, groups, metric = results.tasks, results.groups, results.metric
-    values = {name: by_task(results.scores, name) for name in results.metrics}
+    values = {name: by_task(results.scores, name) for name in results.of_width(wide=False)}
     baseline = by_task(results.baseline, metric)
     with_shots = any(key.shots is not None for key in tasks)
     # A column of one group says nothing where the number of shots tells the rows apart.
@@ -179,6 +190,17 @@ def _by_task(results: _Results) -> ReportTable:
     rows = [list(row) for row in zip(*shown.values(), strict=True)]
     title = f"{results.model}: test scores by task{' and shots' if with_shots else ''}"
     return ReportTable(title, list(shown), rows)
+
+
+def _further(results: _Results) -> ReportTable:
+    """Return one row per task with the metrics that the first table leaves out."""
+    columns = {
+        metric_of(name).heading: _spreads(by_task(results.scores, name), results.tasks, name)
+        for name in results.of_width(wide=True)
+    }
+    labels = [key.label for key in results.tasks]
+    rows = [list(row) for row in zip(labels, *columns.values(), strict=True)] if columns else []
+    return ReportTable(f"{results.model}: further metrics", ["task", *columns], rows, wide=True)
 
 
 def _spreads(column: Mapping[TaskKey, Runs], tasks: Sequence[TaskKey], metric: str) -> list[str | None]:
@@ -307,16 +329,16 @@ def _notes(results: _Results, missing: Mapping[str, str], *, wants_baseline: boo
         )
     elif results.baseline and set(map(key_of, main)) - set(map(key_of, results.baseline)):
         notes.append("The baseline lacks some of the tasks.")
-    collapsed = [score for score in main if score.note.startswith("one class")]
+    collapsed = [score for score in main if score.note.startswith(COLLAPSED)]
     if collapsed:
         notes.append(
-            f"Collapsed, one class predicted for every row: {len(collapsed)} of {len(main)} runs"
+            f"Collapsed, {collapsed[0].note.split('; ')[0]}: {len(collapsed)} of {len(main)} runs"
             f" ({_labels(collapsed)})."
         )
     by_note: dict[str, list[Score]] = {}
     for score in main:
         for note in score.note.split("; "):
-            if note and not note.startswith("one class"):
+            if note and note not in COLLAPSED:
                 by_note.setdefault(note, []).append(score)
     leaks = {note: by_note.pop(note) for note in list(by_note) if note.startswith(leakage.NOTE_START)}
     if leaks:

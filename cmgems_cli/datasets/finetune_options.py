@@ -8,6 +8,7 @@ from math import prod
 from typing import Any, Literal
 
 from cmgems_cli.errors import UsageError
+from cmgems_cli.metrics import Problem
 from cmgems_cli.option_fields import (
     MachineOptions,
     Precision,
@@ -24,7 +25,7 @@ Strands = Literal["none", "augment", "average", "both"]
 ClassWeights = Literal["none", "balanced"]
 
 # Fields that affect a run with a frozen model.
-OF_FROZEN = frozenset({"freeze", "pool", "rc", "max_tokens", "truncate"})
+OF_FROZEN = frozenset({"freeze", "pool", "rc", "max_tokens", "truncate", "problem"})
 
 RECIPE = "Recipe (default: as published for the task)"
 
@@ -61,6 +62,8 @@ class FinetuneOptions:
         No fine-tuning: a logistic regression on the embeddings of the model as it is.
     lora : int or None
         Rank of adapters that are trained in place of the encoder's weights.
+    problem : str or None
+        What the labels are; None: inferred from them (`targets.target_of`).
     max_batch_tokens : int or None, tokens
     precision : str
     """
@@ -152,6 +155,13 @@ class FinetuneOptions:
         panel=RECIPE,
         metavar="RANK",
         min=1,
+    )
+    problem: Problem | None = option(
+        None,
+        "--problem",
+        "What the labels are: one of two classes or of several, several labels per row, or measured values.",
+        panel=RECIPE,
+        shown="inferred from the labels",
     )
     max_batch_tokens: int | None = same_option(MachineOptions, "max_batch_tokens")
     precision: Precision = same_option(MachineOptions, "precision")

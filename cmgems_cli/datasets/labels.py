@@ -16,7 +16,7 @@ _MISSING = {
 # ours: the name of a class, which becomes a column of every table of predictions.
 _LONGEST = 200
 
-_LIST = re.compile(r"[\[(]?\d+(?:[,;| ]\s*\d+)*[\])]?")
+_LIST = re.compile(r"[\[(]?\d+(?:[,;| ]\s*\d+)*[\])]?|\[\]")
 _TRUTH = {"true": 1.0, "false": 0.0}
 
 
@@ -86,7 +86,7 @@ def are_measured(labels: Sequence[str]) -> bool:
 
 
 def are_lists(labels: Sequence[str]) -> bool:
-    """Return whether all labels are whole numbers or lists of them, and at least one is a list.
+    """Return whether all labels are whole numbers or lists of them (`[]`: an empty one), and at least one is a list.
 
     >>> are_lists(["0", "0;2", "[1, 2]"]), are_lists(["0", "10"]), are_lists(["donor", "a;b"])
     (True, False, False)

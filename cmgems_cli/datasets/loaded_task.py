@@ -18,11 +18,13 @@ from cmgems_cli.datasets.leakage import Leakage, leakage_note, leakage_of_tables
 from cmgems_cli.datasets.recipe import Recipe
 from cmgems_cli.datasets.shots import check_pool, draw_shots, pool_note
 from cmgems_cli.datasets.splits import Table, read_splits
+from cmgems_cli.datasets.targets import Target
 from cmgems_cli.datasets.task_files import POOL, TEST, TaskFiles
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.codec import offsets_of
 from cmgems_cli.genome.strands import reverse_complements
 from cmgems_cli.genome.tokenization import KMER_SPECIALS, SpecialIds, Tokenization
+from cmgems_cli.metrics import problem_of
 
 # Artifacts that hold labelled sequences.
 _DATA_KIND = re.compile(rb'"kind":\s*"(fewshot|task)"')
@@ -30,7 +32,7 @@ _DATA_KIND = re.compile(rb'"kind":\s*"(fewshot|task)"')
 
 @dataclass(frozen=True, eq=False)
 class EncodedSplit:
-    """Encoded sequences and their classes.
+    """Encoded sequences and their labels.
 
     Attributes
     ----------
@@ -38,8 +40,8 @@ class EncodedSplit:
         All sequences, concatenated, without special tokens.
     offsets : int64, shape (strands * n_rows + 1,)
         Where each sequence starts. With two strands, sequence n_rows + i is the reverse complement of row i.
-    labels : int64, shape (n_rows,)
-        Classes, from 0.
+    labels : array of n_rows rows
+        As in `Table`: classes from 0, a 0 or 1 for each label, or values.
     specials : SpecialIds
         What surrounds and pads the rows.
     strands : int
@@ -48,7 +50,7 @@ class EncodedSplit:
 
     token_ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     specials: SpecialIds = KMER_SPECIALS
     strands: int = 1
 
@@ -114,7 +116,16 @@ class LoadedTask:
         """Return rows / (classes * rows of the class) of the training split: shape (n_classes,), mean 1 over its rows.
 
         Classes without training rows do not count, and get 0.
+
+        Raises
+        ------
+        UsageError
+            If the rows do not have one class each.
         """
+        if self.target.problem in ("multilabel", "regression"):
+            raise UsageError(
+                f"`class_weights=balanced` needs one class per row, and this is {self.target.problem}"
+            )
         rows = np.bincount(self.train.labels, minlength=len(self.label_names))
         weights = np.zeros(len(rows), np.float32)
         weights[rows > 0] = len(self.train) / ((rows > 0).sum() * rows[rows > 0])
@@ -130,6 +141,11 @@ class LoadedTask:
             dev=None if self.dev is None else self.dev.read_on(strands),
             test=self.test.read_on(strands),
         )
+
+    @property
+    def target(self) -> Target:
+        """What a model of the task predicts."""
+        return Target(problem_of(self.train.labels, len(self.label_names)), self.label_names)
 
     def drawn(self, seed: int) -> LoadedTask:
         """Return the task of the run with this seed: shots are drawn by it, all rows are the same for every seed.
@@ -179,7 +195,11 @@ def load_task(
     recipe = recipe_of_task(task, changes, tokenization=tokenization, positions=positions)
     assert recipe.max_tokens is not None
     splits = read_splits(
-        task.files, tokenization=tokenization, max_tokens=recipe.max_tokens, truncate=recipe.truncate
+        task.files,
+        problem=recipe.problem,
+        tokenization=tokenization,
+        max_tokens=recipe.max_tokens,
+        truncate=recipe.truncate,
     )
     if task.dev_fraction is not None:
         splits = with_dev(splits, task.dev_fraction)

@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any, Literal
 
 from cmgems_cli.datasets.finetune_options import warmup_of
+from cmgems_cli.metrics import Problem
 
 # ours: masked-LM pretraining has no sentence objective, so that nothing made the state of [CLS] a summary.
 FROZEN_POOL = "mean"
@@ -59,6 +60,8 @@ class Recipe:
         the first of them, or the one that was chosen.
     trials : int or None
         Most combinations to fine-tune; None: all.
+    problem : str or None
+        What the labels are; None: inferred from them.
     """
 
     epochs: int = 3
@@ -79,6 +82,7 @@ class Recipe:
     lora: int | None = None
     choices: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, hash=False)
     trials: int | None = None
+    problem: Problem | None = None
 
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
         """Return the recipe with these fields replaced; a tuple is several values.
@@ -132,9 +136,9 @@ class Recipe:
         return self.class_weights == "balanced"
 
     def ways(self) -> dict[str, Any]:
-        """Return what is not the default of `rc`, `embedding_lr`, `class_weights` and choices, for the manifest."""
+        """Return what is not the default of later options and of choices, for the manifest."""
         default = Recipe()
-        names = ("rc", "embedding_lr", "class_weights", "choices", "trials")
+        names = ("rc", "embedding_lr", "class_weights", "problem", "choices", "trials")
         return {
             name: getattr(self, name)
             for name in names

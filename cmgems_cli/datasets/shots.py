@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cmgems_cli import draws
 from cmgems_cli.datasets.splits import Table
-from cmgems_cli.errors import InputError
+from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.kernels import kernel
 
 # The 64-bit FNV-1a hash (Fowler, Noll and Vo): where it starts and its multiplier.
@@ -41,6 +41,8 @@ def draw_shots(pool: Table, shots: int, seed: int) -> NDArray[np.int64]:
     ------
     InputError
         If a class has fewer rows than `shots`.
+    UsageError
+        If rows do not have one class each.
     """
     check_pool(pool, shots)
     numbers = _numbers_of(pool, seed)
@@ -58,7 +60,13 @@ def check_pool(pool: Table, shots: int) -> None:
     ------
     InputError
         If it has fewer.
+    UsageError
+        If rows do not have one class each.
     """
+    if pool.problem in ("multilabel", "regression"):
+        raise UsageError(
+            f"`shots={shots}` are rows per class, and {pool.path} is {pool.problem}; leave it out"
+        )
     rows_of_label = np.bincount(pool.labels, minlength=len(pool.label_names))
     scarcest = int(np.argmin(rows_of_label))
     if rows_of_label[scarcest] < shots:

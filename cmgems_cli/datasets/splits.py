@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmgems_cli.datasets.labelled_table import read_rows
-from cmgems_cli.datasets.labels import are_lists, are_measured, listed, ordered, spelled_differently, value_of
+from cmgems_cli.datasets.labels import are_lists, are_measured, listed, spelled_differently
+from cmgems_cli.datasets.targets import NONE, Target, target_of
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.codec import offsets_of
 from cmgems_cli.genome.tokenization import OverlappingKmers, Tokenization
 from cmgems_cli.genome.vocabulary import BASE_CODE_OF_BYTE, NOT_A_BASE
 from cmgems_cli.kernels import kernel
+from cmgems_cli.metrics import Problem, problem_of
 
 # Paper, section 5: 512 positions, two of which are [CLS] and [SEP].
 MAX_TOKENS = 510
@@ -34,7 +37,7 @@ class Counts:
     rows : int
         All of them are kept, whatever else is counted.
     rows_of_label : tuple of int
-        Rows of each label, in the order of `Table.label_names`.
+        Rows of each label, in the order of `Table.label_names`; of measured values, all rows.
     duplicate_rows : int
         Rows whose sequence an earlier row has.
     contradictory_sequences : int
@@ -96,23 +99,37 @@ class Table:
         All sequences, concatenated, as upper-case letters.
     offsets : int64, shape (n_rows + 1,), bases
         Where each sequence starts in `bases`, and where the last one ends.
-    labels : int64, shape (n_rows,)
-        Index into `label_names`.
+    labels : array of n_rows rows
+        Index into `label_names`: int64, shape (n_rows,). Several labels per row: int64, shape (n_rows, n_labels), 0
+        or 1. Measured values: float64, shape (n_rows,).
     label_names : tuple of str
-        The labels as they are written.
+        The labels as they are written; one name of measured values.
     counts : Counts
         Of the whole file, also in a table that `take` made.
     sha256 : str
         Of the file that the rows were read from.
+    vectors : bool
+        As in `Target`.
     """
 
     path: Path
     bases: NDArray[np.uint8]
     offsets: NDArray[np.int64]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     label_names: tuple[str, ...]
     counts: Counts
     sha256: str = ""
+    vectors: bool = False
+
+    @property
+    def problem(self) -> Problem:
+        """What the labels are."""
+        return problem_of(self.labels, len(self.label_names))
+
+    @property
+    def target(self) -> Target:
+        """What a model of these labels predicts."""
+        return Target(self.problem, self.label_names, self.vectors)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -144,9 +161,8 @@ class Table:
         """
         sequences = self.sequences()
         chosen = [sequences[row] for row in rows.tolist()]
-        return Table(
-            self.path, *_joined(chosen), self.labels[rows], self.label_names, self.counts, self.sha256
-        )
+        bases, offsets = _joined(chosen)
+        return replace(self, bases=bases, offsets=offsets, labels=self.labels[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,15 +200,14 @@ class Splits:
             said.append(
                 f"labels that look like lists (multilabel), each a class of its own: {listed(self.label_names)}"
             )
-        for split, table in self.tables.items():
-            present = np.unique(table.labels)
-            if len(present) == 1:
-                label = self.label_names[present[0]]
-                said.append(
-                    f"{split} has one class only, {label!r}, in its {len(table):,} row(s): MCC is 0 by definition,"
-                    " and accuracy and F1 tell nothing"
-                )
-        return said
+        return [
+            *said,
+            *(
+                f"{split} {note}"
+                for split, table in self.tables.items()
+                for note in table.target.in_every_row(table.labels)
+            ),
+        ]
 
     def notes(self) -> list[str]:
         """Return what a reader of a score should know about the data; `warnings` come first."""
@@ -205,6 +220,7 @@ class Splits:
 def read_splits(
     paths: Mapping[str, Path],
     *,
+    problem: Problem | None = None,
     tokenization: Tokenization = SIX_MERS,
     max_tokens: int = MAX_TOKENS,
     truncate: bool = False,
@@ -215,6 +231,8 @@ def read_splits(
     ----------
     paths : mapping, split -> Path
         The labels of the first one, train, are those of all.
+    problem : str, optional
+        What the labels are; by default inferred from those of train.
     tokenization, max_tokens, truncate
         As in `read_table`.
 
@@ -224,23 +242,34 @@ def read_splits(
         If the first split has one label only, or as `read_table`.
     """
     tables: dict[str, Table] = {}
-    label_names: tuple[str, ...] | None = None
+    target: Target | None = None
     for split, path in paths.items():
         table = read_table(
             path,
             tokenization=tokenization,
             max_tokens=max_tokens,
             truncate=truncate,
-            label_names=label_names,
+            target=target,
+            problem=problem,
             split=split,
         )
-        if label_names is None and len(table.label_names) < 2:
-            raise InputError(
-                f"{path} has the label {table.label_names[0]!r} in every row; needed at least two labels"
-            )
-        label_names = table.label_names
+        if target is None:
+            _check_varied(table)
+        target = table.target
         tables[split] = table
     return Splits(tables)
+
+
+def _check_varied(train: Table) -> None:
+    """Check that there is something to tell apart (or raise InputError)."""
+    if train.problem == "regression":
+        if train.labels.min() == train.labels.max():
+            raise InputError(
+                f"{train.path} has the value {train.labels[0]:g} in every row; needed at least two"
+            )
+    elif len(train.label_names) < 2:
+        label = train.label_names[0] if train.label_names else NONE
+        raise InputError(f"{train.path} has the label {label!r} in every row; needed at least two labels")
 
 
 def read_table(
@@ -249,14 +278,16 @@ def read_table(
     tokenization: Tokenization = SIX_MERS,
     max_tokens: int = MAX_TOKENS,
     truncate: bool = False,
-    label_names: Sequence[str] | None = None,
+    target: Target | None = None,
+    problem: Problem | None = None,
     split: str = "",
 ) -> Table:
     """Read labelled sequences from a file or folder of any format of `labelled_formats`.
 
     The first line of a table names the columns, `sequence` and `label` among them. Sequences are bases or overlapping
     k-mers with spaces between (of any one length, whatever the model reads), in either case of letters. Labels are
-    any text; whole numbers are ordered as numbers, other labels as text, and numbered from 0 in that order.
+    any text; whole numbers are ordered as numbers, other labels as text, and numbered from 0 in that order; or they
+    are lists of labels, or measured values (`targets`).
     Unusual rows are kept and counted: see `Counts`.
 
     Parameters
@@ -269,16 +300,18 @@ def read_table(
         Longest sequence the model takes, special tokens not counted.
     truncate : bool, default False
         Truncate longer sequences to their first `max_tokens` tokens, and count them, instead of refusing.
-    label_names : sequence of str, optional
-        The labels in the order of their numbers: those of train, if this is another split.
+    target : Target, optional
+        What is predicted: that of train, if this is another split.
+    problem : str, optional
+        What the labels are, without a target; by default inferred from them.
     split : str, optional
         Its name for messages; by default the file's.
 
     Raises
     ------
     InputError
-        If the file cannot be read (as `read_rows`), has a label not among `label_names`, sequences beyond
-        `max_tokens`, or no known token at all.
+        If the file cannot be read (as `read_rows`), has labels that do not fit the target (as `Target.numbers` and
+        `target_of`), sequences beyond `max_tokens`, or no known token at all.
     """
     rows = read_rows(path, max_bases=tokenization.most_bases(max_tokens))
     if rows.too_long and not truncate:
@@ -286,10 +319,8 @@ def read_table(
             f"{path}: {rows.too_long:,} of {len(rows.sequences):,} sequences are longer than {max_tokens}"
             f" tokens, the longest {tokenization.fewest_tokens(rows.longest):,}: add `truncate=True` to truncate them"
         )
-    names = tuple(label_names) if label_names is not None else ordered(set(rows.labels))
-    _check_labels(rows.labels, names, path, split or path.stem)
-    number_of = {name: number for number, name in enumerate(names)}
-    labels = np.array([number_of[label] for label in rows.labels], dtype=np.int64)
+    target = target or target_of(rows.labels, problem, path)
+    labels = target.numbers(rows.labels, path, split or path.stem)
     bases, offsets = _joined(rows.sequences)
     k = tokenization.min_bases
     lengths, (longest_runs, other_letters, known) = np.diff(offsets), _scan(bases, offsets, k)
@@ -300,7 +331,7 @@ def read_table(
         )
     counts = Counts(
         rows=len(labels),
-        rows_of_label=tuple(np.bincount(labels, minlength=len(names)).tolist()),
+        rows_of_label=_rows_of_label(labels, len(target.names)),
         duplicate_rows=rows.duplicates,
         contradictory_sequences=rows.contradictory,
         short_rows=int((lengths < k).sum()),
@@ -310,27 +341,13 @@ def read_table(
         tokens=int(np.maximum(lengths - k + 1, 0).sum()),
         known_tokens=int(known.sum()),
     )
-    return Table(path, bases, offsets, labels, names, counts, rows.sha256)
+    return Table(path, bases, offsets, labels, target.names, counts, rows.sha256, target.vectors)
 
 
-def _check_labels(labels: list[str], names: Sequence[str], path: Path, split: str) -> None:
-    unseen = sorted(set(labels) - set(names))
-    if unseen:
-        among = set(unseen)
-        number = sum(label in among for label in labels)
-        same = [name for name in names if value_of(name) == value_of(unseen[0])]
-        if same:
-            remedy = f"write it as in train, {same[0]!r}"
-        elif are_measured(names):
-            remedy = (
-                "these look like measured values (regression); needed a few classes, as in ranges of values"
-            )
-        else:
-            remedy = "correct these labels or add such rows to train"
-        raise InputError(
-            f"{path}: the {split} split has the label {listed([unseen[0]])!r}, unseen in train ({listed(names)}),"
-            f" in {number:,} of {len(labels):,} rows: {remedy}"
-        )
+def _rows_of_label(labels: NDArray[Any], n_labels: int) -> tuple[int, ...]:
+    if labels.ndim == 2:
+        return tuple(labels.sum(axis=0).tolist())
+    return (len(labels),) if n_labels == 1 else tuple(np.bincount(labels, minlength=n_labels).tolist())
 
 
 def _joined(sequences: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

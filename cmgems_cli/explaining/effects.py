@@ -79,8 +79,9 @@ def label_number(model: Model, label: str | None) -> int | None:
     Raises
     ------
     UsageError
-        If the model has no such class.
+        If the model has no such class, or does not give rows one class each.
     """
+    model.check_one_class()
     names = model.label_names
     if label is None:
         return len(names) - 1 if len(names) <= 2 else None

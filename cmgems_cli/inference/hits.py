@@ -56,7 +56,6 @@ class HitSink:
     ----------
     write : callable
         Writes hits, given as a list.
-    label_names : tuple of str
     chosen : int
         Number of the class whose probability counts.
     min_prob : float or None
@@ -73,7 +72,6 @@ class HitSink:
     def __init__(
         self,
         write: Callable[[list[Hit]], None],
-        label_names: tuple[str, ...],
         chosen: int,
         *,
         min_prob: float | None = None,
@@ -81,7 +79,7 @@ class HitSink:
         top: int | None = None,
         state: Any = None,
     ) -> None:
-        self._write, self._label_names, self._chosen = write, label_names, chosen
+        self._write, self._chosen = write, chosen
         self._min_prob, self._merge, self._top = min_prob, merge, top
         before = state or {"open": [], "best": [], "hits": 0}
         self._open = {hit.reverse: hit for hit in (Hit(*one) for one in before["open"])}
@@ -127,7 +125,7 @@ class HitSink:
                     int(places.ends[row]),
                     bool(places.reverse[row]),
                     predicted.block.names[row],
-                    self._label_names[predicted.labels[row]],
+                    str(predicted.labels[row]),
                     probabilities,
                     probabilities[self._chosen],
                 )

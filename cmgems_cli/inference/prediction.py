@@ -1,4 +1,4 @@
-"""Class probabilities of rows, in input order."""
+"""Class probabilities, or values, of rows, in input order."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cmgems_cli.datasets.targets import VALUE, Target
 from cmgems_cli.inference.loading import BATCHES_AHEAD, Model, TokenBatch
 from cmgems_cli.inference.output_formats import TableWriter
 from cmgems_cli.inference.places import PlaceColumns
 from cmgems_cli.inference.row_blocks import Block
 from cmgems_cli.inference.strands import reverse_complement_of
 from cmgems_cli.inference.survey import Input
+from cmgems_cli.metrics import THRESHOLD
 
 # Same as in a classifier's predictions.csv.
 DECIMALS = 6
@@ -29,14 +31,18 @@ class Predicted:
     Attributes
     ----------
     block : Block
-    labels : int64, shape (n,)
-        The most probable class; -1 for a row without a known k-mer.
+    labels : list of str or None, length n
+        The most probable class, or the labels from a probability of 0.5 up, as `Target.written`, or the value; None
+        for a row without a known k-mer.
+    counts : int64, shape (n_labels,)
+        Rows of each label; of a regression, rows with a value.
     probabilities : float64, shape (n, n_labels)
-        NaN for rows without a known k-mer.
+        Of each class or label; of a regression the values. NaN for rows without a known k-mer.
     """
 
     block: Block
-    labels: NDArray[np.int64]
+    labels: list[str | None]
+    counts: NDArray[np.int64]
     probabilities: NDArray[np.float64]
 
 
@@ -64,18 +70,19 @@ class TableSink:
     ----------
     writer : TableWriter
         With the columns of `columns`.
-    label_names : tuple of str
+    target : Target
+        Of the model.
     where : PlaceColumns
     """
 
     hits = None
 
-    def __init__(self, writer: TableWriter, label_names: tuple[str, ...], where: PlaceColumns) -> None:
-        self._writer, self._label_names, self._where = writer, label_names, where
+    def __init__(self, writer: TableWriter, target: Target, where: PlaceColumns) -> None:
+        self._writer, self._target, self._where = writer, target, where
 
     def add(self, predicted: Predicted) -> None:
         """Write the rows of a block."""
-        self._writer.write(rows_of(predicted, self._label_names, self._where))
+        self._writer.write(rows_of(predicted, self._target, self._where))
 
     def state(self) -> Any:
         """Return an empty state."""
@@ -125,8 +132,7 @@ def write_predictions(
     counts = np.array(counted, np.int64)
     for predicted in predict_blocks(model, data.blocks(look_ahead_tokens(model), skip=skip)):
         sink.add(predicted)
-        labels = predicted.labels[predicted.labels >= 0]
-        counts += np.bincount(labels, minlength=len(counts))
+        counts += predicted.counts
         block_done({"counts": counts.tolist(), "sink": sink.state()})
         advance(data.newly_done(len(predicted.block)))
     sink.finish()
@@ -201,27 +207,41 @@ def logits_of_strand(model: Model, block: Block) -> Tensor:
 def _predicted(model: Model, block: Block, logits: Tensor) -> Predicted:
     on_cpu = logits.cpu()
     model.check_finite(block, on_cpu.isfinite().all(1).numpy())
-    labels = np.where(block.known > 0, on_cpu.argmax(1).numpy(), -1)
-    return Predicted(block, labels, on_cpu.double().softmax(1).numpy())
+    assert model.classifier is not None
+    target, probabilities = model.target, model.classifier.outputs.predictions(on_cpu).numpy()
+    known = block.known > 0
+    if target.problem == "multilabel":
+        # NaN is below every threshold.
+        present = probabilities >= THRESHOLD
+        numbers, counts = present.tolist(), present.sum(0)
+    elif target.problem == "regression":
+        numbers, counts = probabilities[:, 0].tolist(), known.sum(keepdims=True)
+    else:
+        best = on_cpu.argmax(1).numpy()
+        numbers, counts = best.tolist(), np.bincount(best[known], minlength=len(target.names))
+    labels = [target.written(one) if is_known else None for one, is_known in zip(numbers, known, strict=True)]
+    return Predicted(block, labels, counts, probabilities)
 
 
-def columns(label_names: Iterable[str], where: PlaceColumns) -> list[str]:
-    """Return the column names: those of places, label, and p_LABEL for each class."""
-    return [*where.names, "label", *(f"p_{name}" for name in label_names)]
+def columns(target: Target, where: PlaceColumns) -> list[str]:
+    """Return the column names: those of places, label, and p_LABEL for each class or label; or value."""
+    if target.problem == "regression":
+        return [*where.names, VALUE]
+    return [*where.names, "label", *(f"p_{name}" for name in target.names)]
 
 
-def rows_of(
-    predicted: Predicted, label_names: tuple[str, ...], where: PlaceColumns
-) -> Iterator[tuple[Any, ...]]:
+def rows_of(predicted: Predicted, target: Target, where: PlaceColumns) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of a table with these `columns`; None for rows without a known k-mer.
 
     Probabilities are rounded to `DECIMALS`.
     """
     block = predicted.block
-    names = [*label_names, None]  # label -1 selects None
-    labels = [names[label] for label in predicted.labels.tolist()]
+    if target.problem == "regression":
+        values = [None if label is None else float(label) for label in predicted.labels]
+        yield from zip(*where.cells(block), values, strict=True)
+        return
     probabilities = [
         [None if value != value else round(value, DECIMALS) for value in column]
         for column in predicted.probabilities.T.tolist()
     ]
-    yield from zip(*where.cells(block), labels, *probabilities, strict=True)
+    yield from zip(*where.cells(block), predicted.labels, *probabilities, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO, Any
 
+from cmgems_cli.datasets.targets import Target
 from cmgems_cli.errors import UsageError
 from cmgems_cli.inference.hits import HitSink, bed_of_hits, table_of_hits
 from cmgems_cli.inference.inference_options import HitOptions, PredictionFormat
@@ -65,20 +66,33 @@ def check_options(options: HitOptions, kind: PredictionFormat, *, intervals: boo
         raise UsageError("`merge` joins windows or regions, and there are none; give `window` or `regions`")
 
 
+def check_target(target: Target, options: HitOptions, kind: PredictionFormat) -> None:
+    """Check that hits and BED, whose scores are probabilities, are not wanted of values (or raise UsageError)."""
+    if target.problem == "regression" and (kind == "bed" or options.chooses):
+        raise UsageError(
+            "this model predicts values, and hits have probabilities; write a table, bedgraph or bigwig"
+        )
+
+
 def needs_class(options: HitOptions, kind: PredictionFormat) -> bool:
     """Return whether the result depends on which class is asked about."""
     return kind in ("bed", *TRACKS) or options.chooses
 
 
-def chosen_class(label_names: tuple[str, ...], name: str | None) -> int:
+def chosen_class(target: Target, name: str | None) -> int:
     """Return the number of the class whose probability counts: the named one, or the second of two.
+
+    Of a regression, that of its value.
 
     Raises
     ------
     UsageError
         If there is no such class, or several and no name.
     """
+    label_names = target.names
     if name is None:
+        if target.problem == "regression":
+            return 0
         if len(label_names) != 2:
             raise UsageError(
                 f"the model has {len(label_names)} classes; name one with `label`: {', '.join(label_names)}"
@@ -94,7 +108,7 @@ def sink_of(
     kind: PredictionFormat,
     data: Input,
     source: Source,
-    label_names: tuple[str, ...],
+    target: Target,
     options: HitOptions,
     *,
     header: bool = True,
@@ -109,7 +123,8 @@ def sink_of(
     data : Input
     source : Source
         An `OrderedSource` for a track.
-    label_names : tuple of str
+    target : Target
+        Of the model.
     options : HitOptions
     header : bool, default True
         Whether a table begins with the names of its columns.
@@ -121,19 +136,18 @@ def sink_of(
         assert isinstance(source, OrderedSource)
         file = BedGraph(stream) if kind == "bedgraph" else BigWig(stream, source.sizes)
         both = data.tiling.strand == "both"
-        return TrackSink(file, chosen_class(label_names, options.label), both=both, state=resumed)
-    chosen = chosen_class(label_names, options.label) if needs_class(options, kind) else 0
+        return TrackSink(file, chosen_class(target, options.label), both=both, state=resumed)
+    chosen = chosen_class(target, options.label) if needs_class(options, kind) else 0
     if kind == "bed":
-        write = bed_of_hits(stream, where, label_names[chosen])
+        write = bed_of_hits(stream, where, target.names[chosen])
     else:
-        names = columns(label_names, where)
+        names = columns(target, where)
         table = TableWriter(stream, kind, names, header=header and resumed is None)
         if not options.chooses:
-            return TableSink(table, label_names, where)
+            return TableSink(table, target, where)
         write = table_of_hits(table, where)
     return HitSink(
         write,
-        label_names,
         chosen,
         min_prob=options.min_prob,
         merge=options.merge,

@@ -145,18 +145,18 @@ def predict(
         )
     data = input_of(sequences, model, window=window, stride=stride, truncate=truncate, strand=strand)
     predicted = list(predict_blocks(model, data.blocks(prediction.look_ahead_tokens(model))))
-    names = [*model.label_names, None]  # label -1 selects None
     places = [places_of(one.block) for one in predicted]
     where = PlaceColumns.of(data)
     return Predictions(
         [name for one in predicted for name in one.block.names],
         np.concatenate([one.starts for one in places]),
         np.concatenate([one.ends for one in places]),
-        [names[label] for one in predicted for label in one.labels.tolist()],
+        [label for one in predicted for label in one.labels],
         model.label_names,
         np.concatenate([one.probabilities for one in predicted]),
         [strand for one in places for strand in one.strands()] if where.regions or where.strands else None,
         [contig for one in places for contig in one.contigs] if where.regions else None,
+        model.target.problem,
     )
 
 

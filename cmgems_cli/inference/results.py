@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cmgems_cli.frames import Tabular
+from cmgems_cli.metrics import Problem
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -24,15 +25,18 @@ class Predictions(Tabular):
         Interval of the row in its sequence, or in the genome if the sequences are regions of one; 0-based,
         half-open, on the forward strand.
     labels : list of str or None, length n
-        The most probable class; None for a sequence without a known k-mer.
+        The most probable class, or the labels from a probability of 0.5 up (`a;c`, or `[]`), or the value as text;
+        None for a sequence without a known k-mer.
     label_names : tuple of str
-        The classes.
+        The classes or labels.
     probabilities : float64, shape (n, n_labels)
-        NaN for a sequence without a known k-mer.
+        Of each class or label; of a regression the values, shape (n, 1). NaN for a sequence without a known k-mer.
     strands : list of str, length n, or None
         `+` or `-`; None if the sequences are not regions and all rows are read forward.
     contigs : list of str, length n, or None
         Records of the genome; None if the sequences are not regions of one.
+    problem : str
+        What is predicted: binary, multiclass, multilabel or regression.
     """
 
     names: list[str]
@@ -43,26 +47,32 @@ class Predictions(Tabular):
     probabilities: NDArray[np.float64]
     strands: list[str] | None = None
     contigs: list[str] | None = None
+    problem: Problem = "multiclass"
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """The predicted values of a regression: float64, shape (n,)."""
+        return self.probabilities[:, 0]
 
     def __len__(self) -> int:
         return len(self.names)
 
     def columns(self) -> dict[str, Any]:
-        """Return a table by columns: (chrom,) name, start, end, (strand,) label, and p_LABEL for each class."""
-        probabilities = dict(
-            zip((f"p_{name}" for name in self.label_names), self.probabilities.T, strict=True)
-        )
+        """Return a table by columns: (chrom,) name, start, end, (strand,) label and p_LABEL of each class, or value."""
+        names = (f"p_{name}" for name in self.label_names)
+        predicted = {"label": self.labels, **dict(zip(names, self.probabilities.T, strict=True))}
         return {
             **({} if self.contigs is None else {"chrom": self.contigs}),
             "name": self.names,
             "start": self.starts,
             "end": self.ends,
             **({} if self.strands is None else {"strand": self.strands}),
-            "label": self.labels,
-            **probabilities,
+            **({"value": self.values} if self.problem == "regression" else predicted),
         }
 
     def _summary(self) -> str:
+        if self.problem == "regression":
+            return f"{len(self):,} rows, one value each"
         more = " …" if len(self.label_names) > 4 else ""
         return f"{len(self):,} rows, classes {', '.join(self.label_names[:4])}{more}"
 

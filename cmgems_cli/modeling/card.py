@@ -11,7 +11,7 @@ from typing import Any
 
 from cmgems_cli.markdown import escaped, table
 from cmgems_cli.masking import INFO
-from cmgems_cli.metrics import METRICS, printed_perplexity
+from cmgems_cli.metrics import METRICS, Problem, printed_perplexity
 
 CARD = "README.md"
 
@@ -113,9 +113,10 @@ def classifier_card(
         Of a frozen encoder that opens there: which of its states are those of the sequence, such as `1:-1`.
     """
     task = params.get("task") or "custom task"
+    kind = "regression model" if stats.get("problem") == "regression" else "classifier"
     facts = [
         ("task", task),
-        ("classes", ", ".join(labels)),
+        *_predicts(stats.get("problem", "multiclass"), labels),
         ("parameters", f"{stats['parameters']:,}"),
         ("started from", "random weights" if params.get("init") == "random" else "pretrained weights"),
         ("rows", f"train {stats['n_train']:,}, dev {stats['n_dev']:,}, test {stats['n_test']:,}"),
@@ -125,14 +126,14 @@ def classifier_card(
     scores = [(metric.title, f"{stats[name]:.4f}") for name, metric in METRICS.items() if name in stats]
     notes = [f"- {escaped(note)}" for note in stats["notes"]]
     if stats.get("collapsed") and stats.get("accuracy") != 1:
-        notes.insert(0, "- **The model gives every test row the same class: it has learnt nothing.**")
+        notes.insert(0, "- **The model predicts the same for every test row: it has learnt nothing.**")
     notes.append(
         "- One seed: other seeds give other scores. Report several, and compare with random weights."
     )
     return _card(
         "text-classification",
-        f"DNA classifier: {escaped(task)}",
-        f"A classifier of DNA sequences, fine-tuned with `cmgems`; see {PAPER}.",
+        f"DNA {kind}: {escaped(task)}",
+        f"A {kind} of DNA sequences, fine-tuned with `cmgems`; see {PAPER}.",
         [
             _section("Data and recipe", table(["", ""], facts)),
             _section("Scores on the test split", table(["metric", "value"], scores)),
@@ -160,10 +161,11 @@ def _training_facts(params: Mapping[str, Any], stats: Mapping[str, Any]) -> list
 
 
 def _frozen_facts(params: Mapping[str, Any], stats: Mapping[str, Any]) -> list[tuple[str, str]]:
+    kind = "ridge" if stats.get("problem") == "regression" else "logistic"
     chosen = "fixed" if stats["dev_loss"] is None else f"chosen on dev of {', '.join(map(str, params['C']))}"
     return [
         ("encoder", "frozen: its weights are those of the model that it was made from"),
-        ("head", f"logistic regression on embeddings ({params['pool']} over the last layer)"),
+        ("head", f"{kind} regression on embeddings ({params['pool']} over the last layer)"),
         ("C", f"{stats['C']:g}, {chosen}"),
     ]
 
@@ -186,6 +188,24 @@ def _encoder_and_head(pool: str, content: str) -> str:
         f'logits = head["weight"] @ {pooled} + head["bias"]\n'
         "```",
     )
+
+
+def _predicts(problem: Problem, labels: Sequence[str]) -> list[tuple[str, str]]:
+    if problem == "regression":
+        return [
+            (
+                "predicts",
+                "a value: the logit times cmgems_target_scale plus cmgems_target_mean, both in config.json",
+            )
+        ]
+    if problem == "multilabel":
+        return [
+            (
+                "labels",
+                f"{', '.join(labels)}; any number of them per row, those with sigmoid(logit) from 0.5 up",
+            )
+        ]
+    return [("classes", ", ".join(labels))]
 
 
 def write_card(folder: Path, card: str) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from cmgems_cli import draws
@@ -26,6 +25,7 @@ from cmgems_cli.modeling.families import (
     new_family_classifier,
 )
 from cmgems_cli.modeling.folder import Architecture
+from cmgems_cli.modeling.head_outputs import Outputs
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.modeling.pooling import has_content, pool_states
 from cmgems_cli.modeling.weights import (
@@ -39,9 +39,6 @@ OTHER_HEADS = ("cls.", "classifier.", "bert.embeddings.position_ids", "bert.embe
 
 # Masked-LM pretraining trains no pooler; DNABERT's published folders have one all the same.
 _POOLER = "bert.pooler."
-
-# A label that no loss is taken of: torch's default, written out since batches are filled with it.
-NO_LABEL = -100
 
 
 class SequenceClassifier(torch.nn.Module):
@@ -62,6 +59,8 @@ class SequenceClassifier(torch.nn.Module):
     linear : torch.nn.Linear or None
         Reads that vector in place of the family's own head, which is then of no use: of frozen encoders. The
         encoder's pooler, which only that head reads, is dropped.
+    outputs : Outputs
+        What the logits mean.
     """
 
     class_weights: Tensor | None
@@ -75,12 +74,14 @@ class SequenceClassifier(torch.nn.Module):
         averages_strands: bool = False,
         class_weights: Tensor | None = None,
         linear: torch.nn.Linear | None = None,
+        outputs: Outputs | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.tokenization = tokenization
         self.pool = pool
         self.averages_strands = averages_strands
+        self.outputs = outputs or Outputs()
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.linear = linear
         if linear is not None and getattr(self.encoder, "pooler", None) is not None:
@@ -166,7 +167,7 @@ class SequenceClassifier(torch.nn.Module):
         return any("dropout" in name and isinstance(p, float) and p > 0 for name, p in settings.items())
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | Packing | None, labels: Tensor) -> Tensor:
-        """Return the sum of the cross-entropies of the sequences, each times the weight of its class.
+        """Return the sum of the losses of the sequences (`Outputs.loss`), each times the weight of its class.
 
         Parameters
         ----------
@@ -174,9 +175,9 @@ class SequenceClassifier(torch.nn.Module):
             Token ids with special tokens, [CLS] first.
         attention_mask : bool or integer, shape (b, t), or Packing, optional
             As in `encoder.states_at`.
-        labels : int64, shape (b,)
-            Classes. `NO_LABEL` counts nothing: where all are, the loss is a zero that still reaches every
-            parameter, so that all processes reduce the same gradients.
+        labels : int64 or float32, shape (b,), or int64, shape (b, n_labels)
+            Those of `no_labels` count nothing: the loss is a zero that still reaches every parameter, so that all
+            processes reduce the same gradients.
 
         Returns
         -------
@@ -185,23 +186,19 @@ class SequenceClassifier(torch.nn.Module):
         return self.loss_sum(self.logits(input_ids, attention_mask), labels)
 
     def loss_sum(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the sum of the losses of sequences, in nats.
-
-        With class weights of mean 1 over the training rows, this sum divided by the number of rows is a mean, and
-        unlike the quotient by the sum of the weights it does not depend on how rows are put into micro-batches.
+        """Return the sum of the losses of sequences, with the class weights.
 
         Parameters
         ----------
         logits : floating, shape (b, n_labels)
-        labels : int64, shape (b,)
-            `NO_LABEL` counts nothing.
+        labels
+            As in `Outputs.loss`.
 
         Returns
         -------
-        scalar, in the type of the logits
+        scalar, in the dtype of the logits
         """
-        weights = None if self.class_weights is None else self.class_weights.to(logits)
-        return functional.cross_entropy(logits, labels, weights, reduction="sum", ignore_index=NO_LABEL)
+        return self.outputs.loss(logits, labels, self.class_weights)
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor | Packing | None) -> Tensor:
         """Return the logits of each sequence: float32, shape (b, n_labels)."""
@@ -233,7 +230,7 @@ def new_classifier(
     source : ModelSource
         Its encoder is taken, and its pooler if it has one; heads of other tasks are left behind.
     n_labels : int
-        Classes, 2 or more.
+        Classes or labels; 1 of a regression.
     dropout : float, in [0, 1), optional
         Of hidden layers and of the head; the model's own by default.
     seed : int, default 42

@@ -6,7 +6,7 @@ The head is the stock one of the model's family, or a linear layer in a file of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from cmgems_cli.files import write_json
 from cmgems_cli.modeling.classifier import OTHER_HEADS, SequenceClassifier, random_classifier, under_new_head
 from cmgems_cli.modeling.families import family_settings, load_family_classifier
 from cmgems_cli.modeling.folder import CONFIG, Architecture, read_architecture, read_settings, save_model
+from cmgems_cli.modeling.head_outputs import Outputs, outputs_of
 from cmgems_cli.modeling.own_tokenizer import OwnTokenizer
 from cmgems_cli.modeling.weights import (
     SAFETENSORS,
@@ -53,6 +54,8 @@ class LoadedClassifier:
     averages_strands : bool
     linear : torch.nn.Linear or None
         As in `SequenceClassifier`.
+    outputs : Outputs
+        What the logits mean.
     """
 
     model: Any
@@ -61,6 +64,7 @@ class LoadedClassifier:
     pool: str
     averages_strands: bool = False
     linear: torch.nn.Linear | None = None
+    outputs: Outputs = field(default_factory=Outputs)
 
     @property
     def module(self) -> SequenceClassifier:
@@ -71,6 +75,7 @@ class LoadedClassifier:
             self.pool,
             averages_strands=self.averages_strands,
             linear=self.linear,
+            outputs=self.outputs,
         )
 
 
@@ -95,35 +100,45 @@ def load_classifier(folder: Path) -> LoadedClassifier:
     if (head := settings.get(HEAD_KEY)) is not None:
         if head != LINEAR:
             raise InputError(f"{folder / CONFIG} has {HEAD_KEY} {head!r}; this version reads {LINEAR!r}")
-        label_names = _label_names(folder, settings, 2)
+        label_names, outputs = _labels_and_outputs(folder, settings, 2)
         model = under_new_head(architecture, folder, 2, None, 0).eval()
         linear = _read_linear(folder / HEAD, int(config.hidden_size), len(label_names))
-        return LoadedClassifier(model, architecture, label_names, *used, linear)
+        return LoadedClassifier(model, architecture, label_names, *used, linear, outputs)
     if architecture.tokenization.k is None:
-        label_names = _label_names(folder, settings, 2)
+        label_names, outputs = _labels_and_outputs(folder, settings, 2)
         config.num_labels = len(label_names)
-        return LoadedClassifier(load_family_classifier(folder, config), architecture, label_names, *used)
+        model = load_family_classifier(folder, config)
+        return LoadedClassifier(model, architecture, label_names, *used, outputs=outputs)
     weights = read_weights(folder)
     check_sizes(config, weights, folder)
     head = weights.get("classifier.weight")
-    label_names = _label_names(folder, settings, len(head) if head is not None and head.dim() == 2 else None)
+    n_labels = len(head) if head is not None and head.dim() == 2 else None
+    label_names, outputs = _labels_and_outputs(folder, settings, n_labels)
     model = random_classifier(config, len(label_names), seed=0)
     fit_weights(model, weights, folder, unused=OTHER_HEADS[2:])
-    return LoadedClassifier(model.eval(), architecture, label_names, *used)
+    return LoadedClassifier(model.eval(), architecture, label_names, *used, outputs=outputs)
 
 
-def _label_names(folder: Path, settings: Mapping[str, Any], unnamed: int | None) -> tuple[str, ...]:
-    """Return the labels of a classifier; transformers leaves out the names LABEL_0, LABEL_1 of two classes."""
+def _labels_and_outputs(
+    folder: Path, settings: Mapping[str, Any], unnamed: int | None
+) -> tuple[tuple[str, ...], Outputs]:
+    """Return the labels of a classifier, and how its logits are read.
+
+    transformers leaves out the names LABEL_0, LABEL_1 of two classes.
+    """
     needed = "needed the folder of a classifier, which `cmgems finetune` makes"
     named = settings.get("id2label")
-    if named is None and unnamed:
+    if named is None and unnamed and unnamed > 1:
         named = {str(number): f"LABEL_{number}" for number in range(unnamed)}
-    if not isinstance(named, dict) or len(named) < 2:
+    if not isinstance(named, dict) or not named:
         raise InputError(f"{folder / CONFIG} names no labels (id2label); {needed}")
     numbers = [str(number) for number in range(len(named))]
     if set(named) != set(numbers) or not all(isinstance(name, str) for name in named.values()):
         raise InputError(f"{folder / CONFIG} does not number its labels from 0 on; {needed}")
-    return tuple(named[number] for number in numbers)
+    try:
+        return tuple(named[number] for number in numbers), outputs_of(settings, len(named))
+    except ValueError as error:
+        raise InputError(f"{folder / CONFIG} says {error}; {needed}") from None
 
 
 def _read_linear(path: Path, hidden: int, n_labels: int) -> torch.nn.Linear:
@@ -162,7 +177,7 @@ def save_classifier(folder: Path, classifier: SequenceClassifier, label_names: S
     labels: dict[str, Any] = {
         "id2label": {str(number): name for number, name in enumerate(label_names)},
         "label2id": {name: number for number, name in enumerate(label_names)},
-        "problem_type": "single_label_classification",
+        **classifier.outputs.settings(),
     }
     if classifier.pool != "cls":
         labels[POOL_KEY] = classifier.pool

@@ -122,7 +122,8 @@ def _differences(benchmark: Benchmark, compared: ModelComparison, index: int, ru
         drawn = figures.differences(rows, overall, f"{metric.heading}: {last} minus {first}")
         svg, png = rendered(drawn)
     caption = (
-        f"{metric.heading} of {last} minus {first}, task by task; right of the line {last} is better. Dots:"
+        f"{metric.heading} of {last} minus {first}, task by task;"
+        f" {'left' if metric.lower_is_better else 'right'} of the line {last} is better. Dots:"
         f" differences of means over fine-tuning runs ({first}: {_n_runs(other, compared, index)}; {last}:"
         f" {_n_runs(reference, compared, -1)}). "
     )

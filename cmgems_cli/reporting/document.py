@@ -87,24 +87,25 @@ def _classifiers(runs: Sequence[Run]) -> Section | None:
     chosen = [run for run in runs if run.kind == "classifier"]
     if not chosen:
         return None
+    metrics = [name for name in METRICS if METRICS[name].shown and any(name in r.made.stats for r in chosen)]
     rows: list[list[str | None]] = []
     notes = []
     for run in chosen:
         params, stats = run.made.params, run.made.stats
-        scores = [as_printed(stats[metric], metric) if metric in stats else None for metric in METRICS]
+        scores = [as_printed(stats[metric], metric) if metric in stats else None for metric in metrics]
         shots = "" if params.get("shots") is None else f", {params['shots']} shots"
         counts = [None if stats.get(name) is None else f"{stats[name]:,}" for name in ("n_train", "n_test")]
         weights = "random" if params.get("init") == "random" else "pretrained"
         rows.append([run.label, f"{task_of(run)}{shots}", weights, str(params["seed"]), *scores, *counts])
         notes += [f"{run.label}: {note}." for note in stats.get("notes", [])]
         if stats.get("collapsed"):
-            notes.append(f"{run.label} collapsed: it predicted one class for every row.")
+            notes.append(f"{run.label} collapsed: it predicted the same for every row.")
     columns = [
         "classifier",
         "task",
         "weights",
         "seed",
-        *(metric.printed_title for metric in METRICS.values()),
+        *(METRICS[name].printed_title for name in metrics),
     ]
     columns += ["train rows", "test rows"]
     parts: list[Part] = [

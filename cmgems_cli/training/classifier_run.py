@@ -14,12 +14,12 @@ from cmgems_cli.artifacts import Manifest, read_manifest
 from cmgems_cli.datasets.loaded_task import LoadedTask
 from cmgems_cli.modeling.card import classifier_card, write_card
 from cmgems_cli.modeling.classifier_files import save_classifier
-from cmgems_cli.training.finetune_run import PREDICTIONS, write_predictions
 from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.processes import Processes
+from cmgems_cli.training.run_files import write_test_files
 
-# `score(labels, probabilities)`: int64, shape (n_rows,), and float64, shape (n_rows, n_classes).
-Score = Callable[[NDArray[np.int64], NDArray[np.float64]], Mapping[str, Any]]
+# `metrics.score`: of the labels and the probabilities.
+Score = Callable[[NDArray[Any], NDArray[np.float64]], Mapping[str, Any]]
 
 
 class ClassifierRun(Protocol):
@@ -81,7 +81,6 @@ def finetune(
                     ),
                 )
             )
-            write_predictions(run.folder / PREDICTIONS, names, outcome.labels, outcome.probabilities)
-            files.append(PREDICTIONS)
+            files += write_test_files(run.folder, names, outcome.labels, outcome.probabilities)
             return run.finish(stats=stats, files=files, max_batch_tokens=run.max_batch_tokens)
     return read_manifest(run.out, run.kind)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from cmgems_cli import draws
 from cmgems_cli.datasets.loaded_task import EncodedSplit
 from cmgems_cli.kernels import kernel
-from cmgems_cli.modeling.classifier import NO_LABEL
 from cmgems_cli.modeling.encoder import Packing
+from cmgems_cli.modeling.head_outputs import no_labels
 from cmgems_cli.training.batching import length_bucketed_batches, pack_batches
 from cmgems_cli.training.collation import on_device, pack, pad
 from cmgems_cli.training.processes import Processes
@@ -29,8 +29,8 @@ class LabelledBatch:
     input_ids : int64 tensor, shape (rows, longest)
     attention_mask : int64 tensor of the same shape, Packing or None
         As in `MicroBatch`.
-    labels : int64 tensor, shape (rows,)
-        Classes; all `NO_LABEL` in the batch of a process that has no rows of a step.
+    labels : int64 or float32 tensor, shape (rows,), or int64 tensor, shape (rows, n_labels)
+        As `Outputs.loss` takes them; `no_labels` in the batch of a process that has no rows of a step.
     rows : int64 array, shape (rows,)
         Which sequences of the data these are: rows, or reverse complements of rows (`EncodedSplit.strands`).
     index : int
@@ -185,7 +185,7 @@ class FinetuneBatches:
     def _nothing(self, rows: NDArray[np.int64], index: int) -> LabelledBatch:
         """Return a batch whose loss and gradients are 0, for a process without rows of the step."""
         input_ids, mask = _collated(self.data, rows, self.packed)
-        labels = torch.full((len(rows),), NO_LABEL, dtype=torch.int64)
+        labels = no_labels(torch.from_numpy(self.data.labels[rows % len(self.data)]))
         return LabelledBatch(input_ids, mask, labels, rows, index)
 
 

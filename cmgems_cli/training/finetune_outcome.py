@@ -17,21 +17,19 @@ class FinetuneOutcome:
 
     Attributes
     ----------
-    labels : int64, shape (n_test,)
-        True classes of the test rows.
-    probabilities : float64, shape (n_test, n_classes)
-        Predicted for each test row.
+    labels, probabilities : arrays of n_test rows
+        As in `metrics.score`.
     label_names : tuple of str
         The classes by number.
     module : SequenceClassifier
         With the weights that were tested.
     stats : dict
         For the manifest, scores not included.
-    loss : float, nats
+    loss : float
         Mean loss of these rows, not weighted by class.
     """
 
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     probabilities: NDArray[np.float64]
     label_names: tuple[str, ...]
     module: SequenceClassifier

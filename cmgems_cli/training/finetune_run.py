@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from cmgems_cli.datasets.leakage import leakage_stats
 from cmgems_cli.datasets.loaded_task import EncodedSplit, LoadedTask
 from cmgems_cli.datasets.recipe import Recipe as TaskRecipe
 from cmgems_cli.errors import DivergedError, UsageError
+from cmgems_cli.metrics import predicted_of
 from cmgems_cli.modeling.classifier import SequenceClassifier
 from cmgems_cli.modeling.encoder import packs_sequences
+from cmgems_cli.modeling.head_outputs import outputs_for
 from cmgems_cli.modeling.lora import lora_params, merge_lora
-from cmgems_cli.safe_text import spreadsheet_cell
 from cmgems_cli.training.checkpoints import Checkpoint
 from cmgems_cli.training.engine import Engine, Recipe, draws_dropout
 from cmgems_cli.training.finetune_batches import (
@@ -36,7 +36,6 @@ from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.processes import Processes
 from cmgems_cli.training.run import Run
 
-PREDICTIONS = "predictions.csv"
 BEST = "best"
 
 # torch's and transformers' defaults: GUE's published recipe names AdamW and nothing more (method, section 7).
@@ -44,9 +43,6 @@ BETAS, EPS, CLIP_NORM = (0.9, 0.999), 1e-8, 1.0
 
 # ours: a minute of work is soon repeated, and most evaluations then need no checkpoint.
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
-
-# Decimals of a probability in predictions.csv.
-DECIMALS = 6
 
 
 def _forward(module: torch.nn.Module, batch: LabelledBatch) -> torch.Tensor:
@@ -122,12 +118,14 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         kind: str = "classifier",
     ) -> None:
         self.task, self.recipe = task, task.recipe
+        outputs = outputs_for(task.target.problem, task.train.labels)
         self.module = SequenceClassifier(
             model,
             task.tokenization,
             task.recipe.pool,
             averages_strands=task.recipe.averages,
             class_weights=torch.from_numpy(task.class_weights()) if task.recipe.balances else None,
+            outputs=outputs,
         )
         trained = (parameter for parameter in self.module.parameters() if parameter.requires_grad)
         self.trained_parameters = sum(parameter.numel() for parameter in trained)
@@ -180,8 +178,9 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
     @cached_property
     def maker(self) -> FinetuneBatches:
         """What makes the steps' data; without the engine, whose creation on one process would wait for the others."""
+        train = self.task.train
         return FinetuneBatches(
-            self.task.train,
+            replace(train, labels=self.module.outputs.standardised(train.labels)),
             self.recipe.global_batch,
             self.max_batch_tokens,
             self.seed,
@@ -222,7 +221,8 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         if self._dev is None:
             self._dev = self._batches(dev)
         logits = self._logits_of(dev, self._dev)
-        labels = torch.from_numpy(dev.labels)
+        outputs = self.module.outputs
+        labels = torch.from_numpy(outputs.standardised(dev.labels))
         # Rank 0's value decides, on every process.
         mean = float(self.module.loss_sum(logits.double(), labels)) / len(dev)
         loss = self.processes.broadcast_from_main(mean)
@@ -231,8 +231,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
             self.best = (step, loss)
             trained = self.engine.trained()
             self._best_weights = {name: parameter.detach().clone() for name, parameter in trained.items()}
-        accuracy = float((logits.argmax(1) == labels).double().mean())
-        return {"dev_loss": loss, "dev_accuracy": accuracy}
+        return {"dev_loss": loss, **_dev_score(dev.labels, outputs.predictions(logits).numpy())}
 
     def saves_after(self, step: int) -> bool:
         """Return whether a checkpoint is due: with an evaluation, and not too soon after the last one."""
@@ -282,11 +281,11 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         """Apply the model as it is to labelled sequences, which `where` names."""
         logits = self._logits_of(data, self._batches(data))
         self._check_finite(logits, where)
-        logits = logits.double()
-        loss = functional.cross_entropy(logits, torch.from_numpy(data.labels))
+        outputs, logits = self.module.outputs, logits.double()
+        loss = outputs.loss(logits, torch.from_numpy(outputs.standardised(data.labels))) / len(data)
         return FinetuneOutcome(
             data.labels,
-            logits.softmax(1).numpy(),
+            outputs.predictions(logits).numpy(),
             self.task.label_names,
             self.module,
             self._stats(),
@@ -304,6 +303,7 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
             "n_train": len(task.train),
             "n_dev": len(task.dev) if task.dev is not None else 0,
             "n_test": len(task.test),
+            "problem": task.target.problem,
             "notes": list(task.notes),
             "leakage": leakage_stats(task.leakage),
         }
@@ -331,29 +331,11 @@ class FinetuningRun(Run[LabelledStep, FinetuneOutcome]):
         return summed.view(data.strands, len(data), -1).mean(0)
 
 
-def write_predictions(
-    path: Path,
-    label_names: Sequence[str],
-    labels: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
-) -> None:
-    """Write a CSV of predictions: `row,label,predicted` and `p_LABEL` for each class.
-
-    Parameters
-    ----------
-    path : Path
-    label_names : sequence of str
-        The classes by number.
-    labels : int64, shape (n_rows,)
-        True classes.
-    probabilities : float64, shape (n_rows, n_labels)
-        Written with `DECIMALS` decimals; rows count from 0.
-    """
-    predicted = probabilities.argmax(1)
-    names = [spreadsheet_cell(name) for name in label_names]
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["row", "label", "predicted", *(f"p_{name}" for name in label_names)])
-        for row, (label, best) in enumerate(zip(labels.tolist(), predicted.tolist(), strict=True)):
-            written = (f"{probability:.{DECIMALS}f}" for probability in probabilities[row].tolist())
-            writer.writerow([row, names[label], names[best], *written])
+def _dev_score(labels: NDArray[Any], predictions: NDArray[np.float64]) -> dict[str, float]:
+    """Return the metric of the dev split that progress shows: accuracy, or R² of values that vary."""
+    predicted = predicted_of(labels, predictions)
+    if labels.dtype.kind != "f":
+        right = labels == predicted
+        return {"dev_accuracy": float((right.all(1) if right.ndim == 2 else right).mean())}
+    variance = float(labels.var())
+    return {"dev_r2": 1 - float(np.square(labels - predicted).mean()) / variance} if variance else {}

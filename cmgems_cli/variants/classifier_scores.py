@@ -36,6 +36,7 @@ class ClassifierScorer(Scorer):
     rows_per_allele = 4
 
     def __init__(self, model: Model, label: str | None = None) -> None:
+        model.check_one_class()
         names = model.label_names
         if label is not None and label not in names:
             raise UsageError(f"`label={label}` is not a class of {model.folder}; choose {', '.join(names)}")

@@ -183,7 +183,7 @@ def test_every_refusal_is_one_line_with_its_exit_code(ttest: CommandLine, tmp_pa
     assert "needed two or more" in ttest("paper:dnabert-120k", code=2).error
     assert "did you mean paper:dnabert-120k" in ttest("paper:dnabert-120", "paper:dnabert-120k", code=3).error
     assert "does not exist" in ttest(str(tmp_path / "none"), "paper:dnabert-120k", code=3).error
-    assert "is not one of" in ttest(*TABLE_3, "--metric", "auroc", code=2).error
+    assert "is not one of" in ttest(*TABLE_3, "--metric", "loss", code=2).error
     assert (
         "has no f1 (it has: accuracy, mcc)"
         in ttest("paper:dnabert-120k", TABLE_3[3], "--metric", "f1", code=3).error

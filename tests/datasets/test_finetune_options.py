@@ -33,6 +33,8 @@ def test_recipe_keys_are_the_names_of_the_options() -> None:
         "max_tokens": "max_tokens",
         "truncate": "truncate",
         "freeze": "freeze",
+        "lora": "lora",
+        "problem": "problem",
     }
     assert machine_fields(FinetuneOptions) == {"max_batch_tokens", "precision"}
 

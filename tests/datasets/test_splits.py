@@ -298,18 +298,18 @@ def test_s11_f6_a_split_of_one_class_is_named(tmp_path: Path, split: str, rows: 
     assert [note for note in splits.warnings() if note.startswith(f"{split} has one class only, 'b'")]
 
 
-def test_f15_labels_of_a_regression_are_named_in_a_short_line(tmp_path: Path) -> None:
+def test_f15_measured_values_as_classes_are_named_in_a_short_line(tmp_path: Path) -> None:
     values = [f"0.{number:03}" for number in range(900)]
     folder = labelled(tmp_path, *values, dev=[("ACGTACGT", "0.9999")])
     with pytest.raises(
-        InputError, match=r"\(900 labels\).*look like measured values \(regression\)"
+        InputError, match=r"\(900 labels\).*look like measured values; add `problem=regression`"
     ) as caught:
-        read_task(folder)
+        read_task(folder, problem="multiclass")
     assert len(str(caught.value).replace(str(folder), "")) < 300
 
 
-def test_f15_numbers_with_decimals_are_named(tmp_path: Path) -> None:
-    splits = read_task(labelled(tmp_path, *(f"{number / 10}" for number in range(11))))
+def test_f15_numbers_with_decimals_as_classes_are_named(tmp_path: Path) -> None:
+    splits = read_task(labelled(tmp_path, *(f"{number / 10}" for number in range(11))), problem="multiclass")
     assert splits.warnings() == [
         "labels that look like measured values, each a class of its own: 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, … (11 labels)"
     ]
@@ -318,9 +318,9 @@ def test_f15_numbers_with_decimals_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "labels", [("0", "0;1", "2"), ("0,1", "1"), ("[0, 1]", "[2]"), ("1 0 1", "0 1 1"), ("0|1", "1")]
 )
-def test_f15_lists_of_labels_are_named(tmp_path: Path, labels: tuple[str, ...]) -> None:
+def test_f15_lists_of_labels_as_classes_are_named(tmp_path: Path, labels: tuple[str, ...]) -> None:
     quoted = [f'"{label}"' for label in labels]
-    (warning,) = read_task(labelled(tmp_path, *quoted)).warnings()
+    (warning,) = read_task(labelled(tmp_path, *quoted), problem="multiclass").warnings()
     assert warning.startswith("labels that look like lists (multilabel), each a class of its own: ")
 
 

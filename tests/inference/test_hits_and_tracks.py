@@ -60,7 +60,8 @@ def blocks_of(rows: list[Row], sizes: list[int]) -> list[Predicted]:
         places = (np.array(starts), np.array(ends))
         block = Block(names, *places, np.zeros(0, np.int32), of_rows, of_rows, of_rows + 1, np.array(reverse))
         probabilities = np.stack([1 - np.array(values), np.array(values)], axis=1)
-        blocks.append(Predicted(block, probabilities.argmax(1), probabilities))
+        labels: list[str | None] = [("no", "yes")[number] for number in probabilities.argmax(1)]
+        blocks.append(Predicted(block, labels, np.bincount(probabilities.argmax(1)), probabilities))
     return blocks
 
 
@@ -84,7 +85,7 @@ def test_hits_are_those_of_a_slow_loop(
 
     def sink_of(state: Any) -> HitSink:
         options: dict[str, Any] = {"min_prob": least, "merge": merge, "top": top, "state": state}
-        return HitSink(written.extend, ("no", "yes"), 1, **options)
+        return HitSink(written.extend, 1, **options)
 
     sink = run(sink_of, blocks_of(rows, list(scan[1])))
     expected = [row for row in rows if row[4] >= least]

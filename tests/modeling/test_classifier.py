@@ -22,9 +22,10 @@ from cmgems_cli.artifacts import finish_artifact
 from cmgems_cli.errors import InputError
 from cmgems_cli.genome.tokenization import OverlappingKmers
 from cmgems_cli.genome.vocabulary import tokens
-from cmgems_cli.modeling.classifier import NO_LABEL, SequenceClassifier, new_classifier
+from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier
 from cmgems_cli.modeling.classifier_files import load_classifier, save_classifier
 from cmgems_cli.modeling.folder import save_model
+from cmgems_cli.modeling.head_outputs import no_labels
 from cmgems_cli.modeling.masked_lm import load_masked_lm
 from cmgems_cli.modeling.model_source import ModelSource
 
@@ -96,7 +97,7 @@ def test_loss_logits_and_gradients_equal_those_of_stock_bert(pretrained: Path, l
 def test_rows_without_label_add_nothing_but_reach_every_parameter(pretrained: Path) -> None:
     model = new_classifier(ModelSource(str(pretrained)), 2)
     input_ids, mask, labels = batch([5, 5], 2)
-    loss = SequenceClassifier(model, OverlappingKmers(3))(input_ids, mask, torch.full_like(labels, NO_LABEL))
+    loss = SequenceClassifier(model, OverlappingKmers(3))(input_ids, mask, no_labels(labels))
     loss.backward()
     assert loss.item() == 0.0
     for name, parameter in model.named_parameters():
@@ -276,7 +277,7 @@ def test_a_damaged_classifier_is_refused(
     config = json.loads((folder / "config.json").read_text())
     for labels, words in (
         ([], "names no labels"),
-        ({"0": "a"}, "names no labels"),
+        ({"0": "a"}, "says problem_type 'single_label_classification' with 1 outputs"),
         ({"1": "a", "2": "b"}, "does not number its labels from 0"),
         ({"0": 1, "1": 2}, "does not number its labels from 0"),
     ):

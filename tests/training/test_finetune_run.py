@@ -27,10 +27,11 @@ from cmgems_cli.modeling.classifier_files import load_classifier
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.training import finetune_run as finetuning
 from cmgems_cli.training.classifier_run import finetune
-from cmgems_cli.training.finetune_run import FinetuningRun, write_predictions
+from cmgems_cli.training.finetune_run import FinetuningRun
 from cmgems_cli.training.metrics_log import read_metrics
 from cmgems_cli.training.parameter_groups import parameter_groups
 from cmgems_cli.training.processes import Processes, start_processes
+from cmgems_cli.training.run_files import write_predictions
 from tests.command_line import CommandLine, torchrun
 from tests.training.conftest import StopAfter
 from tests.training.labelled_rows import DEV, TEST, TRAIN
