@@ -331,7 +331,7 @@ def _check(rows: LabelledRows, split: NDArray[np.int64], options: SplitOptions) 
         counts = ", ".join(f"{name} {size:,}" for name, size in zip(SPLITS, sizes, strict=True))
         more = {
             "chromosome": "name other chromosomes, or split `by=cluster`",
-            "cluster": "most sequences are near-duplicates of each other: raise `containment`, or split"
+            "cluster": "too few sequences, or most near-duplicates of each other: raise `containment`, or split"
             " `by=stratified`",
             "stratified": "give more rows, or larger fractions",
         }[options.by]
