@@ -52,6 +52,8 @@ class Option:
         One letter: `-o`.
     machine : bool
         Describes the machine rather than the recipe: it may differ between runs of the same result.
+    alias : str or None
+        Another flag for it, as another command calls it: `--pool`.
     several : bool
         Takes several values too, a tuple in the field: separated by commas, in files a list.
     """
@@ -66,6 +68,7 @@ class Option:
     metavar: str | None = None
     machine: bool = False
     short: str | None = None
+    alias: str | None = None
     several: bool = False
 
     @property

@@ -269,7 +269,7 @@ def _parameter(declared: Option, hint: Any, default: Any) -> inspect.Parameter:
         info["case_sensitive"] = False
     if declared.key == "config":
         info |= {"callback": _fill_from_config, "is_eager": True}
-    spellings = [declared.flag, *filter(None, [declared.short])]
+    spellings = [declared.flag, *filter(None, [declared.short, declared.alias])]
     given = typer.Option(*spellings, help=declared.help, rich_help_panel=declared.panel, **info)
     return inspect.Parameter(
         declared.key,

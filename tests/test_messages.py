@@ -18,7 +18,6 @@ COMMAND_LINE = {"cli", "commands", "option_fields", "options", "console", "__mai
 
 # Modules whose texts may name options, and why.
 ALLOWED = {
-    "comparing/tables.py": "notes of a report on how to run `evaluate`",
     "reporting/document.py": "an exact command",
     "training/pretrain_options.py": "defaults as --help shows them",
     "training/pretrain_run.py": "a warning, which the command line shows unchanged",

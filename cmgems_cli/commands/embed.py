@@ -22,7 +22,11 @@ def embed(
     sequences: InputPath = None,
     *,
     pooling: Pooling = option(
-        "mean", "--pooling", "One vector per sequence (mean, max or cls), or one per token (tokens)."
+        "mean",
+        "--pooling",
+        "One vector per sequence (mean, max or cls), or one per token (tokens).",
+        # As `finetune` calls it.
+        alias="--pool",
     ),
     layers: str = option("-1", "--layers", "Such as -1 (last), -1,-2 or 0 (embeddings)."),
     regions: RegionOptions,

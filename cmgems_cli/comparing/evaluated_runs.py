@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmgems_cli.artifacts import MANIFEST, Manifest, read_manifest
+from cmgems_cli.artifacts import MANIFEST, Manifest, is_finished, read_manifest
 from cmgems_cli.comparing.grouping import TaskKey, key_of
-from cmgems_cli.comparing.scores import Score, read_scores
+from cmgems_cli.comparing.scores import KMER_LINEAR, Score, read_scores
 from cmgems_cli.metrics import METRICS
 
 # Files and folders of scores and classifier artifacts (docs/artifacts.md).
@@ -57,6 +57,21 @@ def evaluated_runs(folder: Path) -> list[EvaluatedRun]:
             )
             found.append(EvaluatedRun(part, key, int(run.params["seed"]), run.inputs["test"]))
     return found
+
+
+def linear_scores(folder: Path) -> list[Score]:
+    """Return the scores of `kmer-linear` that an evaluation made with a model's; empty if it made none.
+
+    Raises
+    ------
+    InputError
+        As `read_manifest`, of scores that were finished.
+    """
+    made = folder / RUNS / KMER_LINEAR
+    if not is_finished(made):
+        return []
+    read_manifest(made, "scores", verify=True)
+    return read_scores(made / SCORES)
 
 
 def key_of_classifier(manifest: Manifest) -> TaskKey:

@@ -151,8 +151,29 @@ def make_report(
     wants_baseline = baseline is None and not random_weights and model != KMER_LINEAR
     notes = _notes(results, missing or {}, wants_baseline=wants_baseline)
     if linear is None and model != KMER_LINEAR:
-        notes.append(f"No {KMER_LINEAR}: scores of logistic regression on k-mer counts are missing.")
+        notes.append(no_linear(benchmark))
     return Report(f"{benchmark.title}: {model}", [one for one in tables if one.rows], notes)
+
+
+def no_linear(benchmark: Benchmark) -> str:
+    """Return the sentence that says how to get the scores of `kmer-linear`, which a report lacks."""
+    return (
+        f"No {KMER_LINEAR}: scores of logistic regression on k-mer counts are missing; `cmgems evaluate {KMER_LINEAR}"
+        f" --bench {_named(benchmark)}` makes them."
+    )
+
+
+def no_random_weights(benchmark: Benchmark) -> str:
+    """Return the sentence that says how to get the scores of random weights, which a report lacks."""
+    return (
+        "No baseline: evaluate the same architecture from random weights to see the effect of pretraining: `cmgems"
+        f" evaluate MODEL --init random --bench {_named(benchmark)}`."
+    )
+
+
+def _named(benchmark: Benchmark) -> str:
+    """Return what --bench has to be given; what a user's own was given is not recorded."""
+    return benchmark.name if benchmark.shipped else "BENCH"
 
 
 def markdown(report: Report) -> str:
@@ -323,10 +344,7 @@ def _notes(results: _Results, missing: Mapping[str, str], *, wants_baseline: boo
     if len({score.seed for score in main}) == 1:
         notes.append("One seed: differences between models of a point or two may be chance; run more seeds.")
     if wants_baseline:
-        notes.append(
-            "No baseline: evaluate the same architecture from random weights (--init random) to see the effect of"
-            " pretraining."
-        )
+        notes.append(no_random_weights(results.benchmark))
     elif results.baseline and set(map(key_of, main)) - set(map(key_of, results.baseline)):
         notes.append("The baseline lacks some of the tasks.")
     collapsed = [score for score in main if score.note.startswith(COLLAPSED)]

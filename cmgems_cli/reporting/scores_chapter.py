@@ -9,6 +9,7 @@ from cmgems_cli.comparing.grouping import (
     TaskKey,
     by_task,
     counted,
+    key_of,
     mean,
     mean_sd_text,
     means,
@@ -16,8 +17,8 @@ from cmgems_cli.comparing.grouping import (
     standard_deviation,
 )
 from cmgems_cli.comparing.published import GROUPS, fraction_of_best, published_column, published_tasks
-from cmgems_cli.comparing.scores import as_printed, in_print
-from cmgems_cli.comparing.tables import BEST, ReportTable, make_report
+from cmgems_cli.comparing.scores import KMER_LINEAR, Score, as_printed, in_print
+from cmgems_cli.comparing.tables import BEST, ReportTable, make_report, no_linear, no_random_weights
 from cmgems_cli.datasets.benchmark import Benchmark
 from cmgems_cli.metrics import metric_of
 from cmgems_cli.reporting import figures
@@ -54,6 +55,8 @@ def _section(benchmark: Benchmark, runs: Sequence[Run], colours: Mapping[str, in
     scored = [run for run in runs if run.scores(bench)]
     own = [run for run in scored if run.kind == "scores"]
     parts: list[Part] = [_side_by_side(benchmark, scored), _meaning(benchmark, scored)]
+    if missing := _missing(benchmark, scored):
+        parts.append(Notes(missing))
     if benchmark.published.best_of and own:
         parts += _fractions(benchmark, own, colours)
     parts += _mask_rates(benchmark, own, runs)
@@ -75,6 +78,8 @@ def _side_by_side(benchmark: Benchmark, runs: Sequence[Run]) -> Table:
     """Return one row per task, one column per model, and columns of the paper."""
     metric, published = benchmark.metric, benchmark.published
     columns = {run.label: _grouped(benchmark, run) for run in runs}
+    if linear := _linear(benchmark, runs):
+        columns[KMER_LINEAR] = by_task(linear, metric)
     own_keys = [key for run in runs if run.kind == "scores" for key in columns[run.label]]
     keys = list(dict.fromkeys(own_keys or [key for column in columns.values() for key in column]))
     titles = [f"{label} ({_n_runs(column, keys)})" for label, column in columns.items()]
@@ -101,6 +106,27 @@ def _side_by_side(benchmark: Benchmark, runs: Sequence[Run]) -> Table:
     sources = [run.tag for run in runs] + ([f"paper, Table {published.tables[0]}"] if paper else [])
     title = f"{metric_of(metric).heading} on the test split"
     return Table(ReportTable(title, ["task", *titles, *paper], rows), sources)
+
+
+def _linear(benchmark: Benchmark, runs: Sequence[Run]) -> list[Score]:
+    """Return the scores of `kmer-linear` that the evaluations of these models made; empty if it is among the models."""
+    if any(score.model == KMER_LINEAR for run in runs for score in run.scores(benchmark.name)):
+        return []
+    made = [score for run in runs for score in run.linear(benchmark.name)]
+    # Each evaluation has them; equal rows give equal scores.
+    return list({(key_of(score), score.seed, score.metric): score for score in reversed(made)}.values())
+
+
+def _missing(benchmark: Benchmark, runs: Sequence[Run]) -> list[str]:
+    """Return which baselines none of these runs has, and how to make them."""
+    notes = []
+    models = {score.model for run in runs for score in run.scores(benchmark.name)}
+    own = [run for run in runs if run.kind == "scores"]
+    if own and KMER_LINEAR not in models and not _linear(benchmark, runs):
+        notes.append(no_linear(benchmark))
+    if own and models != {KMER_LINEAR} and not any(run.from_random_weights for run in runs):
+        notes.append(no_random_weights(benchmark))
+    return notes
 
 
 def _n_runs(column: Tasks, keys: Sequence[TaskKey]) -> str:
@@ -246,6 +272,7 @@ def _in_full(benchmark: Benchmark, run: Run, runs: Sequence[Run]) -> tuple[list[
         baseline.scores(benchmark.name) if baseline else None,
         dict.fromkeys(run.made.stats.get("missing_tasks", []), "no data"),
         random_weights=run.from_random_weights,
+        linear=run.linear(benchmark.name) or None,
     )
     sources = [run.tag, *([baseline.tag] if baseline else [])]
     numbers = [str(number) for number in benchmark.published.tables]
@@ -256,7 +283,11 @@ def _in_full(benchmark: Benchmark, run: Run, runs: Sequence[Run]) -> tuple[list[
         for table in report.tables
     ]
     # Those about all models are stated once, above.
-    notes = [note for note in report.notes if not note.startswith(("±", "One seed", "No baseline"))]
+    notes = [
+        note
+        for note in report.notes
+        if not note.startswith(("±", "One seed", "No baseline", f"No {KMER_LINEAR}"))
+    ]
     return tables, notes
 
 

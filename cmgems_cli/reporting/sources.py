@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cmgems_cli.artifacts import MADE_BY, Manifest, is_finished, read_manifest
+from cmgems_cli.comparing.evaluated_runs import linear_scores
 from cmgems_cli.comparing.pairing import PAPER, Source, from_random_weights, read_source, source_of_artifact
 from cmgems_cli.comparing.scores import Score
 from cmgems_cli.datasets.benchmark import Benchmark
@@ -71,6 +72,11 @@ class Run:
     def scores(self, bench: str) -> list[Score]:
         """Return its scores on a benchmark; empty if it has none."""
         return self.source.of(bench) if self.source else []
+
+    def linear(self, bench: str) -> list[Score]:
+        """Return the scores of `kmer-linear` that its evaluation made too; empty if it made none."""
+        made = linear_scores(self.folder) if self.kind == "scores" else []
+        return [score for score in made if score.bench == bench]
 
 
 def read_runs(named: Sequence[str]) -> list[Run]:

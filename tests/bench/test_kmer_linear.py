@@ -148,3 +148,32 @@ def test_six_mers_reproduce_known_scores(tmp_path: Path, name: str, mcc: float, 
     task = loaded(tmp_path / "GUE" / name)
     probe = fit_kmer_linear(task, KmerChoices((6,), (False,), (True,)))
     assert 100 * score(task.test.labels, probe.probabilities)["mcc"] == pytest.approx(mcc, abs=within)
+
+
+def test_report_shows_it_next_to_the_models_or_says_how_to_get_it(
+    cmgems: CommandLine, separable: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    words = [
+        "--bench",
+        separable.parent,
+        "--tasks",
+        "motif",
+        "--max-steps",
+        "1",
+        "--device",
+        "cpu",
+        "--jobs",
+        "1",
+    ]
+    cmgems("evaluate", "tiny", *words, "--out", tmp_path / "with")
+    cmgems("evaluate", "tiny", *words, "--no-kmer-linear", "--out", tmp_path / "without")
+    cmgems("report", tmp_path / "with", "--out", tmp_path / "one")
+    text = (tmp_path / "one" / "report.md").read_text()
+    header = next(line for line in text.splitlines() if line.startswith("| task"))
+    assert "kmer-linear (1 run)" in header
+    assert "No kmer-linear" not in text
+    cmgems("report", tmp_path / "without", "--out", tmp_path / "two")
+    text = (tmp_path / "two" / "report.md").read_text()
+    assert text.count("No kmer-linear: ") == 1
+    assert "cmgems evaluate kmer-linear --bench BENCH" in text

@@ -49,7 +49,14 @@ def test_states_are_those_of_transformers(
     cmgems: CommandLine, pretrained: Path, stock_states: StockStates, fasta: Path, pooling: str, layers: str
 ) -> None:
     out = fasta.with_name("x.npy")
-    how = ["--pooling", pooling, "--layers", layers, "--max-batch-tokens", "96"]
+    how = [
+        "--pool" if pooling == "max" else "--pooling",
+        pooling,
+        "--layers",
+        layers,
+        "--max-batch-tokens",
+        "96",
+    ]
     cmgems("embed", pretrained, fasta, "--out", out, *how)
     found = np.load(out)
     assert found.dtype == np.float32
