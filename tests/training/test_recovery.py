@@ -229,7 +229,7 @@ def test_the_first_tensor_that_is_not_finite_is_named(make_run: MakeRun) -> None
 def test_l6_a_diverged_run_keeps_and_names_the_last_good_checkpoint_and_prints_short_perplexities(
     make_run: MakeRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = make_run("bad", **{**RUN, "learning_rate": 1e3, "warmup_steps": 20, "save_every": 1})
+    run = make_run("bad", **{**RUN, "learning_rate": 100.0, "warmup_steps": 20, "save_every": 1})
     observer = StopAfter()
     progress = TrainingProgress(Console(), Bar("bad", STEPS, "steps"))
     notes: list[str] = []
