@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cmgems_cli.comparing.scores import read_scores
 from tests.soak.forked import run_cmgems, run_forked
 from tests.soak.world import STAGES, World, differs, remove_outs
 
@@ -15,7 +16,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.subprocess]
 
 Again = Callable[..., Path]
 WRITING = [name for name, stage in STAGES.items() if stage.outs]
-COMPUTED = ["model", "classifier", "shot", "predicted", "embedded"]
+COMPUTED = ["model", "classifier", "shot", "scores", "predicted", "embedded"]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,8 @@ def numbers(name: str, folder: Path) -> list[np.ndarray]:
     from safetensors.numpy import load_file
 
     out = folder / STAGES[name].outs[0]
+    if name == "scores":
+        return [np.array([score.value for score in read_scores(out / "scores.csv")])]
     if out.suffix == ".npy":
         return [np.load(out)]
     if out.suffix == ".tsv":
