@@ -38,7 +38,7 @@ COUNTS = {
 }
 
 needs_snakemake = pytest.mark.skipif(
-    importlib.util.find_spec("snakemake") is None, reason="snakemake is not installed"
+    importlib.util.find_spec("snakemake") is None, reason="snakemake is not installed (the extra `studies`)"
 )
 
 
