@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from functools import cache
-from sys import maxsize
+from sys import float_info, maxsize
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -164,7 +164,8 @@ def _check_of_one(declared: Option, kind: Any) -> tuple[str, Callable[[Any], boo
     low, high = declared.min, declared.max
     words = "a whole number" if kind is int else "a number"
     words += "" if low is None else f" from {low:g}" if high is None else f" from {low:g} to {high:g}"
-    least, most = -maxsize if low is None else low, maxsize if high is None else high
+    largest = maxsize if kind is int else float_info.max
+    least, most = -largest if low is None else low, largest if high is None else high
     # `type`: true is not a number here.
     return words, lambda value: type(value) in {int, kind} and least <= value <= most
 
