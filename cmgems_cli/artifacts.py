@@ -20,6 +20,8 @@ from cmgems_cli.metrics import METRICS
 from cmgems_cli.structured_text import read_json
 
 MANIFEST = "manifest.json"
+# What a fine-tuned model predicted for the rows of a test split.
+PREDICTIONS = "predictions.csv"
 
 # Increased whenever a reader of the older layout would misread the newer one. Compared for equality.
 SCHEMA = {

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmgems_cli.artifacts import MANIFEST, Manifest, is_finished, read_manifest
+from cmgems_cli.artifacts import MANIFEST, PREDICTIONS, Manifest, is_finished, read_manifest
 from cmgems_cli.comparing.grouping import TaskKey, key_of
 from cmgems_cli.comparing.scores import KMER_LINEAR, Score, read_scores
 from cmgems_cli.metrics import METRICS
 
 # Files and folders of scores and classifier artifacts (docs/artifacts.md).
-PREDICTIONS, SCORES, RUNS = "predictions.csv", "scores.csv", "runs/"
+SCORES, RUNS = "scores.csv", "runs/"
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cmgems_cli.artifacts import PREDICTIONS, read_manifest
 from cmgems_cli.comparing.comparison import p_text, signed
 from cmgems_cli.comparing.evaluated_runs import EvaluatedRun, evaluated_runs
 from cmgems_cli.comparing.grouping import Runs, TaskKey, by_task, mean, standard_deviation
 from cmgems_cli.comparing.pairing import Paired, Source
-from cmgems_cli.comparing.predicted_rows import read_predicted_rows
 from cmgems_cli.comparing.row_tests import RowTest, row_test
 from cmgems_cli.comparing.scores import as_printed, in_print, rounded
 from cmgems_cli.comparing.seed_tests import SeedTest, seed_test
 from cmgems_cli.comparing.statistics import holm
 from cmgems_cli.comparing.tables import ReportTable
 from cmgems_cli.metrics import METRICS
+from cmgems_cli.training.run_files import Tested, read_predictions
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,18 @@ def _runs_of(source: Source, key: TaskKey) -> dict[int, EvaluatedRun]:
     }
 
 
+def _predictions_of(run: EvaluatedRun) -> Tested:
+    """Read the predictions of a run, whose files are verified.
+
+    Raises
+    ------
+    InputError
+        If they are damaged.
+    """
+    read_manifest(run.folder, verify=True)
+    return read_predictions(run.folder / PREDICTIONS)
+
+
 def _over_rows(
     model: dict[int, EvaluatedRun], reference: dict[int, EvaluatedRun], metric: str, seed: int
 ) -> tuple[RowTest | None, str]:
@@ -114,7 +127,7 @@ def _over_rows(
     one, other = model[first], reference[second]
     if one.test != other.test:
         return None, "since their test files differ"
-    rows, others = read_predicted_rows(one), read_predicted_rows(other)
+    rows, others = _predictions_of(one), _predictions_of(other)
     if len(rows.right) != len(others.right):
         return None, "since they kept different numbers of rows"
     return row_test(rows, others, METRICS[metric], seeds=(first, second), seed=seed), ""

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from cmgems_cli.comparing.predicted_rows import PredictedRows
 from cmgems_cli.errors import InputError
 from cmgems_cli.metrics import Metric
+from cmgems_cli.training.run_files import Tested
 
 # ours, as for the interval over tasks.
 CONFIDENCE = 0.95
@@ -113,13 +113,13 @@ class RowTest:
 
 
 def row_test(
-    model: PredictedRows, reference: PredictedRows, metric: Metric, *, seeds: tuple[int, int], seed: int
+    model: Tested, reference: Tested, metric: Metric, *, seeds: tuple[int, int], seed: int
 ) -> RowTest:
     """Compare the predictions of two models for the same rows.
 
     Parameters
     ----------
-    model, reference : PredictedRows
+    model, reference : Tested
     metric : Metric
     seeds : (int, int)
         Of the two runs.
@@ -131,37 +131,27 @@ def row_test(
     InputError
         If the labels are not the same.
     """
-    labels = model.labels
-    if len(model.right) != len(reference.right) or not _equal(labels, reference.labels):
+    labels, problem = model.labels, model.target.problem
+    if not np.array_equal(labels, reference.labels):
         raise InputError(
             "the predictions of two runs on one test file have different labels; evaluate both again"
         )
-    measured = labels is not None and labels.dtype == np.float64
-    wrong_or_right = None if measured else mcnemar(model.right, reference.right)
-    if labels is None:
-        return RowTest(len(model.right), seeds, None, None, wrong_or_right, None)
-    columns = (
-        (model.probabilities, reference.probabilities)
-        if metric.of_probabilities
-        else (model.predicted, reference.predicted)
-    )
-    difference, interval = None, None
-    if columns[0] is not None and columns[1] is not None:
-        found = metric.compute(labels, columns[1]) - metric.compute(labels, columns[0])
+    wrong_or_right = None if problem == "regression" else mcnemar(model.right, reference.right)
+    if problem == "multilabel":
+        return RowTest(len(labels), seeds, None, None, wrong_or_right, None)
+    difference, interval, areas = None, None, None
+    if not (metric.of_probabilities and problem == "regression"):
+        one, other = (
+            each.probabilities if metric.of_probabilities else each.predicted for each in (model, reference)
+        )
+        found = metric.compute(labels, other) - metric.compute(labels, one)
         if not np.isnan(found):
             difference = found * metric.scale
-            low, high = bootstrap_difference(metric, labels, columns[0], columns[1], seed=seed)
+            low, high = bootstrap_difference(metric, labels, one, other, seed=seed)
             interval = (low * metric.scale, high * metric.scale)
-    areas = None
-    scores = (model.probabilities, reference.probabilities)
-    of_two = scores[0] is not None and scores[1] is not None and scores[0].shape[1] == 2
-    if of_two and np.bincount(labels, minlength=2).min() >= 2:
-        areas = delong(labels, *(one[:, 1] for one in scores if one is not None))
+    if problem == "binary" and np.bincount(labels, minlength=2).min() >= 2:
+        areas = delong(labels, model.probabilities[:, 1], reference.probabilities[:, 1])
     return RowTest(len(labels), seeds, difference, interval, wrong_or_right, areas)
-
-
-def _equal(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
-    return one is other is None or (one is not None and other is not None and np.array_equal(one, other))
 
 
 def bootstrap_difference(

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmgems_cli.artifacts import PREDICTIONS
 from cmgems_cli.datasets.targets import VALUE, Target
 from cmgems_cli.errors import InputError
 from cmgems_cli.metrics import predicted_of, problem_of
 from cmgems_cli.safe_text import from_spreadsheet_cell, spreadsheet_cell
 from cmgems_cli.training.per_class import PER_CLASS, per_class, write_per_class
-
-PREDICTIONS = "predictions.csv"
 
 # Decimals of a probability in predictions.csv.
 DECIMALS = 6
@@ -71,15 +70,21 @@ class Tested:
     Attributes
     ----------
     target : Target
-    labels : int64 or float64, n_rows rows
-        As in `metrics.score`.
+    labels, predicted : int64 or float64, n_rows rows
+        As the labels of `metrics.score`.
     probabilities : float64, shape (n_rows, n_classes)
         With `DECIMALS` decimals; of a regression the values, shape (n_rows, 1).
     """
 
     target: Target
     labels: NDArray[Any]
+    predicted: NDArray[Any]
     probabilities: NDArray[np.float64]
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether the prediction is the label, in each row; shape (n_rows,)."""
+        return (self.labels == self.predicted).reshape(len(self.labels), -1).all(1)
 
 
 def read_predictions(path: Path) -> Tested:
@@ -101,7 +106,7 @@ def read_predictions(path: Path) -> Tested:
     names = tuple(name.removeprefix("p_") for name in header[3:])
     if header[:3] != ["row", "label", "predicted"] or not rows or {len(row) for row in rows} != {len(header)}:
         raise InputError(f"{path} is not a table of predictions; {needed}")
-    labels = [from_spreadsheet_cell(row[1]) for row in rows]
+    labels, predicted = ([from_spreadsheet_cell(row[place]) for row in rows] for place in (1, 2))
     try:
         numbers = np.array([row[3:] if names else row[2:] for row in rows], dtype=np.float64)
     except ValueError as error:
@@ -111,8 +116,9 @@ def read_predictions(path: Path) -> Tested:
     else:
         # Probabilities of classes sum to 1, apart from rounding.
         sums_to_1 = np.abs(numbers.sum(1) - 1).max() <= len(names) * 10.0**-DECIMALS
-        one_each = sums_to_1 and set(labels) <= set(names)
+        one_each = sums_to_1 and {*labels, *predicted} <= set(names)
         target = Target(
             "multilabel" if not one_each else "binary" if len(names) == 2 else "multiclass", names
         )
-    return Tested(target, target.numbers(labels, path, "test"), numbers)
+    as_numbers = [target.numbers(each, path, "test") for each in (labels, predicted)]
+    return Tested(target, as_numbers[0], as_numbers[1], numbers)
