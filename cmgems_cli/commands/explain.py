@@ -14,6 +14,7 @@ from cmgems_cli.commands.inference_progress import close, described, rows_bar, s
 from cmgems_cli.errors import UsageError
 from cmgems_cli.explaining.explain_options import ExplainOptions, SummaryOptions
 from cmgems_cli.inference.inference_options import InferenceOptions, RegionOptions
+from cmgems_cli.modeling.model_source import check_order
 from cmgems_cli.option_fields import recipe_fields
 from cmgems_cli.options import InputPath, Shared, takes
 
@@ -52,6 +53,7 @@ def explain(
     console = io.console()
     if io.json and io.out is None:
         raise UsageError("--json prints one object on stdout, where the table would go: give --out too")
+    check_order(model, sequences, "INPUT")
     explained.check()
     summary.check()
     from cmgems_cli.explaining.effects import label_number

@@ -14,6 +14,7 @@ import typer
 from cmgems_cli.console import Bar, Console, duration
 from cmgems_cli.errors import UsageError
 from cmgems_cli.inference.inference_options import InferenceOptions
+from cmgems_cli.modeling.model_source import check_order
 from cmgems_cli.option_fields import Precision, option, same_option
 from cmgems_cli.options import Shared, takes
 from cmgems_cli.variants.variant_options import VariantFormat, VariantOptions
@@ -71,6 +72,7 @@ def score_variants(
     console = io.console()
     if io.json and io.out is None:
         raise UsageError("--json prints one object on stdout, where the scores would go: give --out too")
+    check_order(model, variants, "VARIANTS")
     if genome is None:
         raise UsageError("--genome FASTA is missing: give the genome that the variants were called on")
     from cmgems_cli.genome.random_access import GenomeFile

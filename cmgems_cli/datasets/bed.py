@@ -13,9 +13,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from cmgems_cli.datasets.input_file import InputFile
 from cmgems_cli.datasets.text_lines import lines_of, texts_of
 from cmgems_cli.errors import InputError
-from cmgems_cli.genome.fasta import STANDARD_INPUT, FastaFile
+from cmgems_cli.genome.fasta import FastaFile
 from cmgems_cli.genome.file_kinds import other_kind
 from cmgems_cli.genome.random_access import GenomeFile
 
@@ -54,7 +55,7 @@ class Region(NamedTuple):
         return "-" if self.reverse else "+"
 
 
-class BedFile:
+class BedFile(InputFile):
     """The regions of a BED file in a genome, in file order.
 
     Parameters
@@ -65,31 +66,15 @@ class BedFile:
 
     Attributes
     ----------
-    name : str
-        Used in error messages.
-    rereadable : bool
-        Whether `regions` may be called more than once.
-    sha256 : str
-        Of the file; complete once `regions` is exhausted.
     renamed : dict, str -> str
         Names of contigs in the BED file whose record in the genome has another name.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, or a folder.
+    others
+        As of `InputFile`, which also says what raises.
     """
 
     def __init__(self, path: Path, genome: GenomeFile) -> None:
-        self.path, self.genome = path, genome
-        piped = path == STANDARD_INPUT
-        self.name = "standard input" if piped else str(path)
-        if not piped and not path.exists():
-            raise InputError(f"{path} does not exist; {NEEDED}")
-        if path.is_dir():
-            raise InputError(f"{path} is a folder; {NEEDED}")
-        self.rereadable = not piped and path.is_file()
-        self.sha256 = ""
+        super().__init__(path, NEEDED)
+        self.genome = genome
         self.renamed: dict[str, str] = {}
 
     def regions(self) -> Iterator[Region]:
@@ -114,11 +99,7 @@ class BedFile:
                 yield self._region(line, number)
         if not found:
             raise InputError(f"{self.name} has no regions; {NEEDED}")
-        if self.sha256 not in ("", file.sha256):
-            raise InputError(
-                f"{self.name} changed while it was read; run the command again once it is complete"
-            )
-        self.sha256 = file.sha256
+        self.was_read(file)
 
     def _region(self, line: str, number: int) -> Region:
         def wrong(words: str) -> InputError:

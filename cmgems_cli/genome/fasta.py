@@ -35,6 +35,8 @@ GZIP = b"\x1f\x8b"
 _BGZIP_EXTRA = slice(12, 16)
 _BGZIP_MARK = b"BC\x02\x00"
 
+NEEDED = "needed a FASTA file"
+
 # Its name on the command line.
 STANDARD_INPUT = Path("-")
 
@@ -223,13 +225,13 @@ def read_ahead(chunks: Iterator[TextChunk]) -> Iterator[TextChunk]:
             thread.join(timeout=0.01)
 
 
-def check_readable(path: Path, needed: str = "needed a FASTA file") -> None:
+def check_readable(path: Path, needed: str = NEEDED) -> None:
     """Check before any work that a path is a readable, non-empty file.
 
     Parameters
     ----------
     path : Path
-    needed : str, default "needed a FASTA file"
+    needed : str, default NEEDED
         The end of the message: the kind of file needed.
 
     Raises
@@ -238,7 +240,8 @@ def check_readable(path: Path, needed: str = "needed a FASTA file") -> None:
         If it is not.
     """
     if not path.exists():
-        raise InputError(f"{path} does not exist; {needed} (the human genome: `cmgems fetch grch38`)")
+        where = " (the human genome: `cmgems fetch grch38`)" if needed == NEEDED else ""
+        raise InputError(f"{path} does not exist; {needed}{where}")
     if path.is_dir():
         raise InputError(f"{path} is a folder; {needed}: name the files in it")
     if path.is_file() and path.stat().st_size == 0:

@@ -7,14 +7,16 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
 from cmgems_cli.errors import UsageError
 from cmgems_cli.growing_array import GrowingArray
-from cmgems_cli.inference.inference_options import TABLE_FORMATS, TableFormat
+from cmgems_cli.inference.inference_options import TableFormat
 from cmgems_cli.safe_text import spreadsheet_cell
+
+Format = TypeVar("Format", bound=str)
 
 ARRAY_SUFFIXES = (".npy", ".safetensors")
 
@@ -25,8 +27,19 @@ EMBEDDINGS = "embeddings"
 _HEADER_BYTES = 512
 
 
-def table_format(out: Path | None, format: TableFormat | None) -> TableFormat:
+def format_of(out: Path | None, format: Format | None, known: Sequence[Format], hint: str = "") -> Format:
     """Return the requested format, or else the one given by the file name; TSV for stdout.
+
+    Parameters
+    ----------
+    out : Path or None
+        None for stdout.
+    format : str or None
+        One of `known`.
+    known : sequence of str
+        The formats by their suffixes, `tsv` among them.
+    hint : str, default ""
+        A remark for the message.
 
     Raises
     ------
@@ -35,12 +48,14 @@ def table_format(out: Path | None, format: TableFormat | None) -> TableFormat:
     """
     if format is not None:
         return format
-    if out is None:
-        return "tsv"
-    for known in TABLE_FORMATS:
-        if out.suffix.lower() == f".{known}":
-            return known
-    raise UsageError(f"`out={out}` does not end in .tsv, .csv or .jsonl; rename it or give `format`")
+    suffix = "tsv" if out is None else out.suffix.lower().removeprefix(".")
+    for one in known:
+        if suffix == one:
+            return one
+    *others, last = (f".{one}" for one in known)
+    raise UsageError(
+        f"`out={out}` does not end in {', '.join(others)} or {last}{hint}; rename it or give `format`"
+    )
 
 
 class TableWriter:

@@ -8,8 +8,8 @@ from typing import IO, Any
 from cmgems_cli.datasets.targets import Target
 from cmgems_cli.errors import UsageError
 from cmgems_cli.inference.hits import HitSink, bed_of_hits, table_of_hits
-from cmgems_cli.inference.inference_options import HitOptions, PredictionFormat
-from cmgems_cli.inference.output_formats import TableWriter, table_format
+from cmgems_cli.inference.inference_options import TABLE_FORMATS, HitOptions, PredictionFormat
+from cmgems_cli.inference.output_formats import TableWriter, format_of
 from cmgems_cli.inference.places import PlaceColumns
 from cmgems_cli.inference.prediction import Sink, TableSink, columns
 from cmgems_cli.inference.record_readers import Source
@@ -42,7 +42,7 @@ def prediction_format(out: Path | None, format: PredictionFormat | None) -> Pred
         if out is None:
             raise UsageError("bigWig is written at once, not to a stream; give `out=FILE.bw`")
         need_pybigwig()
-    return format if format is not None else table_format(out, None)
+    return format if format is not None else format_of(out, None, TABLE_FORMATS)
 
 
 def check_options(options: HitOptions, kind: PredictionFormat, *, intervals: bool) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 from cmgems_cli.datasets.dna_check import DnaCheck
+from cmgems_cli.datasets.input_file import InputFile
 from cmgems_cli.datasets.sequence_table import SequenceTable
 from cmgems_cli.datasets.text_lines import lines_of, texts_of
 from cmgems_cli.errors import InputError
-from cmgems_cli.genome.fasta import STANDARD_INPUT, FastaFile, check_is_fasta, check_is_text, check_readable
+from cmgems_cli.genome.fasta import FastaFile, check_is_fasta, check_is_text
 from cmgems_cli.genome.fasta_stream import SequenceChunk, sequence_chunks
 
 NEEDED = "needed FASTA, or a CSV or TSV file whose first line names a column 'sequence'"
@@ -21,7 +23,7 @@ NAME_COLUMNS = ("name", "id")
 _BLANKS = b" \t\r\n"
 
 
-class Source:
+class Source(InputFile):
     """A file or standard input with sequences.
 
     The format is recognised by the first letters, never by the file name. In a table the column `sequence` holds
@@ -35,34 +37,16 @@ class Source:
 
     Attributes
     ----------
-    path : Path
-    name : str
-        Used in error messages.
-    rereadable : bool
-        Whether `chunks` may be called more than once.
-    sha256 : str
-        Hash of the raw bytes; complete once `chunks` is exhausted.
     regions : bool
         Whether the sequences are regions of a genome (`RegionSource`).
-
-    Raises
-    ------
-    InputError
-        If the file is missing or not readable.
+    others
+        As of `InputFile`, which also says what raises.
     """
 
     regions = False
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        piped = path == STANDARD_INPUT
-        self.name = "standard input" if piped else str(path)
-        if not piped:
-            if not path.exists():
-                raise InputError(f"{path} does not exist; {NEEDED}")
-            check_readable(path)
-        self.rereadable = not piped and path.is_file()
-        self.sha256 = ""
+        super().__init__(path, NEEDED)
 
     def notes(self) -> list[str]:
         """Return what there is to say of the sequences read so far."""
@@ -91,14 +75,10 @@ class Source:
             check_is_text(start, shown, NEEDED)
             if start.startswith(b">"):
                 check_is_fasta(start, shown, judge_rna=False)
-                yield from checked_dna(sequence_chunks(_chained(start, texts), shown), shown)
+                yield from checked_dna(sequence_chunks(chain([start], texts), shown), shown)
             else:
-                yield from _table_chunks(_chained(head, texts), shown)
-        if self.sha256 not in ("", file.sha256):
-            raise InputError(
-                f"{self.name} changed while it was read; run the command again once it is complete"
-            )
-        self.sha256 = file.sha256
+                yield from _table_chunks(chain([head], texts), shown)
+        self.was_read(file)
 
 
 def checked_dna(chunks: Iterable[SequenceChunk], path: Path) -> Iterator[SequenceChunk]:
@@ -114,11 +94,6 @@ def checked_dna(chunks: Iterable[SequenceChunk], path: Path) -> Iterator[Sequenc
         dna.add(chunk.letters)
         yield chunk
     dna.finish()
-
-
-def _chained(head: bytes, texts: Iterator[bytes]) -> Iterator[bytes]:
-    yield head
-    yield from texts
 
 
 def _table_chunks(texts: Iterator[bytes], shown: Path) -> Iterator[SequenceChunk]:

@@ -152,7 +152,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     for stored, tensor in tensors.items():
         try:
             numbers = tensor.float()
-        except (RuntimeError, NotImplementedError, TypeError) as error:
+        except (RuntimeError, TypeError) as error:
             raise InputError(
                 f"{path}: {stored} cannot be read as numbers ({_first_line(error)}); needed float32"
             ) from None

@@ -203,7 +203,7 @@ class ChosenRun(FinetuningRun):
     def _best(self) -> int | None:
         """Return the number of the best of the trials so far, None if all diverged."""
         # Of a metric that is an error, the lowest value is the best.
-        sign = getattr(metric_of(self.metric), "sign", 1)
+        sign = metric_of(self.metric).sign
         keys = {
             number: (sign * stats[DEV].get(self.metric, -sign * math.inf), -stats[DEV]["loss"], -number)
             for number, stats in enumerate(self._stats_of)

@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+from cmgems_cli.datasets.input_file import InputFile
 from cmgems_cli.datasets.sequence_table import SequenceTable
 from cmgems_cli.datasets.text_lines import lines_of, texts_of
 from cmgems_cli.errors import InputError
-from cmgems_cli.genome.fasta import STANDARD_INPUT, FastaFile, check_readable
+from cmgems_cli.genome.fasta import FastaFile
 from cmgems_cli.genome.file_kinds import other_kind
 
 NEEDED = (
@@ -70,7 +72,7 @@ class VariantRecord:
         return max(1, len(self.alts))
 
 
-class VariantFile:
+class VariantFile(InputFile):
     """A file with variants, or standard input. The format is recognised by the first line, never by the name.
 
     Parameters
@@ -80,33 +82,15 @@ class VariantFile:
 
     Attributes
     ----------
-    path : Path
-    name : str
-        Used in error messages.
-    rereadable : bool
-        Whether `records` may be called more than once.
-    sha256 : str
-        Hash of the raw bytes; complete once `records` is exhausted.
     header : list of str
         The header of a VCF, without line ends; known once the first record was yielded, or the records ended. Empty
         for a table.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or not readable.
+    others
+        As of `InputFile`, which also says what raises.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        piped = path == STANDARD_INPUT
-        self.name = "standard input" if piped else str(path)
-        if not piped:
-            if not path.exists():
-                raise InputError(f"{path} does not exist; {NEEDED}")
-            check_readable(path, NEEDED)
-        self.rereadable = not piped and path.is_file()
-        self.sha256 = ""
+        super().__init__(path, NEEDED)
         self.header: list[str] = []
 
     def records(self) -> Iterator[VariantRecord]:
@@ -124,16 +108,12 @@ class VariantFile:
         with closing(texts_of(file)) as texts:
             head = next(texts, b"")
             self._check_kind(head)
-            with closing(lines_of(_chained(head, texts), shown, NEEDED)) as lines:
+            with closing(lines_of(chain([head], texts), shown, NEEDED)) as lines:
                 if head.startswith((b"##", b"#CHROM\tPOS\tID")):
                     yield from self._vcf(lines)
                 else:
                     yield from _table(lines, shown)
-        if self.sha256 not in ("", file.sha256):
-            raise InputError(
-                f"{self.name} changed while it was read; run the command again once it is complete"
-            )
-        self.sha256 = file.sha256
+        self.was_read(file)
 
     def _check_kind(self, head: bytes) -> None:
         if not head.strip():
@@ -253,8 +233,3 @@ def variant_record(
 def _upper(allele: str) -> str:
     """Return an allele of letters in upper case; symbols and breakends name contigs, whose case matters."""
     return allele.upper() if allele.isalpha() else allele
-
-
-def _chained(head: bytes, texts: Iterator[bytes]) -> Iterator[bytes]:
-    yield head
-    yield from texts

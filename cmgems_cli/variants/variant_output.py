@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from cmgems_cli.errors import UsageError
-from cmgems_cli.inference.output_formats import TableWriter
+from cmgems_cli.inference.output_formats import TableWriter, format_of
 from cmgems_cli.variants.alleles import REASONS, WORDS
 from cmgems_cli.variants.scorers import Column
 from cmgems_cli.variants.scoring import ScoredBlock
@@ -36,23 +35,10 @@ REASON = Column(
 
 
 def variant_format(out: Path | None, format: VariantFormat | None) -> VariantFormat:
-    """Return the requested format, or else the one given by the file name; TSV for stdout.
-
-    Raises
-    ------
-    UsageError
-        If neither gives a format.
-    """
-    if format is not None:
-        return format
-    if out is None:
-        return "tsv"
-    for known in VARIANT_FORMATS:
-        if out.suffix.lower() == f".{known}":
-            return known
-    hint = "; write .vcf and compress it with bgzip" if out.name.lower().endswith(".vcf.gz") else ""
-    raise UsageError(
-        f"`out={out}` does not end in .vcf, .tsv, .csv or .jsonl{hint}; rename it or give `format`"
+    """Return the format of a table of scores, as `format_of`."""
+    compressed = out is not None and out.name.lower().endswith(".vcf.gz")
+    return format_of(
+        out, format, VARIANT_FORMATS, "; write .vcf and compress it with bgzip" if compressed else ""
     )
 
 

@@ -70,12 +70,14 @@ def test_a_line_that_is_no_region_is_named(line: str, words: str, genome: Genome
 
 
 def test_files_without_regions_are_refused(genome: GenomeFile, tmp_path: Path) -> None:
-    for text in ("", "# nothing\n\n", "track name=x\n"):
+    for text in ("# nothing\n\n", "track name=x\n"):
         with pytest.raises(InputError, match="has no regions; needed BED"):
             regions(text, genome, tmp_path)
     with pytest.raises(InputError, match="does not exist; needed BED"):
         BedFile(tmp_path / "none.bed", genome)
-    with pytest.raises(InputError, match="is a folder"):
+    with pytest.raises(InputError, match="is empty; needed BED"):
+        regions("", genome, tmp_path)
+    with pytest.raises(InputError, match="is a folder; needed BED"):
         BedFile(tmp_path, genome)
     with pytest.raises(InputError, match="looks like a zip file"):
         regions(b"PK\x03\x04 zipped", genome, tmp_path)

@@ -67,8 +67,11 @@ def test_swapped_arguments_are_recognized(cmgems: CommandLine, gue: Path, tmp_pa
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text("{}")
-    for command in ("predict", "embed"):
+    for command in ("predict", "embed", "explain"):
         assert "INPUT" in cmgems(command, gue / "test.csv", model, "-o", tmp_path / "x.npy", code=2).error
+    swapped = cmgems("score-variants", gue / "test.csv", model, code=2).error
+    assert "VARIANTS" in swapped
+    assert "give MODEL first" in swapped
 
 
 def opened(
