@@ -19,7 +19,7 @@ PAGE = Path(__file__).parent / "cli.md"
 INTRODUCTION = """\
 # Commands and options
 
-*Written by `docs/make_cli.py` from the program; do not edit.*
+<!-- Written by docs/make_cli.py from the program; do not edit. -->
 
 `cmgems` alone shows the pipeline at a glance, `cmgems COMMAND --help` the reference below. Every option can also
 come from the environment (`CMGEMS_PRETRAIN_STEPS=1000`) or a `--config` file; flags take precedence over variables,
