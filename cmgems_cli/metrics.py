@@ -114,7 +114,7 @@ def _of_ranks(function: str) -> Callable[[Any, Any], float]:
     def mean(labels: Any, probabilities: Any) -> float:
         values = [
             compute(present, scores)
-            for present, scores in _one_against_rest(labels, probabilities)
+            for present, scores in one_against_rest(labels, probabilities)
             if 0 < present.sum() < len(present)
         ]
         return math.fsum(values) / len(values) if values else math.nan
@@ -122,7 +122,7 @@ def _of_ranks(function: str) -> Callable[[Any, Any], float]:
     return mean
 
 
-def _one_against_rest(labels: Any, probabilities: Any) -> Iterator[tuple[Any, Any]]:
+def one_against_rest(labels: Any, probabilities: Any) -> Iterator[tuple[Any, Any]]:
     """Yield for each class or label which rows have it, 0 or 1, and its probabilities: both of shape (n_rows,)."""
     if labels.ndim == 2:
         yield from zip(labels.T, probabilities.T, strict=True)
@@ -135,7 +135,7 @@ def _brier(labels: Any, probabilities: Any) -> float:
     """Return the mean squared error of the probabilities: summed over three or more classes (Brier 1950)."""
     import numpy as np
 
-    errors = [np.square(scores - present) for present, scores in _one_against_rest(labels, probabilities)]
+    errors = [np.square(scores - present) for present, scores in one_against_rest(labels, probabilities)]
     of_row = np.mean(errors, axis=0) if labels.ndim == 2 else np.sum(errors, axis=0)
     return float(of_row.mean())
 

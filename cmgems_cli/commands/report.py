@@ -28,7 +28,8 @@ def report(
     """Write a report of finished runs: one HTML page, and Markdown with pictures.
 
     Models give learning curves, pmi folders the NPMI ranking, scores their tables, the paper's Figures 3 and 4
-    (for 4 name the models too), differences and mean ranks; with a methods paragraph, BibTeX and provenance.
+    (for 4 name the models too), differences and mean ranks; runs that kept their predictions give ROC, precision and
+    recall, calibration and confusion matrices, task by task. With a methods paragraph, BibTeX and provenance.
     Needs matplotlib: pip install 'cmgems\\[plots]'
 
     Example: cmgems report cmgems-work/models/logo-cm-gems cmgems-work/scores/logo-cm-gems-gue --out report

@@ -13,6 +13,7 @@ from cmgems_cli.comparing.tables import ReportTable
 from cmgems_cli.metrics import METRICS
 from cmgems_cli.reporting.elements import Code, Document, Folded, Notes, Part, Section, Table, Text
 from cmgems_cli.reporting.methods import methods_section, task_of
+from cmgems_cli.reporting.predictions_chapter import prediction_parts
 from cmgems_cli.reporting.pretraining_chapter import data_section, models_section, ranking_section
 from cmgems_cli.reporting.scores_chapter import score_sections
 from cmgems_cli.reporting.sources import PUBLISHED, Run
@@ -112,6 +113,7 @@ def _classifiers(runs: Sequence[Run]) -> Section | None:
         Table(ReportTable("Test scores", columns, rows), [run.tag for run in chosen]),
         Text("Single fine-tuning run per model; seed-to-seed variation is not shown."),
     ]
+    parts += prediction_parts(chosen, {run.label: number for number, run in enumerate(chosen)})
     return Section("Classifiers", parts + ([Notes(notes)] if notes else []))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cmgems_cli.comparing.tables import ReportTable
@@ -117,5 +117,13 @@ class Document:
 
     @property
     def pictures(self) -> list[Picture]:
-        """All pictures, in their order."""
-        return [part for section in self.sections for part in section.parts if isinstance(part, Picture)]
+        """All pictures, in their order, folded ones too."""
+        return [picture for section in self.sections for picture in _pictures(section.parts)]
+
+
+def _pictures(parts: Sequence[Part]) -> Iterator[Picture]:
+    for part in parts:
+        if isinstance(part, Folded):
+            yield from _pictures(part.parts)
+        elif isinstance(part, Picture):
+            yield part

@@ -17,6 +17,7 @@ figure img { display: block; width: 100%; max-width: 48rem; height: auto }
 figcaption { max-width: 48rem; font-size: .9rem; color: #333 }
 .from { margin: 0 0 1rem; font-size: .82rem; color: #555 }
 details { margin: .4rem 0 }
+details figure { display: inline-block; vertical-align: top; width: 26rem; max-width: 100%; margin-right: 1.5rem }
 summary { cursor: pointer; font-weight: 600 }
 pre { background: #f6f6f6; padding: .6rem; white-space: pre-wrap; overflow-wrap: anywhere }
 @media print { body { max-width: none; margin: 0 } figure, table { break-inside: avoid } }

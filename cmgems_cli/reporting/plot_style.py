@@ -72,7 +72,10 @@ def style() -> Iterator[None]:
 
 def rendered(figure: Figure) -> tuple[bytes, bytes]:
     """Return a figure as SVG and as PNG: without date or version, so that equal pictures are equal bytes."""
-    return as_svg(figure), as_png(figure)
+    svg = as_svg(figure)
+    # The layout is found: the second picture is the same, and does not look for it again.
+    figure.set_layout_engine("none")
+    return svg, as_png(figure)
 
 
 def as_svg(figure: Figure) -> bytes:
@@ -98,6 +101,23 @@ def panels(
     figure = Figure(figsize=(width, height), layout="constrained")
     drawn = figure.subplots(1, count, sharey=sharey, squeeze=False, width_ratios=width_ratios)
     return figure, list(drawn[0])
+
+
+def grid_of_panels(
+    count: int, *, columns: int, width: float, height: float, header: float
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with panels in rows of `columns`, each row `height` high, below `header`; sizes in inches."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    rows = -(-count // columns)
+    whole = rows * height + header
+    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - header / whole))
+    figure = Figure(figsize=(width, whole), layout=layout)
+    drawn = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in drawn[count:]:
+        axes.set_visible(False)
+    return figure, list(drawn[:count])
 
 
 def colour_of(index: int) -> str:

@@ -25,6 +25,7 @@ from cmgems_cli.reporting import figures
 from cmgems_cli.reporting.comparison_chapter import comparison_parts, file_name
 from cmgems_cli.reporting.elements import Folded, Notes, Part, Picture, Section, Table, Text, listed
 from cmgems_cli.reporting.plot_style import rendered, style
+from cmgems_cli.reporting.predictions_chapter import prediction_parts
 from cmgems_cli.reporting.sources import PUBLISHED, Run
 
 Tasks = Mapping[TaskKey, Runs]
@@ -62,6 +63,7 @@ def _section(benchmark: Benchmark, runs: Sequence[Run], colours: Mapping[str, in
     parts += _mask_rates(benchmark, own, runs)
     if len(scored) > 1:
         parts += comparison_parts(benchmark, scored, colours, seed)
+    parts += prediction_parts(own, colours, bench)
     reports = {run.label: _in_full(benchmark, run, runs) for run in own}
     parts += [
         Folded(f"{label}: all tables of its evaluation", tables) for label, (tables, _) in reports.items()
