@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cmgems_cli.metrics import CALIBRATION_BINS, calibration_bins, one_against_rest, predicted_of
+from cmgems_cli.metrics import CALIBRATION_BINS, calibration_bins, one_against_rest
 from cmgems_cli.training.run_files import Tested
 
 # A polyline: float64, shape (n_points, 2), x ascending. Points of equal x are a vertical line.
@@ -71,7 +71,7 @@ def confusion(runs: Sequence[Tested]) -> NDArray[np.float64]:
     n = len(runs[0].target.names)
     counts = np.zeros((n, n))
     for run in runs:
-        np.add.at(counts, (run.labels, predicted_of(run.labels, run.probabilities)), 1)
+        np.add.at(counts, (run.labels, run.predicted), 1)
     return counts / len(runs)
 
 

@@ -13,7 +13,7 @@ from cmgems_cli.artifacts import finish_artifact
 from cmgems_cli.comparing.curves import area, calibration, confusion, precision_recall, roc, thinned
 from cmgems_cli.comparing.scores import Score, write_scores
 from cmgems_cli.datasets.targets import VALUE, Target
-from cmgems_cli.metrics import METRICS, problem_of, score
+from cmgems_cli.metrics import METRICS, predicted_of, problem_of, score
 from cmgems_cli.reporting.elements import Document, Section
 from cmgems_cli.reporting.html import page
 from cmgems_cli.reporting.predictions_chapter import prediction_parts
@@ -39,7 +39,12 @@ def predictions(
 def made(
     labels: NDArray[Any], probabilities: NDArray[np.float64], names: tuple[str, ...]
 ) -> run_files.Tested:
-    return run_files.Tested(Target(problem_of(labels, len(names)), names), labels, probabilities)
+    return run_files.Tested(
+        Target(problem_of(labels, len(names)), names),
+        labels,
+        predicted_of(labels, probabilities),
+        probabilities,
+    )
 
 
 def several_labels(seed: int) -> run_files.Tested:
