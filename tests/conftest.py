@@ -1,8 +1,10 @@
 """Fixtures shared by all tests, and how hypothesis runs here."""
 
 import os
+import shutil
 import sys
 import tarfile
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +18,12 @@ from tests.planted import planted_classifier
 
 # Before anything imports torch: the models here are small, and tests run beside each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# In memory where there is room: commands force what they write to the disk, and most tests wait for nothing else.
+_MEMORY = Path("/dev/shm")
+if "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 8 << 30:
+    os.environ["TMPDIR"] = str(_MEMORY)
+    tempfile.tempdir = None
 
 # A first call compiles: time limits per example would judge the compiler. CI repeats the same examples,
 # so that a red run is a change's doing; everywhere else each run looks at new ones.

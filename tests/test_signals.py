@@ -127,7 +127,10 @@ def test_c1_a_signal_while_llvm_makes_a_kernel_waits_for_it(
     done = signalled(cmgems, arguments, [], number, ["-c", program])
     assert (done.code, done.stderr) == (128 + number, stopped_by(number).stderr)
     assert "registered" in done.stdout
-    assert list(tmp_path.iterdir()) == []
+    # On a busy machine the command may be over when the signal comes again: then its artifact is whole.
+    if list(tmp_path.iterdir()):
+        assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+        assert read_manifest(tmp_path / "out", "corpus", verify=True)
 
 
 @BOTH
