@@ -40,10 +40,11 @@ def explain(
     options: InferenceOptions,
     io: Shared,
 ) -> None:
-    """Substitute every base of each sequence; writes how far each change moves the log-odds of a class.
+    """Substitute every base of each sequence; writes how far each change moves the model's output.
 
-    One line per base: the effect in nats of A, C, G and T in its place, and the
-    importance of the base, minus the mean effect of the three others. Effects
+    The output is the log-odds of a class or label, in nats, or the value of a
+    regression. One line per base: the effect of A, C, G and T in its place, and
+    the importance of the base, minus the mean effect of the three others. Effects
     are exact: every mutant is computed. With --out X.tsv X.npz has the arrays.
     --figure draws the first sequences, --motifs lists what many have in common.
 
@@ -56,7 +57,7 @@ def explain(
     check_order(model, sequences, "INPUT")
     explained.check()
     summary.check()
-    from cmgems_cli.explaining.effects import label_number
+    from cmgems_cli.explaining.effects import followed
     from cmgems_cli.explaining.effects_output import SCRATCH, EffectsWriter, Stored, columns, write_npz
     from cmgems_cli.explaining.motifs import motif_columns
     from cmgems_cli.explaining.summary_output import check_summaries, write_summaries
@@ -77,29 +78,33 @@ def explain(
         precision=options.precision,
         max_batch_tokens=options.max_batch_tokens,
     )
-    label_number(opened, explained.label)
+    quantity, label = followed(opened, explained.label)
     data = survey_and_announce(console, opened, source, options)
+    which = f"of the most probable {quantity.target.member} of each row" if label is None else ""
+    console.say(
+        f"following the {quantity.words_of(label) if label is not None else f'{quantity.words} {which}'}"
+    )
     windows = options.window is not None
-    names = columns(explained, windows=windows, regions=data.regions)
+    names = columns(explained, quantity, windows=windows, regions=data.regions)
     began = time.perf_counter()
     with rows_bar(console, "explaining", data, to_screen=io.out is None) as advance:
         if not outs:
             table = TableWriter(console.stdout(), "tsv", names)
             with TemporaryFile() as effects, TemporaryFile() as their_rows:
                 kept = (effects, their_rows) if summary.figure or summary.motifs else None
-                writer = EffectsWriter(table, kept, opened.label_names, windows=windows)
+                writer = EffectsWriter(table, kept, quantity, windows=windows)
                 _run(opened, data, explained, io.seed, writer, None, advance)
-                found = write_summaries(summary, Stored(effects, their_rows), opened.label_names, io.seed)
+                found = write_summaries(summary, Stored(effects, their_rows), quantity, io.seed)
         else:
             task = task_of(opened, data, source, seed=io.seed, **recipe_fields(explained))
             scratch = [f"{outs[0].name}.{name}" for name in SCRATCH]
             with partial_files(outs, task, resume=io.resume, scratch=scratch) as partial:
                 tsv, npz, values, rows = partial.streams
                 table = TableWriter(tsv, "tsv", names, header=not partial.blocks)
-                writer = EffectsWriter(table, (values, rows), opened.label_names, windows=windows)
+                writer = EffectsWriter(table, (values, rows), quantity, windows=windows)
                 _run(opened, data, explained, io.seed, writer, partial, advance)
-                write_npz(npz, Stored(values, rows), opened.label_names, explained)
-                found = write_summaries(summary, Stored(values, rows), opened.label_names, io.seed)
+                write_npz(npz, Stored(values, rows), quantity, explained)
+                found = write_summaries(summary, Stored(values, rows), quantity, io.seed)
     seconds = time.perf_counter() - began
     if found is not None and io.out is not None:
         _show(console, found)
@@ -108,6 +113,7 @@ def explain(
         {
             **described(opened, data, source, seconds),
             **recipe_fields(explained),
+            "quantity": quantity.described,
             "out": str(io.out),
             "figure": summary.figure and str(summary.figure),
             "motifs": found and motif_columns(found),

@@ -58,8 +58,9 @@ def score_variants(
 ) -> None:
     """Score variants by the change they make to a model's output, in input order.
 
-    A classifier: the change in log-odds of a class, from the window with the
-    reference allele to that with the alternative. A masked language model,
+    A classifier: the change in log-odds of a class or label, or in the value of
+    a regression, from the window with the reference allele to that with the
+    alternative. A masked language model,
     without any training: the log-likelihood ratio of the alleles with every
     k-mer hidden that contains them; substitutions only. Both are means of the
     two strands. The column composition is a control: what base composition

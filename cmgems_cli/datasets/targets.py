@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmgems_cli.datasets.labels import are_lists, are_measured, listed, ordered, value_of
-from cmgems_cli.errors import InputError
+from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.metrics import Problem
 
 # The name of a regression's only output.
@@ -39,6 +39,27 @@ class Target:
     problem: Problem
     names: tuple[str, ...]
     vectors: bool = False
+
+    @property
+    def member(self) -> str:
+        """What one of `names` is: a class or a label."""
+        return "label" if self.problem == "multilabel" else "class"
+
+    def number_of(self, name: str) -> int:
+        """Return the number of a class or label.
+
+        Raises
+        ------
+        UsageError
+            If there is none of this name.
+        """
+        if name in self.names:
+            return self.names.index(name)
+        if self.problem == "regression":
+            raise UsageError(f"`label={name}` was given, but the model predicts values; leave it out")
+        raise UsageError(
+            f"`label={name}` is not a {self.member} of the model; choose {', '.join(self.names)}"
+        )
 
     def numbers(self, labels: Sequence[str], path: Path, split: str) -> NDArray[Any]:
         """Return the labels of a split's rows as numbers.

@@ -1,4 +1,4 @@
-"""The effect of each change: how far it moves the log-odds of a class.
+"""The effect of each change: how far it moves the log-odds of a class or label, or the predicted value.
 
 The mutants of several rows are computed together, in micro-batches by length, so that batches are full however short
 the rows are.
@@ -13,81 +13,76 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.errors import InputError
 from cmgems_cli.explaining.edits import COLUMN_OF_BYTE, LETTERS, Edits, RowEdits, encode_edits, row_edits
 from cmgems_cli.explaining.explain_options import ExplainOptions
 from cmgems_cli.explaining.rows import Row
 from cmgems_cli.genome.strands import reverse_complements
 from cmgems_cli.inference.loading import BATCHES_AHEAD, Model
-from cmgems_cli.inference.log_odds import log_odds_of
 from cmgems_cli.inference.prediction import logits_of_strand
+from cmgems_cli.inference.quantity import Quantity
 from cmgems_cli.inference.row_blocks import Block
 
 
 @dataclass(frozen=True, eq=False)
 class Effects:
-    """What the changes of one row do to the log-odds of a class.
+    """What the changes of one row do to a `Quantity`: nats of log-odds, or a value in its own unit.
 
     Attributes
     ----------
     row : Row
     label : int
-        Number of the class; -1 for a row without a known k-mer.
-    log_odds : float, nats
-        Of the class for the row itself, log p / (1 - p); NaN for a row without a known k-mer.
-    substitutions : float32, shape (n, 4), nats
-        Log-odds with A, C, G or T in place of the letter minus `log_odds`: 0 for the letter itself. NaN where the
+        Number of the class or label; -1 for a row without a known k-mer.
+    output : float
+        For the row itself: log p / (1 - p) of the class or label, or the value; NaN for a row without a known k-mer.
+    substitutions : float32, shape (n, 4)
+        The same with A, C, G or T in place of the letter, minus `output`: 0 for the letter itself. NaN where the
         letter is not one of them, or the mutant has no known k-mer.
-    deletions : float32, shape (n,), nats, or None
+    deletions : float32, shape (n,), or None
         The same for the row without the letter.
-    blocks : float32, shape (n,), nats, or None
+    blocks : float32, shape (n,), or None
         The mean over the draws of the blocks that contain the letter.
     """
 
     row: Row
     label: int
-    log_odds: float
+    output: float
     substitutions: NDArray[np.float32]
     deletions: NDArray[np.float32] | None
     blocks: NDArray[np.float32] | None
 
     @property
     def importance(self) -> NDArray[np.float32]:
-        """How much each letter supports the class: float32, shape (n,), nats; see `importance_of`."""
+        """How much each letter supports the class or raises the value: float32, shape (n,); see `importance_of`."""
         return importance_of(self.substitutions)
 
 
 def importance_of(substitutions: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return minus the mean effect of the three other letters: positive where the letter supports the class.
+    """Return minus the mean effect of the three other letters: positive where the letter raises the output.
 
     Parameters
     ----------
-    substitutions : float32, shape (n, 4), nats
+    substitutions : float32, shape (n, 4)
 
     Returns
     -------
-    float32, shape (n,), nats
+    float32, shape (n,)
     """
     # The effect of the letter itself is 0.
     importance: NDArray[np.float32] = -substitutions.sum(1) / np.float32(len(LETTERS) - 1)
     return importance
 
 
-def label_number(model: Model, label: str | None) -> int | None:
-    """Return the number of the class to follow; None for the predicted one.
+def followed(model: Model, label: str | None) -> tuple[Quantity, int | None]:
+    """Return what to follow: the quantity, and the number of its class or label; None for the most probable one.
 
     Raises
     ------
     UsageError
-        If the model has no such class, or does not give rows one class each.
+        If the model has no such class or label.
     """
-    model.check_one_class()
-    names = model.label_names
-    if label is None:
-        return len(names) - 1 if len(names) <= 2 else None
-    if label not in names:
-        raise UsageError(f"`label={label}` is not a class of {model.folder}; choose {', '.join(names)}")
-    return names.index(label)
+    quantity = Quantity.of_model(model)
+    return quantity, quantity.obvious if label is None else quantity.target.number_of(label)
 
 
 def explain_rows(
@@ -119,16 +114,16 @@ def explain_rows(
         As `Model.check_finite`; if a mutant is too long for the model.
     """
     options.check()
-    label = label_number(model, options.label)
+    quantity, label = followed(model, options.label)
     before: _Unit | None = None
     for unit in _units(model, rows, options, seed, truncate=truncate):
         # On CUDA this returns at once: the previous unit is read and written while this one is computed.
         unit.compute(model)
         if before is not None:
-            yield from before.effects(model, label)
+            yield from before.effects(model, quantity, label)
         before = unit
     if before is not None:
-        yield from before.effects(model, label)
+        yield from before.effects(model, quantity, label)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +149,7 @@ class _Unit:
         """Start the computation of the outputs for all mutants."""
         self.outputs = logits_of_strand(model, self.block)
 
-    def effects(self, model: Model, label: int | None) -> Iterator[Effects]:
+    def effects(self, model: Model, quantity: Quantity, label: int | None) -> Iterator[Effects]:
         """Yield the effects of each row."""
         assert self.outputs is not None
         outputs = self.outputs.cpu().numpy()
@@ -167,7 +162,7 @@ class _Unit:
             if model.module.averages_strands:
                 # As the classifier itself reads both strands.
                 strands = strands.mean(0, keepdims=True)
-            yield _effects(job, strands, label)
+            yield _effects(job, strands, quantity, label)
             first += n
 
 
@@ -231,14 +226,16 @@ def _block(model: Model, jobs: list[_Job]) -> Block:
     return Block(names, places, places, token_ids, first, n_tokens, known, places.astype(np.bool_))
 
 
-def _effects(job: _Job, outputs: NDArray[np.float32], label: int | None) -> Effects:
+def _effects(job: _Job, outputs: NDArray[np.float32], quantity: Quantity, label: int | None) -> Effects:
     """Return the effects of one row from its outputs: float32, shape (strands, edits, n_labels)."""
     row, edits, n = job.row, job.edits, len(job.row.letters)
     known = row.known > 0
-    if label is None:
-        label = int(probabilities(outputs[:, 0]).mean(0).argmax()) if known else -1
-    log_odds = log_odds_of(outputs, label).mean(0)
-    changes = (log_odds[1:] - log_odds[0]).astype(np.float32)
+    if not known:
+        label = -1
+    elif label is None:
+        label = quantity.most_probable(outputs[:, 0])
+    values = quantity.of(outputs, label).mean(0)
+    changes = (values[1:] - values[0]).astype(np.float32)
     n_substitutions, n_deletions = len(edits.substituted), len(edits.deleted)
     substituted, deleted, drawn = np.split(changes, [n_substitutions, n_substitutions + n_deletions])
     substitutions = np.full((n, len(LETTERS)), np.nan, np.float32)
@@ -253,7 +250,7 @@ def _effects(job: _Job, outputs: NDArray[np.float32], label: int | None) -> Effe
         deletions[edits.deleted] = deleted
     if job.options.block:
         blocks = _per_base(edits.blocks, drawn.reshape(len(edits.blocks), -1).mean(1), n)
-    return Effects(row, label, float(log_odds[0]), substitutions, deletions, blocks)
+    return Effects(row, label, float(values[0]), substitutions, deletions, blocks)
 
 
 def _per_base(blocks: NDArray[np.int64], effects: NDArray[np.float32], n: int) -> NDArray[np.float32]:
@@ -264,9 +261,3 @@ def _per_base(blocks: NDArray[np.int64], effects: NDArray[np.float32], n: int) -
         count[start:end] += 1
     with np.errstate(invalid="ignore"):
         return (total / count).astype(np.float32)
-
-
-def probabilities(outputs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the softmax of float32 logits over the last axis: float64, of their shape (..., n_labels)."""
-    exp = np.exp(outputs.astype(np.float64) - outputs.max(-1, keepdims=True))
-    return exp / exp.sum(-1, keepdims=True)

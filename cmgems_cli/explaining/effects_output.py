@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -21,6 +21,7 @@ from cmgems_cli.explaining.effects import Effects, importance_of
 from cmgems_cli.explaining.explain_options import ExplainOptions
 from cmgems_cli.explaining.rows import place_of
 from cmgems_cli.inference.output_formats import TableWriter
+from cmgems_cli.inference.quantity import Quantity
 
 # ours: a thousand times finer than effects that mean anything.
 DECIMALS = 6
@@ -38,8 +39,9 @@ _CHUNK = 1 << 16
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def columns(options: ExplainOptions, *, windows: bool, regions: bool) -> list[str]:
-    """Return the columns of the table: where the base is, then base, label, log_odds, A, C, G, T, importance …
+def columns(options: ExplainOptions, quantity: Quantity, *, windows: bool, regions: bool) -> list[str]:
+    """Return the columns of the table: where the base is, then base, label, log_odds, A, C, G, T, importance …;
+    of a regression value in place of label and log_odds.
 
     Where: name, (start and end of the window,) position; of regions of a genome chrom, start, end, name, strand, as in
     BED, where start and end are those of the base.
@@ -48,13 +50,14 @@ def columns(options: ExplainOptions, *, windows: bool, regions: bool) -> list[st
     if regions:
         where = ["chrom", "start", "end", "name", "strand"]
     extra = [*(["deletion"] if options.deletions else []), *(["block"] if options.block else [])]
-    return [*where, "base", "label", "log_odds", *LETTERS, "importance", *extra]
+    output = [*([] if quantity.is_value else ["label"]), quantity.column]
+    return [*where, "base", *output, *LETTERS, "importance", *extra]
 
 
-def table_rows(effects: Effects, label_names: Sequence[str], *, windows: bool) -> Iterator[tuple[Any, ...]]:
+def table_rows(effects: Effects, quantity: Quantity, *, windows: bool) -> Iterator[tuple[Any, ...]]:
     """Yield the lines of one row in these `columns`; None without a value."""
     row = effects.row
-    label = label_names[effects.label] if effects.label >= 0 else None
+    label = quantity.names[effects.label] if effects.label >= 0 else None
     contig, strand, at = place_of(row)
     where: list[tuple[Any, ...]]
     if contig is not None:
@@ -65,10 +68,10 @@ def table_rows(effects: Effects, label_names: Sequence[str], *, windows: bool) -
     arrays = [*effects.substitutions.T, effects.importance]
     arrays += [values for values in (effects.deletions, effects.blocks) if values is not None]
     values = [_rounded(array) for array in arrays]
-    log_odds = _rounded(np.array([effects.log_odds]))[0]
+    output = [*([] if quantity.is_value else [label]), *_rounded(np.array([effects.output]))]
     bases = row.letters.tobytes().decode("ascii", "replace")
     for place, base, *numbers in zip(where, bases, *values, strict=True):
-        yield (*place, base, label, log_odds, *numbers)
+        yield (*place, base, *output, *numbers)
 
 
 def _rounded(values: NDArray[Any]) -> list[float | None]:
@@ -95,7 +98,8 @@ class StoredRow:
     length : int, bases
     label : int
         -1 for a row without a known k-mer.
-    log_odds : float, nats
+    output : float
+        Log-odds in nats, or the predicted value.
     """
 
     name: str
@@ -105,7 +109,7 @@ class StoredRow:
     end: int
     length: int
     label: int
-    log_odds: float
+    output: float
 
 
 class EffectsWriter:
@@ -116,7 +120,8 @@ class EffectsWriter:
     table : TableWriter
     scratch : (binary file, binary file), optional
         The scratch files of values and of rows; None keeps nothing for arrays.
-    label_names : sequence of str
+    quantity : Quantity
+        What was followed.
     windows : bool
         Whether rows are windows.
     """
@@ -125,16 +130,16 @@ class EffectsWriter:
         self,
         table: TableWriter,
         scratch: tuple[IO[bytes], IO[bytes]] | None,
-        label_names: Sequence[str],
+        quantity: Quantity,
         *,
         windows: bool,
     ) -> None:
         self._table, self._scratch = table, scratch
-        self._label_names, self._windows = label_names, windows
+        self._quantity, self._windows = quantity, windows
 
     def write(self, effects: Effects) -> None:
         """Write the effects of one row."""
-        self._table.write(table_rows(effects, self._label_names, windows=self._windows))
+        self._table.write(table_rows(effects, self._quantity, windows=self._windows))
         if self._scratch is None:
             return
         values, rows = self._scratch
@@ -148,7 +153,7 @@ class EffectsWriter:
         place, n = place_of(row), len(row.letters)
         start = int(place.positions.min()) if n else row.start
         stored = StoredRow(
-            row.name, place.contig, place.strand, start, start + n, n, effects.label, effects.log_odds
+            row.name, place.contig, place.strand, start, start + n, n, effects.label, effects.output
         )
         rows.write((json.dumps(vars(stored)) + "\n").encode())
 
@@ -189,15 +194,15 @@ class Stored:
             yield np.frombuffer(content, _RECORD)
 
 
-def write_npz(stream: IO[bytes], stored: Stored, label_names: Sequence[str], options: ExplainOptions) -> None:
+def write_npz(stream: IO[bytes], stored: Stored, quantity: Quantity, options: ExplainOptions) -> None:
     """Write all effects as arrays, which `numpy.load` opens.
 
     Arrays, for n rows with b bases in total: `names`, text of shape (n,); `starts`, `ends`, int64, (n,), the interval
     in the sequence; for regions of a genome, whose interval is that in the genome, also `contigs` and `strands`, text,
     (n,); `offsets`, int64, (n + 1,), where the bases of each row begin; `labels`, int64, (n,), the class
-    followed, an index into `label_names`, -1 for a row without values; `log_odds`, float64, (n,), nats; `bases`,
-    S1, (b,); `substitutions`, float32, (b, 4), for A, C, G, T; `importance`, float32, (b,); `deletions` and `blocks`,
-    float32, (b,), if requested.
+    or label followed, an index into `label_names`, -1 for a row without values; `quantity`, text, what the numbers are;
+    `log_odds`, float64, (n,), nats, or of a regression `value`; `bases`, S1, (b,); `substitutions`, float32, (b, 4),
+    for A, C, G, T; `importance`, float32, (b,); `deletions` and `blocks`, float32, (b,), if requested.
     """
     n = bases = 0
     width, contig_width = 1, 0
@@ -229,12 +234,13 @@ def write_npz(stream: IO[bytes], stored: Stored, label_names: Sequence[str], opt
             ("starts", "<i8", lambda row: row.start),
             ("ends", "<i8", lambda row: row.end),
             ("labels", "<i8", lambda row: row.label),
-            ("log_odds", "<f8", lambda row: row.log_odds),
+            (quantity.column, "<f8", lambda row: row.output),
             *(of_regions if contig_width else []),
         ):
             _member(archive, name, kind, (n,), of_rows(kind, value))
-        longest = max(len(name) for name in label_names)
-        _member(archive, "label_names", f"<U{longest}", (len(label_names),), [np.array(label_names)])
+        for name, texts in (("label_names", quantity.names), ("quantity", (quantity.described,))):
+            longest = max(len(text) for text in texts)
+            _member(archive, name, f"<U{longest}", (len(texts),), [np.array(texts)])
         _member(archive, "offsets", "<i8", (n + 1,), offsets())
         _member(archive, "bases", "S1", (bases,), of_bases("base"))
         _member(archive, "substitutions", "<f4", (bases, 4), of_bases("substitutions"))

@@ -26,7 +26,7 @@ class ExplainOptions:
     Attributes
     ----------
     label : str or None
-        The class whose log-odds are followed. None: of two classes the second, of more the predicted one.
+        The class or label whose log-odds are followed. None: of two classes the second, else the most probable one.
     strand : forward, reverse or both
         As the sequence is given, its reverse complement, or the mean of the two.
     deletions : bool
@@ -44,8 +44,8 @@ class ExplainOptions:
     label: str | None = option(
         None,
         "--label",
-        "The class whose log-odds are followed.",
-        shown="the second of two classes, else the predicted one",
+        "The class or label whose log-odds are followed.",
+        shown="the second of two classes, else the most probable one",
     )
     strand: Strand = option(
         "forward", "--strand", "As given, the reverse complement, or the mean of the two."

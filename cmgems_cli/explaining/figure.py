@@ -46,7 +46,7 @@ class Shown:
     first : int
         Position of the first base.
     letters : str
-    substitutions : float32, shape (n, 4), nats
+    substitutions : float32, shape (n, 4)
     """
 
     title: str
@@ -99,6 +99,7 @@ def explanation_figure(
     shown: Sequence[Shown],
     profile: Profile | None = None,
     *,
+    changed: str,
     width: float = WIDTH,
     line_bases: int = LINE_BASES,
 ) -> Figure:
@@ -109,6 +110,8 @@ def explanation_figure(
     shown : sequence of Shown
         Each with a value at least.
     profile : Profile, optional
+    changed : str
+        What the colours are, for their scale.
     width : float, default `plot_style.WIDTH`
         Inches.
     line_bases : int, default `LINE_BASES`
@@ -149,7 +152,7 @@ def explanation_figure(
             row += 4
         if image is not None:
             bar = figure.colorbar(image, cax=figure.add_subplot(grid[row]), orientation="horizontal")
-            bar.set_label("change of the log-odds (nats)")
+            bar.set_label(changed)
             bar.outline.set_visible(False)
     return figure
 

@@ -39,7 +39,7 @@ class Motif:
     Attributes
     ----------
     kmer : str
-    importance : float, nats
+    importance : float
         Mean over the occurrences.
     occurrences, rows : int
         Occurrences, and sequences that have one.

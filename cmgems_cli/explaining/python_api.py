@@ -18,6 +18,7 @@ from cmgems_cli.frames import Tabular
 from cmgems_cli.inference.inference_options import Strand
 from cmgems_cli.inference.loading import Model
 from cmgems_cli.inference.python_api import Sequences, input_of
+from cmgems_cli.inference.quantity import Quantity
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -27,14 +28,14 @@ class Explanations(Tabular):
     Attributes
     ----------
     effects : list of Effects, length n
-        Each has `row`, `label`, `log_odds`, `substitutions` (float32, shape (bases, 4), nats, for A, C, G, T),
-        `importance`, `deletions` and `blocks` (float32, shape (bases,), nats).
-    label_names : tuple of str
-        The classes.
+        Each has `row`, `label`, `output`, `substitutions` (float32, shape (bases, 4), for A, C, G, T), `importance`,
+        `deletions` and `blocks` (float32, shape (bases,)).
+    quantity : Quantity
+        What these are: `quantity.described`; `quantity.names` has the classes or labels.
     """
 
     effects: list[Effects]
-    label_names: tuple[str, ...]
+    quantity: Quantity
 
     def __len__(self) -> int:
         return len(self.effects)
@@ -49,10 +50,11 @@ class Explanations(Tabular):
         """Return a table by columns, one row per base, as `cmgems explain` writes it.
 
         name, position, base, label, log_odds, A, C, G, T, importance, (deletion, block); for regions of a genome chrom,
-        start, end, name and strand in place of name and position.
+        start, end, name and strand in place of name and position; of a regression value in place of label and
+        log_odds.
         """
         sizes = [len(one.row.letters) for one in self.effects]
-        names = [*self.label_names, None]  # label -1 selects None
+        names = [*self.quantity.names, None]  # label -1 selects None
 
         def repeated(values: list[Any]) -> list[Any]:
             return [value for value, size in zip(values, sizes, strict=True) for _ in range(size)]
@@ -78,10 +80,12 @@ class Explanations(Tabular):
             **where,
             "base": [chr(letter) for one in self.effects for letter in one.row.letters.tolist()],
             "label": repeated([names[one.label] for one in self.effects]),
-            "log_odds": repeated([one.log_odds for one in self.effects]),
+            self.quantity.column: repeated([one.output for one in self.effects]),
             **dict(zip(LETTERS, joined([one.substitutions for one in self.effects]).T, strict=True)),
             "importance": joined([one.importance for one in self.effects]),
         }
+        if self.quantity.is_value:
+            del table["label"]
         if self.effects[0].deletions is not None:
             table["deletion"] = joined([one.deletions for one in self.effects])
         if self.effects[0].blocks is not None:
@@ -109,7 +113,9 @@ def explain(
     stride: int | None = None,
     truncate: bool = False,
 ) -> Explanations:
-    """Substitute every base of sequences, and return how far each change moves the log-odds of a class.
+    """Substitute every base of sequences, and return how far each change moves the model's output.
+
+    That is the log-odds of a class or label, or the value that a regression predicts.
 
     Parameters
     ----------
@@ -118,7 +124,7 @@ def explain(
     sequences : str, iterable of str, mapping of name to str, Path, or regions of a genome
         As in `predict`.
     label : str, optional
-        The class; by default the second of two, else the predicted one of each sequence.
+        The class or label; by default the second of two classes, else the most probable one of each sequence.
     strand : forward, reverse or both
         As given, the reverse complement, or the mean of the two.
     deletions : bool, default False
@@ -149,4 +155,4 @@ def explain(
     options = ExplainOptions(label, strand, deletions, block, block_step, block_by, block_draws)
     data = input_of(sequences, model, window=window, stride=stride, truncate=truncate)
     effects = list(explain_rows(model, rows_of(data), options, seed=seed, truncate=truncate))
-    return Explanations(effects, model.label_names)
+    return Explanations(effects, Quantity.of_model(model))

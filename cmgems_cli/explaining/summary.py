@@ -15,9 +15,9 @@ class Profile:
 
     Attributes
     ----------
-    mean : float64, shape (longest,), nats
+    mean : float64, shape (longest,)
         Mean importance at each position over the rows that have a value there; NaN if none has.
-    mean_size : float64, shape (longest,), nats
+    mean_size : float64, shape (longest,)
         The same of the absolute importance.
     count : int64, shape (longest,)
         Number of these rows.

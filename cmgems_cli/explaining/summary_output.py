@@ -21,6 +21,7 @@ from cmgems_cli.explaining.motifs import Motifs, find_motifs, meme_text, motif_c
 from cmgems_cli.explaining.summary import Profile, profile_of
 from cmgems_cli.files import write_output
 from cmgems_cli.html_page import html_page, html_table
+from cmgems_cli.inference.quantity import Quantity
 from cmgems_cli.output_state import check_file
 from cmgems_cli.reporting.plot_style import as_png, as_svg, need_matplotlib
 
@@ -59,9 +60,7 @@ def check_summaries(options: SummaryOptions, *, overwrite: bool) -> None:
         need_matplotlib()
 
 
-def write_summaries(
-    options: SummaryOptions, stored: Stored, label_names: Sequence[str], seed: int
-) -> Motifs | None:
+def write_summaries(options: SummaryOptions, stored: Stored, quantity: Quantity, seed: int) -> Motifs | None:
     """Write the figure and the motifs that are asked for; return the motifs."""
     found = None
     if options.motifs is not None:
@@ -70,7 +69,7 @@ def write_summaries(
     if options.figure is not None:
         shown = list(islice(_with_values(stored), options.show))
         profile = profile_of(importance_of(one.records["substitutions"]) for one in _with_values(stored))
-        write_figure(options.figure, shown, profile, label_names, found)
+        write_figure(options.figure, shown, profile, quantity, found)
     return found
 
 
@@ -94,16 +93,16 @@ def motifs_of(stored: Stored, k: int, seed: int) -> Motifs:
 
 
 def write_figure(
-    path: Path, shown: Sequence[_Row], profile: Profile, label_names: Sequence[str], found: Motifs | None
+    path: Path, shown: Sequence[_Row], profile: Profile, quantity: Quantity, found: Motifs | None
 ) -> None:
     """Write the figure as its name says: .png, .svg or .html; several rows get the mean of all above them."""
-    pictures = [_shown(one, label_names) for one in shown]
+    pictures = [_shown(one, quantity) for one in shown]
     mean = profile if profile.count.max(initial=0) > 1 else None
     if path.suffix.lower() == ".html":
-        _write(path, _page(shown, pictures, mean, label_names, found))
+        _write(path, _page(shown, pictures, mean, quantity, found))
         return
     draw = as_svg if path.suffix.lower() == ".svg" else as_png
-    _write(path, draw(explanation_figure(pictures, mean)))
+    _write(path, draw(explanation_figure(pictures, mean, changed=_changed(quantity))))
 
 
 def _write(path: Path, content: str | bytes) -> None:
@@ -111,31 +110,38 @@ def _write(path: Path, content: str | bytes) -> None:
     write_output(path, content)
 
 
-def _title(row: StoredRow, label_names: Sequence[str]) -> str:
-    return f"{row.name}: class {label_names[row.label]}, log-odds {row.log_odds:+.2f}"
+def _title(row: StoredRow, quantity: Quantity) -> str:
+    return f"{row.name}: {quantity.words_of(row.label)} {row.output:+.4g}"
 
 
-def _shown(one: _Row, label_names: Sequence[str]) -> Shown:
+def _changed(quantity: Quantity) -> str:
+    return f"change of the {quantity.words} ({quantity.unit})"
+
+
+def _shown(one: _Row, quantity: Quantity) -> Shown:
     row, records = one
     letters = records["base"].tobytes().decode("ascii", "replace")
     first = 0 if row.contig is not None else row.start
-    return Shown(_title(row, label_names), first, letters, records["substitutions"])
+    return Shown(_title(row, quantity), first, letters, records["substitutions"])
 
 
 def _page(
     rows: Sequence[_Row],
     pictures: Sequence[Shown],
     profile: Profile | None,
-    label_names: Sequence[str],
+    quantity: Quantity,
     found: Motifs | None,
 ) -> str:
     body = [
         "<p>Every base of a sequence was substituted by each of the three others. Colours: how far this moves the"
-        " log-odds of the class, in nats; a dot is the base itself. Height of a letter: its importance, minus the mean"
-        " of the three; it is upside down where the others would support the class more.</p>"
+        f" {quantity.described}; a dot is the base itself. Height of a letter: its importance, minus the mean of the"
+        " three; it is upside down where the others would give a higher one.</p>"
     ]
     if profile is not None:
-        body += ["<h2>All sequences</h2>", _picture([], profile, "mean importance along the sequences")]
+        body += [
+            "<h2>All sequences</h2>",
+            _picture([], profile, "mean importance along the sequences", quantity),
+        ]
     if found is not None:
         table = motif_columns(found)
         cells = [[str(cell) for cell in row] for row in zip(*table.values(), strict=True)]
@@ -144,17 +150,24 @@ def _page(
         body += [
             f"<h2>{escape(picture.title)}</h2>",
             _picture(
-                [Shown("", *list(vars(picture).values())[1:])], None, f"logo and heat map of {picture.title}"
+                [Shown("", *list(vars(picture).values())[1:])],
+                None,
+                f"logo and heat map of {picture.title}",
+                quantity,
             ),
             html_table(
-                ["position", "base", "strongest change", "change of the log-odds"], _strongest(one, picture)
+                ["position", "base", "strongest change", f"change of the {quantity.words}"],
+                _strongest(one, picture),
             ),
         ]
     return html_page("What the classifier looks at", body, style=_STYLE, generator="cmgems explain")
 
 
-def _picture(shown: Sequence[Shown], profile: Profile | None, alt: str) -> str:
-    svg = as_svg(explanation_figure(shown, profile, width=_PAGE_WIDTH, line_bases=_PAGE_BASES))
+def _picture(shown: Sequence[Shown], profile: Profile | None, alt: str, quantity: Quantity) -> str:
+    figure = explanation_figure(
+        shown, profile, changed=_changed(quantity), width=_PAGE_WIDTH, line_bases=_PAGE_BASES
+    )
+    svg = as_svg(figure)
     data = base64.b64encode(svg).decode("ascii")
     return f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(alt)}">'
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cmgems_cli.artifacts import is_finished, read_manifest
 from cmgems_cli.datasets.targets import Target
-from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.errors import InputError
 from cmgems_cli.genome.tokenization import Tokenization
 from cmgems_cli.inference.row_blocks import Block
 from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier
@@ -102,12 +102,6 @@ class Model:
     def target(self) -> Target:
         """What a classifier predicts."""
         return Target(self.module.outputs.problem, self.label_names)
-
-    def check_one_class(self) -> None:
-        """Check that a classifier gives each row one class, whose log-odds can be taken (or raise UsageError)."""
-        problem = self.target.problem
-        if problem in ("multilabel", "regression"):
-            raise UsageError(f"{self.folder} is {problem}; log-odds need a classifier of one class per row")
 
     @property
     def parameters(self) -> int:

@@ -98,9 +98,7 @@ def chosen_class(target: Target, name: str | None) -> int:
                 f"the model has {len(label_names)} classes; name one with `label`: {', '.join(label_names)}"
             )
         return 1
-    if name not in label_names:
-        raise UsageError(f"`label={name}` is not a class of the model; choose {', '.join(label_names)}")
-    return label_names.index(name)
+    return target.number_of(name)
 
 
 def sink_of(

@@ -1,4 +1,4 @@
-"""Scores of a classifier: how far the alternative allele moves the log-odds of a class."""
+"""Scores of a classifier: how far the alternative allele moves the log-odds of a class or label, or the value."""
 
 from __future__ import annotations
 
@@ -7,48 +7,48 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cmgems_cli.errors import UsageError
 from cmgems_cli.inference.loading import Model
-from cmgems_cli.inference.log_odds import log_odds_of
 from cmgems_cli.inference.prediction import logits_of_strand
+from cmgems_cli.inference.quantity import Quantity
 from cmgems_cli.variants.alleles import Allele
 from cmgems_cli.variants.scorers import Column, Pending, Scorer
 from cmgems_cli.variants.window_rows import rows_of_windows
 
 
+def _capital(words: str) -> str:
+    # Not `str.capitalize`, which would change the name of a class.
+    return words[:1].upper() + words[1:]
+
+
 class ClassifierScorer(Scorer):
-    """The change in the log-odds of a class, alternative minus reference, averaged over both strands.
+    """The change in log-odds or in the predicted value, alternative minus reference, averaged over both strands.
 
     Parameters
     ----------
     model : Model
         A classifier.
     label : str or None
-        The class; None: of two classes the second, of more every one.
+        The class or label; None: of two classes the second, else every one.
 
     Raises
     ------
     UsageError
-        If the model has no such class.
+        If the model has no such class or label.
     """
 
     indels = True
     rows_per_allele = 4
 
     def __init__(self, model: Model, label: str | None = None) -> None:
-        model.check_one_class()
-        names = model.label_names
-        if label is not None and label not in names:
-            raise UsageError(f"`label={label}` is not a class of {model.folder}; choose {', '.join(names)}")
         self.model = model
-        self.labels = [names.index(label)] if label is not None else list(range(len(names)))
-        if label is None and len(names) == 2:
-            self.labels = [1]
+        self.quantity = quantity = Quantity.of_model(model)
+        number = quantity.obvious if label is None else quantity.target.number_of(label)
+        self.labels = list(range(len(quantity.names))) if number is None else [number]
         self.columns = [
             Column(
-                f"log_odds_change_{names[number]}",
-                f"Log-odds of class {names[number]} with the alternative allele minus those with the reference, mean"
-                " of both strands, nats",
+                f"{quantity.column}_change" + ("" if quantity.is_value else f"_{quantity.names[number]}"),
+                f"{_capital(quantity.words_of(number))} with the alternative allele minus that with the reference,"
+                f" mean of both strands, {quantity.unit}",
             )
             for number in self.labels
         ]
@@ -77,8 +77,8 @@ class ClassifierScorer(Scorer):
             if averages:
                 # As the classifier itself reads both strands.
                 by_strand = by_strand.mean(0, keepdims=True)
-            log_odds = np.stack([log_odds_of(by_strand, label) for label in self.labels], -1).mean(0)
-            change: NDArray[np.float64] = log_odds[pairs[:, 1]] - log_odds[pairs[:, 0]]
+            values = np.stack([self.quantity.of(by_strand, label) for label in self.labels], -1).mean(0)
+            change: NDArray[np.float64] = values[pairs[:, 1]] - values[pairs[:, 0]]
             return change
 
         return finish

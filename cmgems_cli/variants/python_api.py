@@ -35,7 +35,8 @@ class VariantScores(Tabular):
         1-based, as in VCF.
     score_names : tuple of str
         Names of the columns of `scores`.
-    scores : float64, shape (n, n_columns), nats or probabilities
+    scores : float64, shape (n, n_columns)
+        Nats, probabilities, or changes of a predicted value.
         NaN for alleles without a score.
     composition : float64, shape (n,), nats
         The control: what base composition alone would give; NaN likewise.
@@ -97,7 +98,7 @@ def score_variants(
     window : int, bases, optional
         Longest window around a variant; by default what the classifier was fine-tuned on, or the model reads.
     label : str, optional
-        The class whose log-odds are followed; by default the second of two, else every one.
+        The class or label whose log-odds are followed; by default the second of two classes, else every one.
     max_allele : int, bases, default 50
         Longer alleles get no score.
 

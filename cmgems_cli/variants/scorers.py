@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cmgems_cli.inference.loading import Model
 from cmgems_cli.variants.alleles import Allele
 
-# Computes the scores that were begun: float64, shape (n, n_columns), nats or probabilities.
+# Computes the scores that were begun: float64, shape (n, n_columns).
 Pending = Callable[[], NDArray[np.float64]]
 
 

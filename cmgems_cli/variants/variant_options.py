@@ -21,7 +21,7 @@ class VariantOptions:
     window : int or None, bases
         Longest window around a variant; None: the longest the model was fine-tuned on, or reads.
     label : str or None
-        The class whose log-odds are followed. None: of two classes the second, of more every one.
+        The class or label whose log-odds are followed. None: of two classes the second, else every one.
     max_allele : int, bases
         Longer alleles get no score.
     """
@@ -36,7 +36,7 @@ class VariantOptions:
     label: str | None = option(
         None,
         "--label",
-        "The class whose log-odds are followed.",
+        "The class or label whose log-odds are followed.",
         shown="the second of two classes, else every one",
     )
     # ours: from 50 bases on a variant counts as structural.

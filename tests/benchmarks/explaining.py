@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from cmgems_cli.artifacts import finish_artifact
-from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier, save_classifier
+from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier
+from cmgems_cli.modeling.classifier_files import save_classifier
 from cmgems_cli.modeling.model_source import ModelSource
 from tests.command_line import CommandLine
 

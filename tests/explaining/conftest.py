@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tests.inference.conftest import Stock, classifier, shape, stock_probabilities
+from tests.inference.conftest import Stock, classifier, labeller, regressor, shape, stock_probabilities
 
-__all__ = ["classifier", "shape", "stock_probabilities"]
+__all__ = ["classifier", "labeller", "regressor", "shape", "stock_probabilities"]
 
 COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
 

@@ -15,7 +15,7 @@ from cmgems_cli.explaining.explain_options import ExplainOptions
 from cmgems_cli.inference.loading import Model
 from tests.command_line import CommandLine
 from tests.explaining.conftest import on_other_strand
-from tests.inference.conftest import LABELS, random_sequence
+from tests.inference.conftest import LABELS, REGRESSION, random_sequence, stock_logits
 from tests.modeling.foreign_models import make_bpe
 
 Naive = Callable[[str, int, str], float]
@@ -42,7 +42,7 @@ def test_effects_are_those_of_mutants_predicted_one_by_one(model: Model, naive: 
     (found,) = explain(model, sequence, strand=strand, deletions=True, block=7, block_draws=2, label="yes")
     upper, label = sequence.upper(), LABELS.index("yes")
     own = naive(upper, label, strand)
-    assert found.log_odds == pytest.approx(own, abs=1e-5)
+    assert found.output == pytest.approx(own, abs=1e-5)
     assert found.label == label
     for at, letter in enumerate(upper):
         for column, other in enumerate("ACGT"):
@@ -69,13 +69,58 @@ def test_effects_are_those_of_mutants_predicted_one_by_one(model: Model, naive: 
     assert np.nanmax(np.abs(found.substitutions)) > 0.1
 
 
+def test_the_value_of_a_regression_is_followed(cmgems: CommandLine, regressor: Path, tmp_path: Path) -> None:
+    sequence, logits = random_sequence(14, 2), stock_logits(regressor)
+    (tmp_path / "in.fa").write_text(f">s\n{sequence}\n>unknown\nNNN\n")
+    words = [regressor, tmp_path / "in.fa", "--device", "cpu"]
+    told = cmgems("explain", *words, "--deletions", "--out", tmp_path / "r.tsv", "--json").json
+    assert told["quantity"] == "predicted value, in the unit of the value"
+    lines, arrays = lines_of(tmp_path / "r.tsv"), np.load(tmp_path / "r.npz")
+    letters = [*"ACGT", "importance", "deletion"]
+    assert list(lines[0]) == ["name", "position", "base", "value", *letters]
+    assert arrays["quantity"].tolist() == [told["quantity"]]
+    assert arrays["label_names"].tolist() == ["value"]
+    assert arrays["labels"].tolist() == [0, -1]
+
+    def value(letters: str) -> float:
+        return float(logits(letters)[0]) * REGRESSION.scale + REGRESSION.mean
+
+    own = value(sequence)
+    assert arrays["value"] == pytest.approx([own, np.nan], abs=1e-5, nan_ok=True)
+    for at, line in enumerate(lines[:14]):
+        assert float(line["value"]) == pytest.approx(own, abs=1e-5)
+        for letter in "ACGT":
+            moved = value(sequence[:at] + letter + sequence[at + 1 :]) - own
+            assert float(line[letter]) == pytest.approx(moved, abs=1e-5)
+        assert float(line["deletion"]) == pytest.approx(
+            value(sequence[:at] + sequence[at + 1 :]) - own, abs=1e-5
+        )
+    model = load_model(regressor, device="cpu")
+    assert list(explain(model, sequence, deletions=True).columns()) == list(lines[0])
+    assert "predicts values" in cmgems("explain", *words, "--label", "yes", code=2).error
+
+
+def test_the_log_odds_of_a_label_are_those_of_its_own_probability(labeller: Path) -> None:
+    model, logits = load_model(labeller, device="cpu"), stock_logits(labeller)
+    sequences = [random_sequence(12, seed) for seed in range(6)]
+    named = explain(model, sequences, label="perhaps")
+    for sequence, one in zip(sequences, named, strict=True):
+        assert one.output == pytest.approx(logits(sequence)[2], abs=1e-5)
+        for at in range(0, 12, 4):
+            moved = [logits(sequence[:at] + letter + sequence[at + 1 :])[2] - one.output for letter in "ACGT"]
+            assert one.substitutions[at] == pytest.approx(moved, abs=1e-5)
+    followed = [one.label for one in explain(model, sequences)]
+    assert followed == [int(logits(sequence).argmax()) for sequence in sequences]
+    assert len(set(followed)) > 1
+
+
 def test_the_predicted_class_is_followed_unless_one_is_named(model: Model) -> None:
     sequences = [random_sequence(30, seed) for seed in range(8)]
     found, predicted = explain(model, sequences), predict(model, sequences)
     assert [LABELS[one.label] for one in found] == predicted.labels
     assert len(set(predicted.labels)) > 1
     p = predicted.probabilities.max(1)
-    assert [one.log_odds for one in found] == pytest.approx(np.log(p / (1 - p)), abs=1e-5)
+    assert [one.output for one in found] == pytest.approx(np.log(p / (1 - p)), abs=1e-5)
     named = explain(model, sequences, label="no")
     assert {one.label for one in named} == {0}
 
@@ -160,6 +205,7 @@ def test_the_table_and_the_arrays_hold_what_the_python_api_returns(
     )
     assert arrays["bases"].tobytes().decode() == "".join(table["base"])
     assert arrays["label_names"].tolist() == list(LABELS)
+    assert arrays["quantity"].tolist() == ["log-odds of the class, nats"]
     names = [*LABELS, None]
     assert [names[label] for label in np.repeat(arrays["labels"], np.diff(arrays["offsets"]))] == table[
         "label"

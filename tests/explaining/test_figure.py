@@ -33,7 +33,7 @@ def test_long_sequences_continue_on_further_lines_with_one_scale() -> None:
     effects[3, 1] = -5
     one = Shown("a sequence", 100, random_sequence(25, 1), effects)
     two = Shown("another", 0, random_sequence(8, 2), effects[:8] / 5)
-    figure = explanation_figure([one, two], profile_of([effects[:, 0]]), line_bases=10)
+    figure = explanation_figure([one, two], profile_of([effects[:, 0]]), changed="change", line_bases=10)
     maps = [axes.images[0] for axes in figure.axes if axes.images]
     assert [image.get_array().shape for image in maps] == [(4, 10), (4, 10), (4, 5), (4, 8)]  # type: ignore[union-attr]
     assert {image.get_clim() for image in maps} == {(-5, 5)}

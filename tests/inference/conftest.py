@@ -21,6 +21,7 @@ from cmgems_cli.inference import survey
 from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier
 from cmgems_cli.modeling.classifier_files import save_classifier
 from cmgems_cli.modeling.folder import save_model
+from cmgems_cli.modeling.head_outputs import Outputs
 from cmgems_cli.modeling.masked_lm import load_masked_lm
 from cmgems_cli.modeling.model_source import ModelSource
 
@@ -63,19 +64,51 @@ def shape(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def classifier(shape: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier artifact of three classes, said to be fine-tuned on sequences of up to 30 tokens."""
-    folder = tmp_path_factory.mktemp("models") / "classifier"
+def make_classifier(folder: Path, shape: Path, labels: tuple[str, ...], outputs: Outputs) -> Path:
+    """Write a classifier artifact, said to be fine-tuned on sequences of up to 30 tokens."""
     folder.mkdir()
     source = ModelSource(str(shape), "random")
-    model = new_classifier(source, len(LABELS), seed=3)
+    model = new_classifier(source, len(labels), seed=3)
     _enlarge(model)
-    files = save_classifier(folder, SequenceClassifier(model, source.tokenization), LABELS)
+    files = save_classifier(folder, SequenceClassifier(model, source.tokenization, outputs=outputs), labels)
     finish_artifact(
         folder, "classifier", params={"max_tokens": 30}, inputs={}, stats={}, files=files, environment={}
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def classifier(shape: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier artifact of three classes."""
+    return make_classifier(tmp_path_factory.mktemp("models") / "classifier", shape, LABELS, Outputs())
+
+
+REGRESSION = Outputs("regression", mean=7.0, scale=2.5)
+
+
+@pytest.fixture(scope="session")
+def regressor(shape: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model artifact that predicts values."""
+    return make_classifier(tmp_path_factory.mktemp("models") / "values", shape, ("value",), REGRESSION)
+
+
+@pytest.fixture(scope="session")
+def labeller(shape: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model artifact of three labels, several of which a row may have."""
+    folder = tmp_path_factory.mktemp("models") / "labels"
+    return make_classifier(folder, shape, LABELS, Outputs("multilabel"))
+
+
+def stock_logits(folder: Path) -> Stock:
+    """Return a function: the logits of one sequence by stock `transformers`, alone, float64 of shape (n_labels,)."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    @torch.no_grad()
+    def logits(sequence: str) -> NDArray[np.float64]:
+        return np.asarray(model(**tokenizer(_kmers(sequence, 3), return_tensors="pt")).logits[0].double())
+
+    return logits
 
 
 @pytest.fixture(scope="session")
@@ -93,13 +126,11 @@ def pretrained(shape: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def stock_probabilities(classifier: Path) -> Stock:
     """Return a function: one sequence through stock `transformers`, alone, as float64 of shape (3,)."""
-    model = AutoModelForSequenceClassification.from_pretrained(classifier).eval()
-    tokenizer = AutoTokenizer.from_pretrained(classifier)
+    logits = stock_logits(classifier)
 
-    @torch.no_grad()
     def judge(sequence: str) -> NDArray[np.float64]:
-        logits = model(**tokenizer(_kmers(sequence, 3), return_tensors="pt")).logits
-        return np.asarray(logits.double().softmax(1)[0])
+        exp = np.exp(logits(sequence))
+        return np.asarray(exp / exp.sum())
 
     return judge
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.inference.conftest import classifier, pretrained, random_sequence, shape
+from tests.inference.conftest import classifier, labeller, pretrained, random_sequence, regressor, shape
 
-__all__ = ["classifier", "pretrained", "shape"]
+__all__ = ["classifier", "labeller", "pretrained", "regressor", "shape"]
 
 # With N far from most places, and a repeat for insertions and deletions.
 SEQUENCES = {

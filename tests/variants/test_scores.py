@@ -24,7 +24,7 @@ from cmgems_cli.variants.chain_scores import ChainScorer
 from cmgems_cli.variants.classifier_scores import ClassifierScorer
 from cmgems_cli.variants.scoring import load_scorer
 from cmgems_cli.variants.variant_options import VariantOptions
-from tests.inference.conftest import LABELS, random_sequence
+from tests.inference.conftest import LABELS, REGRESSION, random_sequence, stock_logits
 from tests.modeling.foreign_models import make_bpe
 
 COMPLEMENT = bytes.maketrans(b"ACGT", b"TGCA")
@@ -68,16 +68,14 @@ def log_odds(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.log(p / (1 - p)))
 
 
+def logits_of(folder: Path) -> Stock:
+    logits = stock_logits(folder)
+    return lambda letters: logits(letters.decode())
+
+
 @pytest.fixture(scope="module")
-def stock_logits(classifier: Path) -> Stock:
-    model = AutoModelForSequenceClassification.from_pretrained(classifier).eval()
-    tokenizer = AutoTokenizer.from_pretrained(classifier)
-
-    @torch.no_grad()
-    def logits(letters: bytes) -> NDArray[np.float64]:
-        return np.asarray(model(**tokenizer(letters.decode(), return_tensors="pt")).logits[0].double())
-
-    return logits
+def logits(classifier: Path) -> Stock:
+    return logits_of(classifier)
 
 
 ALLELES = [
@@ -90,21 +88,19 @@ ALLELES = [
 ]
 
 
-def test_a_classifier_gives_the_change_in_log_odds_of_both_strands(
-    of_classes: Model, stock_logits: Stock
-) -> None:
+def test_a_classifier_gives_the_change_in_log_odds_of_both_strands(of_classes: Model, logits: Stock) -> None:
     scorer = ClassifierScorer(of_classes)
     assert [column.name for column in scorer.columns] == [f"log_odds_change_{name}" for name in LABELS]
     for allele, found in zip(ALLELES, scorer.score(ALLELES), strict=True):
         changes = [
-            log_odds(stock_logits(turn(allele.alt_window))) - log_odds(stock_logits(turn(allele.ref_window)))
+            log_odds(logits(turn(allele.alt_window))) - log_odds(logits(turn(allele.ref_window)))
             for turn in (bytes, other_strand)
         ]
         np.testing.assert_allclose(found, np.mean(changes, 0), atol=1e-4)
 
 
 def test_a_classifier_that_averages_strands_is_read_as_it_was_trained(
-    classifier: Path, stock_logits: Stock, tmp_path: Path
+    classifier: Path, logits: Stock, tmp_path: Path
 ) -> None:
     folder = tmp_path / "averages"
     shutil.copytree(classifier, folder, ignore=shutil.ignore_patterns("manifest.json"))
@@ -112,12 +108,37 @@ def test_a_classifier_that_averages_strands_is_read_as_it_was_trained(
     (folder / "config.json").write_text(json.dumps({**settings, "cmgems_rc": "average"}))
 
     def of_both(letters: bytes) -> NDArray[np.float64]:
-        return log_odds((stock_logits(letters) + stock_logits(other_strand(letters))) / 2)
+        return log_odds((logits(letters) + logits(other_strand(letters))) / 2)
 
     scorer = load_scorer(folder, VariantOptions(), device="cpu")
     for allele, found in zip(ALLELES, scorer.score(ALLELES), strict=True):
         change = of_both(allele.alt_window) - of_both(allele.ref_window)
         np.testing.assert_allclose(found, change, atol=1e-4)
+
+
+def test_labels_change_by_their_own_log_odds_and_regressions_by_their_value(
+    labeller: Path, regressor: Path
+) -> None:
+    def changes(folder: Path) -> NDArray[np.float64]:
+        logits = logits_of(folder)
+        both = [
+            [logits(turn(one.alt_window)) - logits(turn(one.ref_window)) for turn in (bytes, other_strand)]
+            for one in ALLELES
+        ]
+        return np.mean(both, 1)
+
+    labels = load_scorer(labeller, VariantOptions(), device="cpu")
+    assert [column.name for column in labels.columns] == [f"log_odds_change_{name}" for name in LABELS]
+    assert labels.columns[1].words.startswith("Log-odds of label yes with the alternative allele minus")
+    np.testing.assert_allclose(labels.score(ALLELES), changes(labeller), atol=1e-5)
+    one = load_scorer(labeller, VariantOptions(label="perhaps"), device="cpu")
+    np.testing.assert_array_equal(one.score(ALLELES), labels.score(ALLELES)[:, 2:])
+    values = load_scorer(regressor, VariantOptions(), device="cpu")
+    assert [column.name for column in values.columns] == ["value_change"]
+    assert values.columns[0].words.startswith("Predicted value with the alternative allele minus")
+    np.testing.assert_allclose(values.score(ALLELES), changes(regressor) * REGRESSION.scale, atol=1e-5)
+    with pytest.raises(UsageError, match="predicts values"):
+        load_scorer(regressor, VariantOptions(label="yes"), device="cpu")
 
 
 def test_one_class_can_be_chosen(of_classes: Model) -> None:
