@@ -379,7 +379,7 @@ def environment(started: float, **more: Any) -> dict[str, Any]:
     import sys
     from importlib import metadata
 
-    names = ("cmgems", "torch", "transformers", "numpy", "numba", "pyfaidx")
+    names = ("cmgems", "torch", "transformers", "numpy", "scikit-learn", "numba", "pyfaidx")
     versions = {"python": platform.python_version()}
     for name in names:
         try:

@@ -21,6 +21,8 @@ class Trainer(Protocol):
 
     processes: Processes
     precision: str
+    # Whether equal options and data give equal runs on every machine, so that those of other evaluations will do.
+    reusable: bool
 
     @property
     def random_weights(self) -> bool:
@@ -40,9 +42,9 @@ class Trainer(Protocol):
         """Return a task with the rows of the run with this seed."""
 
     def describe(
-        self, task: TaskFiles, seed: int, finished: Manifest
+        self, task: TaskFiles, seed: int, finished: Manifest | None = None
     ) -> tuple[dict[str, Any], dict[str, str]]:
-        """Return the `params` and `inputs` that a finished run would have today."""
+        """Return the `params` and `inputs` that a run would have today, given the manifest of a finished one."""
 
     def build_finetuning_run(self, task: TaskFiles, out: Path, seed: int, kind: str = ...) -> Any:
         """Return a run: a `FinetuningRun`, or a `KmerLinearRun`."""

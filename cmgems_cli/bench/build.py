@@ -49,6 +49,8 @@ class Finetuner:
         If the device does not have the precision, or options contradict each other.
     """
 
+    reusable = False
+
     def __init__(self, source: ModelSource, options: FinetuneOptions, processes: Processes) -> None:
         options.check()
         if options.lora:
@@ -108,7 +110,7 @@ class Finetuner:
         return self.options.max_batch_tokens or default
 
     def describe(
-        self, task: TaskFiles, seed: int, finished: Manifest
+        self, task: TaskFiles, seed: int, finished: Manifest | None = None
     ) -> tuple[dict[str, Any], dict[str, str]]:
         """Return the `params` and `inputs` that a finished run would have today.
 
@@ -118,8 +120,9 @@ class Finetuner:
             self._hashed[path] = digest_of_rows(path)
         digests = {split: self._hashed[path] for split, path in task.files.items()}
         inputs = {**digests, **self.source.inputs}
-        n_train = finished.stats.get("n_train")
-        if n_train and inputs == finished.inputs and (task.shots or POOL not in task.files):
+        stats = finished.stats if finished else {}
+        n_train = stats.get("n_train")
+        if finished and n_train and inputs == finished.inputs and (task.shots or POOL not in task.files):
             recipe = recipe_of_task(
                 task,
                 self.options.changes(),
@@ -131,7 +134,7 @@ class Finetuner:
             recipe, n_train = loaded.recipe, len(loaded.train)
         if recipe.freeze:
             return self._frozen_params(task, recipe, seed), inputs
-        recipe = recipe.chosen(finished.stats.get(CHOSEN))
+        recipe = recipe.chosen(stats.get(CHOSEN))
         return {**self._params(task, recipe), **training_params(recipe, n_train, seed)}, inputs
 
     def build_finetuning_run(

@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from cmgems_cli.artifacts import MANIFEST, Manifest, environment, is_finished, parse_manifest, read_manifest
 from cmgems_cli.bench.baselines import Baseline, Trainer
-from cmgems_cli.bench.grids import Cell, Grid
+from cmgems_cli.bench.grids import Cell, Grid, scores_of
+from cmgems_cli.bench.reuse import neighbours, take_over
 from cmgems_cli.comparing.grouping import mean
 from cmgems_cli.comparing.pairing import recorded_of
 from cmgems_cli.comparing.scores import KMER_LINEAR, Score, read_scores, write_scores
-from cmgems_cli.comparing.tables import COLLAPSED, Report, make_report, markdown
+from cmgems_cli.comparing.tables import Report, make_report, markdown
 from cmgems_cli.datasets.finetune_options import said_of
 from cmgems_cli.errors import OverwriteError
 from cmgems_cli.metrics import METRICS, score
@@ -56,6 +56,8 @@ class Evaluation:
         Of random weights, shown in the report.
     linear : Trainer, optional
         Of the baseline `kmer-linear`, which is evaluated on the same grid in `runs/kmer-linear` and shown too.
+    siblings : Path, optional
+        Folder of the evaluations whose equal runs may be copied, in addition to the workspace's; by default of `out`.
     """
 
     def __init__(
@@ -66,9 +68,15 @@ class Evaluation:
         name: str,
         baseline: Baseline | None = None,
         linear: Trainer | None = None,
+        siblings: Path | None = None,
     ) -> None:
         self.grid, self.finetuner, self.out, self.name, self.baseline = grid, finetuner, out, name, baseline
-        self.linear = Evaluation(grid, linear, out / RUNS / KMER_LINEAR, KMER_LINEAR) if linear else None
+        self.siblings = siblings or out.parent
+        self.linear = (
+            Evaluation(grid, linear, out / RUNS / KMER_LINEAR, KMER_LINEAR, siblings=self.siblings)
+            if linear
+            else None
+        )
         self._differences: dict[tuple[str, bytes], str] = {}
         self.output = self._output()
 
@@ -123,8 +131,10 @@ class Evaluation:
         """
         return [cell for cell in cells if not (resume and self._reusable(cell, overwrite=overwrite))]
 
-    def run(self, cells: Sequence[Cell], *, resume: bool, watch: Watch) -> None:
+    def run(self, cells: Sequence[Cell], *, resume: bool, watch: Watch) -> list[Path]:
         """Run these cells, replacing what is there.
+
+        With `resume`, equal runs of neighbouring evaluations are copied instead if the trainer allows it.
 
         Parameters
         ----------
@@ -134,15 +144,23 @@ class Evaluation:
             Resume from a run's checkpoint.
         watch : callable
 
+        Returns
+        -------
+        list of Path
+            The runs that were copied; on rank 0.
+
         Raises
         ------
         Interrupted
             On SIGINT or SIGTERM, after a checkpoint was saved.
         """
+        copied: list[Path] = []
         if cells and self.processes.is_main:
             self.output.begin()
         for number, cell in enumerate(cells, start=1):
             self.run_folder(cell).parent.mkdir(parents=True, exist_ok=True)
+            if resume and self.finetuner.reusable and self._taken_over(cell, copied):
+                continue
             run = self.finetuner.build_finetuning_run(
                 cell.task, self.run_folder(cell), cell.seed, kind="scores"
             )
@@ -154,6 +172,7 @@ class Evaluation:
             ):
                 if self.processes.is_main:
                     self._write_run(cell, run, outcome)
+        return copied
 
     def complete(self, *, watch: Watch, resume: bool = True, overwrite: bool = False) -> Manifest | None:
         """Do all runs that are left, one at a time, and merge (errors as `finished`, `left` and `run`)."""
@@ -167,13 +186,23 @@ class Evaluation:
 
     def run_linear(
         self, cells: Sequence[Cell], *, watch: Watch, resume: bool = True, overwrite: bool = False
-    ) -> None:
-        """Run `kmer-linear` on these cells, if it is wanted and not done (errors as `left` and `run`)."""
+    ) -> list[Path]:
+        """Run `kmer-linear` on these cells, if it is wanted and not done (return and errors as `left` and `run`)."""
         if self.linear is None or not (left := self.linear.left(cells, resume=resume, overwrite=overwrite)):
-            return
+            return []
         if self.processes.is_main:
             self.output.begin()
-        self.linear.run(left, resume=resume, watch=watch)
+        return self.linear.run(left, resume=resume, watch=watch)
+
+    def _taken_over(self, cell: Cell, copied: list[Path]) -> bool:
+        """Copy a cell's run from a neighbouring evaluation, and note where it was; return whether there is one."""
+        source = None
+        if self.processes.is_main:
+            params, inputs = self.finetuner.describe(cell.task, cell.seed)
+            output = Output(self.run_folder(cell), "scores", params=params, inputs=inputs)
+            source = take_over(output, neighbours(self.siblings, RUNS, cell.folder))
+            copied += [source] if source else []
+        return bool(self.processes.broadcast_from_main(float(source is not None)))
 
     def _reusable(self, cell: Cell, *, overwrite: bool) -> bool:
         """Return whether a cell need not be run."""
@@ -358,36 +387,3 @@ class Evaluation:
                     precision=", ".join(self.precisions()),
                 ),
             )
-
-
-def scores_of(cell: Cell, bench: str, name: str, stats: dict[str, Any]) -> list[Score]:
-    """Return a run's scores, one of each metric that is defined for its test split.
-
-    Parameters
-    ----------
-    cell : Cell
-    bench, name : str
-        Benchmark and model.
-    stats : dict
-        Of the run.
-    """
-    task = cell.task.definition
-    notes = [COLLAPSED[stats.get("problem") == "regression"]] if stats["collapsed"] else []
-    note = "; ".join([*notes, *stats["notes"]])
-    return [
-        Score(
-            bench=bench,
-            task=task.name,
-            species=task.group,
-            shots=cell.task.shots,
-            seed=cell.seed,
-            metric=metric,
-            value=float(stats[metric]),
-            n_train=stats["n_train"],
-            n_test=stats["n_test"],
-            model=name,
-            note=note,
-        )
-        for metric in METRICS
-        if metric in stats
-    ]

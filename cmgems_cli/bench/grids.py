@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from cmgems_cli.comparing.scores import Score
+from cmgems_cli.comparing.tables import COLLAPSED
 from cmgems_cli.datasets.benchmark import Benchmark
 from cmgems_cli.datasets.benchmark_file import task_folders
 from cmgems_cli.datasets.number_list import parse_numbers
@@ -118,6 +121,39 @@ def build_grid(
         )
     chosen = benchmark.seeds if seeds is None else seeds
     return Grid(benchmark, tuple(Cell(task, seed) for task in files.values() for seed in chosen), missing)
+
+
+def scores_of(cell: Cell, bench: str, name: str, stats: dict[str, Any]) -> list[Score]:
+    """Return a run's scores, one of each metric that is defined for its test split.
+
+    Parameters
+    ----------
+    cell : Cell
+    bench, name : str
+        Benchmark and model.
+    stats : dict
+        Of the run.
+    """
+    task = cell.task.definition
+    notes = [COLLAPSED[stats.get("problem") == "regression"]] if stats["collapsed"] else []
+    note = "; ".join([*notes, *stats["notes"]])
+    return [
+        Score(
+            bench=bench,
+            task=task.name,
+            species=task.group,
+            shots=cell.task.shots,
+            seed=cell.seed,
+            metric=metric,
+            value=float(stats[metric]),
+            n_train=stats["n_train"],
+            n_test=stats["n_test"],
+            model=name,
+            note=note,
+        )
+        for metric in METRICS
+        if metric in stats
+    ]
 
 
 def parse_shots(text: str) -> list[int | None]:

@@ -26,7 +26,8 @@ from cmgems_cli.bench.linear_probe import (
 )
 from cmgems_cli.bench.probe_run import ProbeOutcome, ProbeRun, choice_note, stats_of
 from cmgems_cli.comparing.scores import KMER_LINEAR
-from cmgems_cli.datasets.loaded_task import LoadedTask, load_task
+from cmgems_cli.datasets.labelled_formats import digest_of_rows
+from cmgems_cli.datasets.loaded_task import LoadedTask, load_task, recipe_of_task
 from cmgems_cli.datasets.splits import Table
 from cmgems_cli.datasets.task_files import TaskFiles
 from cmgems_cli.genome.tokenization import OverlappingKmers
@@ -106,15 +107,16 @@ def kmer_counts(table: Table, k: int, *, merged: bool) -> Any:
 def _features(
     tables: Mapping[str, Table], k: int, merged: bool, scaled: bool, rows: NDArray[np.int64] | None
 ) -> Features:
-    counts = {split: kmer_counts(table, k, merged=merged) for split, table in tables.items()}
     if rows is not None:
-        counts["train"] = counts["train"][rows]
+        tables = {"train": tables["train"].take(rows), "dev": tables["dev"]}
+    splits = [split for split in ("train", "dev", "test") if split in tables]
+    counts = {split: kmer_counts(tables[split], k, merged=merged) for split in splits}
     if scaled:
         from sklearn.preprocessing import MaxAbsScaler
 
         scaler = MaxAbsScaler().fit(counts["train"])
         counts = {split: scaler.transform(matrix) for split, matrix in counts.items()}
-    return Features(counts["train"], counts.get("dev"), counts["test"])
+    return Features(counts["train"], counts.get("dev"), counts.get("test"))
 
 
 @kernel()
@@ -157,6 +159,7 @@ class KmerLinear:
     # Of the solver; the features are float32.
     precision = "fp64"
     random_weights = False
+    reusable = True
 
     def __init__(
         self, processes: Processes, choices: KmerChoices | None = None, problem: Problem | None = None
@@ -164,6 +167,7 @@ class KmerLinear:
         self.processes, self.choices, self.problem = processes, choices or KmerChoices(), problem
         self._last: tuple[TaskFiles, LoadedTask] | None = None
         self._fitted: tuple[LoadedTask, LinearProbe] | None = None
+        self._hashed: dict[Path, str] = {}
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -190,19 +194,22 @@ class KmerLinear:
     def load(self, task: TaskFiles, seed: int) -> LoadedTask:
         """Return a task with the rows of the run with this seed (errors as `load_task`)."""
         if self._last is None or self._last[0] != task:
-            loaded = load_task(
-                task,
-                {"max_tokens": ANY_LENGTH, **self.changes()},
-                tokenization=OverlappingKmers(K_GRID[0]),
-                positions=2 * ANY_LENGTH,
-            )
-            self._last = (task, loaded)
+            self._last = (task, load_task(task, **self._read_as()))
         return self._last[1].drawn(seed)
+
+    def _read_as(self) -> dict[str, Any]:
+        """Return how the files of a task are read."""
+        return {
+            "changes": {"max_tokens": ANY_LENGTH, **self.changes()},
+            "tokenization": OverlappingKmers(K_GRID[0]),
+            "positions": 2 * ANY_LENGTH,
+        }
 
     def describe(
         self, task: TaskFiles, seed: int, finished: Manifest | None = None
     ) -> tuple[dict[str, Any], dict[str, str]]:
-        """Return the `params` and `inputs` of a run, without making it (errors as `load`)."""
+        """Return the `params` and `inputs` of a run, from the digests of its files alone."""
+        problem = recipe_of_task(task, **self._read_as()).problem
         bench = task.benchmark.name or None
         grid = self._grid(self.choices, C_GRID) if task.has_dev else self._grid(WITHOUT_DEV, (DEFAULT_C,))
         params = {
@@ -214,16 +221,19 @@ class KmerLinear:
             **task.dev_params,
             "seed": seed,
             "grid": grid,
-            **self.changes(),
+            **({} if problem is None else {"problem": problem}),
         }
-        return params, dict(self.load(task, seed).sha256)
+        for path in task.files.values() - self._hashed.keys():
+            self._hashed[path] = digest_of_rows(path)
+        return params, {split: self._hashed[path] for split, path in task.files.items()}
 
     def build_finetuning_run(
         self, task: TaskFiles, out: Path, seed: int, kind: str = "scores"
     ) -> KmerLinearRun:
         """Return a run (errors as `load`)."""
-        params, inputs = self.describe(task, seed)
-        return KmerLinearRun(self, self.load(task, seed), Output(out, kind, params=params, inputs=inputs))
+        params, _ = self.describe(task, seed)
+        loaded = self.load(task, seed)
+        return KmerLinearRun(self, loaded, Output(out, kind, params=params, inputs=loaded.sha256))
 
     def fit(self, task: LoadedTask) -> LinearProbe:
         """Choose on dev and apply to test; equal rows, as all seeds of a task without shots have, are fitted once."""

@@ -31,7 +31,7 @@ CERTAIN = 30.0
 
 
 class Features(NamedTuple):
-    """Features of each split: float32, shape (n_rows, n_features), dense or a scipy CSR matrix; dev may be None."""
+    """Features of splits: float32, shape (n_rows, n_features), dense or a scipy CSR matrix; dev, test may be None."""
 
     train: Any
     dev: Any
@@ -47,7 +47,8 @@ class Candidate:
     params : mapping
         Its choices, by name.
     features : callable
-        Called with the rows of train to use (int64, shape (n,); None: all of them), returns `Features`.
+        Called with the rows of train to use (int64, shape (n,); None: all of them), returns `Features`; those of
+        test are needed only with all rows.
     """
 
     params: Mapping[str, Any]
@@ -122,9 +123,13 @@ def choose(
                 candidates = [candidates[index] for index in sorted(order[:FINALISTS])]
             made = list(pool.map(lambda one: one.features(None), candidates))
             tries = [(number, C) for number in range(len(made)) for C in grid]
-            losses = list(pool.map(lambda one: _dev_loss(made[one[0]], labels, one[1]), tries))
-            number, C = tries[int(np.argmin(losses))]
-            return _applied(candidates[number].params, made[number], labels, C)
+            models = list(pool.map(lambda one: _fit(made[one[0]].train, labels.train, one[1]), tries))
+            losses = [
+                _loss(model, made[one[0]].dev, labels) for one, model in zip(tries, models, strict=True)
+            ]
+            best = int(np.argmin(losses))
+            number, C = tries[best]
+            return _applied(candidates[number].params, made[number], labels, C, models[best])
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -132,7 +137,8 @@ def choose(
 def fit_fixed(candidate: Candidate, labels: Labels, C: float = DEFAULT_C) -> LinearProbe:
     """Fit one candidate with one C and apply it to test; for tasks without a dev split."""
     with _quiet_single_threaded_blas():
-        return _applied(candidate.params, candidate.features(None), labels, C)
+        features = candidate.features(None)
+        return _applied(candidate.params, features, labels, C, _fit(features.train, labels.train, C))
 
 
 @contextmanager
@@ -179,8 +185,9 @@ def _dev_loss(features: Features, labels: Labels, C: float) -> float:
     return _loss(_fit(features.train, labels.train, C), features.dev, labels)
 
 
-def _applied(params: Mapping[str, Any], features: Features, labels: Labels, C: float) -> LinearProbe:
-    model = _fit(features.train, labels.train, C)
+def _applied(
+    params: Mapping[str, Any], features: Features, labels: Labels, C: float, model: Any
+) -> LinearProbe:
     on_dev = None if labels.dev is None else _probabilities(model, features.dev, labels)
     dev_loss = None if labels.dev is None else _loss(model, features.dev, labels)
     on_test = _probabilities(model, features.test, labels)

@@ -1,18 +1,24 @@
 """The baseline kmer-linear: its counts, its choice on dev, and its place in evaluations."""
 
 import csv
+import json
 import os
 import random
 import tarfile
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cmgems_cli.artifacts import read_manifest
+from cmgems_cli.bench import jobs, kmer_linear
+from cmgems_cli.bench.evaluation import Evaluation
+from cmgems_cli.bench.grids import Cell
 from cmgems_cli.bench.kmer_linear import K_GRID, KmerChoices, fit_kmer_linear, kmer_counts
-from cmgems_cli.bench.linear_probe import C_GRID, sample_rows
+from cmgems_cli.bench.linear_probe import C_GRID, LinearProbe, sample_rows
 from cmgems_cli.comparing.scores import KMER_LINEAR, read_scores
 from cmgems_cli.datasets.loaded_task import LoadedTask, load_task
 from cmgems_cli.datasets.splits import read_table
@@ -20,6 +26,7 @@ from cmgems_cli.datasets.task_files import find_task
 from cmgems_cli.genome.tokenization import OverlappingKmers
 from cmgems_cli.genome.vocabulary import kmers
 from cmgems_cli.metrics import score
+from cmgems_cli.training.observer import Observer
 from tests.bench.conftest import write_table
 from tests.command_line import CommandLine
 
@@ -102,16 +109,96 @@ def test_evaluate_shows_kmer_linear_with_every_model(
     manifest = read_manifest(tmp_path / "tiny", "scores", verify=True)
     assert manifest.inputs[f"runs/{KMER_LINEAR}"] == read_manifest(linear, "scores").digest
     assert {score.model for score in read_scores(tmp_path / "tiny" / "scores.csv")} == {"tiny"}
-    # Alone it gives the same scores, and says what was chosen.
-    cmgems("evaluate", KMER_LINEAR, *words, "--out", tmp_path / "alone")
-    assert (tmp_path / "alone" / "scores.csv").read_bytes() == (linear / "scores.csv").read_bytes()
-    run = read_manifest(tmp_path / "alone" / "runs" / "motif-seed-42", "scores", verify=True)
+    # Alone, far from the other one, it gives the same scores, and says what was chosen.
+    alone = tmp_path / "far" / "alone"
+    assert "were copied" not in cmgems("evaluate", KMER_LINEAR, *words, "--out", alone).stderr
+    assert (alone / "scores.csv").read_bytes() == (linear / "scores.csv").read_bytes()
+    run = read_manifest(alone / "runs" / "motif-seed-42", "scores", verify=True)
     assert {"k", "C", "strands_merged", "scaled", "dev_loss", "dev_mcc"} <= run.stats.keys()
-    assert "chosen on dev" in (tmp_path / "alone" / "report.md").read_text()
+    assert "chosen on dev" in (alone / "report.md").read_text()
     # Again there is nothing to do.
-    assert "nothing to do" in cmgems("evaluate", KMER_LINEAR, *words, "--out", tmp_path / "alone").stderr
+    assert "nothing to do" in cmgems("evaluate", KMER_LINEAR, *words, "--out", alone).stderr
     done = cmgems("evaluate", "tiny", *words, "--max-steps", "2", "--out", tmp_path / "tiny")
     assert "nothing to do" in done.stderr
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[LoadedTask]:
+    """The tasks that were fitted since the test began."""
+    fitted: list[LoadedTask] = []
+
+    def fit(task: LoadedTask, choices: KmerChoices) -> LinearProbe:
+        fitted.append(task)
+        return fit_kmer_linear(task, KmerChoices((4,), (False,), (True,)))
+
+    monkeypatch.setattr(kmer_linear, "fit_kmer_linear", fit)
+    return fitted
+
+
+def run_here(
+    evaluation: Evaluation, cells: Sequence[Cell], n_jobs: int, *, resume: bool, report: jobs.Report
+) -> None:
+    evaluation.run(cells, resume=resume, watch=lambda *run: nullcontext(Observer()))
+
+
+def test_equal_runs_of_other_evaluations_are_copied(
+    cmgems: CommandLine,
+    separable: Path,
+    tmp_path: Path,
+    fits: list[LoadedTask],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["--bench", separable.parent, "--tasks", "motif", "--device", "cpu"]
+    linear = cmgems.of("evaluate", KMER_LINEAR, *words)
+    place = tmp_path / "scores"
+    linear("--out", place / "one")
+    assert len(fits) == 1
+    said = linear("--out", place / "two").stderr
+    assert f"1 finished runs of the same data and options were copied, the first from {place / 'one'}" in said
+    assert len(fits) == 1
+    assert read_manifest(place / "two", verify=True).digest == read_manifest(place / "one").digest
+    # With a model, before its jobs, which are in this process here.
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "run_in_jobs", run_here)
+        options = ("--max-steps", "1", "--seeds", "42-43", "--jobs", "2", "--out", place / "three")
+        assert "1 finished runs" in cmgems("evaluate", "tiny", *words, *options).stderr
+    assert len(fits) == 2
+    copied = read_manifest(place / "three" / "runs" / KMER_LINEAR / "runs" / "motif-seed-42", verify=True)
+    assert copied == read_manifest(place / "one" / "runs" / "motif-seed-42")
+    # By shards, of whom the second finds both seeds in different evaluations; they are the workspace's.
+    monkeypatch.setenv("CMGEMS_WORKSPACE", str(tmp_path))
+    for shard in ("1/2", "2/2"):
+        linear("--seeds", "42-43", "--shard", shard, "--out", tmp_path / "far" / "four")
+    assert len(fits) == 2
+    assert read_manifest(tmp_path / "far" / "four", verify=True).stats["runs"] == 2
+
+
+@pytest.mark.parametrize("change", ["damage", "data", "versions", "no resume", "problem"])
+def test_other_runs_are_not_copied(
+    cmgems: CommandLine, separable: Path, tmp_path: Path, fits: list[LoadedTask], change: str
+) -> None:
+    words = ["--bench", separable.parent, "--tasks", "motif", "--device", "cpu"]
+    cmgems("evaluate", KMER_LINEAR, *words, "--out", tmp_path / "scores" / "one")
+    run = tmp_path / "scores" / "one" / "runs" / "motif-seed-42"
+    if change == "damage":
+        table = run / "predictions.csv"
+        table.write_text(table.read_text().replace(",0,", ",1,", 1))
+    elif change == "data":
+        with (separable / "test.csv").open("a") as stream:
+            stream.write("ACGTACGTACGT,1\n")
+    elif change == "versions":
+        made = json.loads((run / "manifest.json").read_text())
+        made["environment"]["versions"]["scikit-learn"] = "0.1"
+        (run / "manifest.json").write_text(json.dumps(made))
+    elif change == "no resume":
+        words.append("--no-resume")
+    else:
+        words += ["--problem", "regression"]
+    assert (
+        "were copied"
+        not in cmgems("evaluate", KMER_LINEAR, *words, "--out", tmp_path / "scores" / "two").stderr
+    )
+    assert len(fits) == 2
 
 
 def test_a_report_without_it_says_so(cmgems: CommandLine, separable: Path, tmp_path: Path) -> None:
