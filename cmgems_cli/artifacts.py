@@ -63,7 +63,7 @@ _WHOLE = [
 _REAL = ["mask_rate", "learning_rate", "unigram_perplexity", "best_dev_loss", *METRICS]
 _TEXT = [
     "definition", "model", "strategy", "rank_by", "validation_masks", "init", "keeps", "precision", "device",
-    "platform", "metric", "title", "bench",
+    "platform", "metric", "title", "bench", "finished_at", "data",
 ]  # fmt: skip
 _FORMS: dict[str, Any] = {
     **dict.fromkeys(_WHOLE, int),
@@ -370,7 +370,7 @@ def is_finished(folder: Path) -> bool:
 
 
 def environment(started: float, **more: Any) -> dict[str, Any]:
-    """Describe the run for the manifest: versions, platform, command line, seconds since `started`.
+    """Describe the run for the manifest: versions, platform, command line, time (UTC), seconds since `started`.
 
     `started` is a value of `time.perf_counter()`. Versions come from the metadata of installed distributions, so that
     nothing heavy is imported.
@@ -390,6 +390,7 @@ def environment(started: float, **more: Any) -> dict[str, Any]:
         "versions": versions,
         "platform": platform.platform(),
         "command": ["cmgems", *sys.argv[1:]],
+        "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "elapsed_s": round(time.perf_counter() - started, 3),
         **more,
     }

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
+from cmgems_cli.readable import duration, progress
 from cmgems_cli.safe_text import printable, printable_json
 
 if TYPE_CHECKING:
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
 
 # Off a terminal: a line at every tenth of the work, or after this long without one.
 SECONDS_BETWEEN_LINES = 30.0
+
+# ours: characters that a column of text keeps on a narrow terminal.
+LEAST_WIDTH = 16
+UNLIMITED = 1 << 20
 
 
 class Bar:
@@ -78,20 +85,12 @@ class _LineBar(Bar):
         elapsed = now - self.started
         fresh = self.done - self.skipped
         left = elapsed * (self.total - self.done) / fresh if fresh else 0.0
+        done = progress(self.done, self.total, self.unit)
+        words = [f"{100 * self.done / self.total:.0f} %", done] if self.total else [done]
+        words.append(f"elapsed {duration(elapsed)}")
         if self.total:
-            share = 100 * self.done / self.total
-            words = [
-                f"{self.title}: {share:.0f} %",
-                f"{amount(self.done)} of {amount(self.total)} {self.unit}",
-            ]
-            words += [f"elapsed {duration(elapsed)}", f"remaining {duration(left)}", self.note]
-        else:
-            words = [
-                f"{self.title}: {amount(self.done)} {self.unit}",
-                f"elapsed {duration(elapsed)}",
-                self.note,
-            ]
-        print_line(", ".join(word for word in words if word))
+            words.append(f"remaining {duration(left)}")
+        print_line(f"{self.title}: {', '.join(word for word in (*words, self.note) if word)}")
 
 
 class _Settings:
@@ -119,9 +118,17 @@ def is_verbose() -> bool:
 def print_line(text: str, *, stream: TextIO | None = None) -> None:
     """Print a line to stderr, or another stream, at once, without characters that a terminal obeys."""
     line = printable(text)
-    print(line, file=stream or sys.stderr, flush=True)
+    print(_wrapped(line, stream or sys.stderr), file=stream or sys.stderr, flush=True)
     if _Settings.log is not None and stream is None:
         print(time.strftime("%Y-%m-%d %H:%M:%S"), line, file=_Settings.log, flush=True)
+
+
+def _wrapped(line: str, stream: TextIO) -> str:
+    """Break a line for a terminal between words: the terminal itself would break within numbers."""
+    if not stream.isatty():
+        return line
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
 
 
 class _Terminal:
@@ -165,12 +172,22 @@ class Console:
         cells = [[printable(cell(value)) for value in row] for row in rows]
         for index, name in enumerate(columns):
             numeric = all(looks_numeric(row[index]) for row in rows)
-            table.add_column(printable(name), justify="right" if numeric else "left", overflow="fold")
+            longest = max((len(row[index]) for row in cells), default=0)
+            # Numbers stay whole: if a terminal is too narrow, texts are folded, down to a width that holds most words.
+            table.add_column(
+                printable(name),
+                justify="right" if numeric else "left",
+                overflow="fold",
+                no_wrap=numeric,
+                min_width=longest if numeric else min(longest, LEAST_WIDTH),
+            )
         for row in cells:
             table.add_row(*row)
         # Off a terminal no window limits the width: never fold what a program or a file will hold.
         width = None if sys.stdout.isatty() else 200
         console = RichConsole(file=sys.stdout, width=width, highlight=False, markup=False)
+        anywhere = console.options.update(max_width=UNLIMITED)
+        console.width = max(console.width, console.measure(table, options=anywhere).minimum)
         # Through a capture: rich itself would end the process when the reader of a pipe leaves.
         with console.capture() as capture:
             console.print(printable(title), style="bold", soft_wrap=True)
@@ -264,26 +281,3 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.6g}"
     return str(value)
-
-
-def amount(number: float) -> str:
-    """Format a count with a unit prefix: 59.5 M."""
-    for limit, prefix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(number) >= limit:
-            return f"{number / (1e3 if prefix == 'k' else limit):,.1f} {prefix}"
-    return f"{number:,.0f}"
-
-
-def duration(seconds: float) -> str:
-    """Format a time span as a person would say it: 0.8 s, 42 s, 3 min 10 s, 2 h 5 min.
-
-    >>> duration(0.84), duration(42), duration(190), duration(7500)
-    ('0.8 s', '42 s', '3 min 10 s', '2 h 5 min')
-    """
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from cmgems_cli.errors import CmgemsError
+from cmgems_cli.extras import need
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -34,13 +34,9 @@ class Tabular(ABC):
         CmgemsError
             If pandas is not installed.
         """
-        try:
-            from pandas import DataFrame
-        except ImportError as error:
-            raise CmgemsError(
-                f"`to_frame` needs pandas, which cannot be imported ({error}): pip install 'cmgems[pandas]', or use"
-                " `columns()`"
-            ) from None
+        need("pandas", "pandas", "`to_frame`", instead="use `columns()`")
+        from pandas import DataFrame
+
         return DataFrame(self.columns())
 
     def __repr__(self) -> str:

@@ -21,12 +21,21 @@ p, ul { margin: .3rem 0 .8rem; max-width: 50rem }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; margin: .4rem 0 .6rem; font-size: .92rem }
 th, td { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd;
-  font-variant-numeric: tabular-nums; overflow-wrap: anywhere }
-th { vertical-align: bottom; overflow-wrap: normal }
+  font-variant-numeric: tabular-nums }
+th { vertical-align: bottom }
+td.long { overflow-wrap: anywhere; min-width: 16rem }
 th.number, td.number { text-align: right }
 td.number, td:first-child { white-space: nowrap }
+@media print {
+  body { font-size: 10pt; max-width: none; margin: 0; padding: 0 }
+  .scroll { overflow: visible } nav { display: none }
+  h1, h2, h3 { break-after: avoid } tr, figure { break-inside: avoid }
+}
 pre { font: 12px/1.4 "DejaVu Sans Mono", Menlo, Consolas, monospace; overflow-x: auto }
 """
+
+# ours: letters without a blank that no narrow column holds, such as a digest; only those may be broken.
+_LONG = re.compile(r"\S{25}")
 
 _NUMBER = re.compile(r"[-−+<]?[\d,]*\.?\d+( ± [\d.,]+)?( ?%)?( × [\d,]+)?( to [-−+]?[\d.,]+)?")
 
@@ -75,7 +84,13 @@ def html_table(
     ]
     lines = ["".join(f"<th{kind}>{escape(name)}</th>" for name, kind in zip(columns, kinds, strict=True))]
     for row in rows:
-        cells = ("–" if cell is None else as_html(cell) for cell in row)
-        lines.append("".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(cells, kinds, strict=True)))
+        lines.append("".join(_cell(text, kind, as_html) for text, kind in zip(row, kinds, strict=True)))
     body = "\n".join(f"<tr>{line}</tr>" for line in lines)
     return f'<div class="scroll"><table>\n{body}\n</table></div>'
+
+
+def _cell(text: str | None, kind: str, as_html: Callable[[str], str]) -> str:
+    if text is None:
+        return f"<td{kind}>–</td>"
+    kind = ' class="long"' if _LONG.search(text) else kind
+    return f"<td{kind}>{as_html(text)}</td>"

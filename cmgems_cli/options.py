@@ -101,6 +101,11 @@ CorpusFolder = Annotated[
 PMI_FOLDER = option(None, "--pmi", "PMI folder.", shown="the workspace's")
 MODEL_HELP = f"Model folder, or {', '.join(PRESETS)}: random weights."
 INIT = option(None, "--init", "random: the folder's architecture without its weights, a baseline.")
+TENSORBOARD = option(
+    False,
+    "--tensorboard",
+    "Also write the metrics for TensorBoard, to OUT/tensorboard (pip install 'cmgems\\[tensorboard]').",
+)
 InputPath = Annotated[
     Path | None,
     typer.Argument(

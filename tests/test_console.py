@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from cmgems_cli import console as console_module
 from cmgems_cli.console import Console, print_line
 from tests.command_line import CommandLine
 
@@ -70,3 +71,38 @@ def test_security_json_is_the_same_value_without_control_characters(
     assert json.loads(shown) == {"name": NASTY, "µ": "é"}
     assert "é" in shown
     assert shown.rstrip("\n").isprintable()
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> tuple[Terminal, Terminal]:
+    out, err = Terminal(), Terminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setenv("COLUMNS", str(width))
+    return out, err
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80])
+def test_numbers_are_never_broken_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    out, err = on_a_terminal(monkeypatch, width)
+    text = "403,845 parameters on cpu in bf16, 1 process; 10,300 steps of 128 sequences; unigram perplexity 2,935"
+    Console().say(text)
+    assert err.getvalue().split() == text.split()
+    assert max(map(len, err.getvalue().splitlines())) <= width
+    rows = [[f"a model with a long name {n}", "0.587 ± 0.023", 4_933_125, "1,303.97"] for n in range(2)]
+    Console().table("t", ["model", "accuracy", "parameters", "perplexity"], rows)
+    shown = out.getvalue()
+    for number in ("0.587 ± 0.023", "4,933,125", "1,303.97"):
+        assert shown.count(number) == 2
+    # Folded texts lose nothing.
+    assert "".join(shown.split()).count("long") == 2
+
+
+def test_progress_off_a_terminal_is_in_units_people_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0.0, 1.4])
+    monkeypatch.setattr(console_module.time, "perf_counter", lambda: next(clock))
+    with Console().progress("prepare-genome", 12_300_000, "B") as bar:
+        bar.advance(2_100_000)
+    line = "prepare-genome: 17 %, 2.1/12.3 MB, elapsed 1.4 s, remaining 6.8 s\n"
+    assert capsys.readouterr().err == line

@@ -17,9 +17,10 @@ from cmgems_cli.datasets.loaded_task import LoadedTask, load_task, recipe_of_tas
 from cmgems_cli.datasets.recipe import Recipe
 from cmgems_cli.datasets.task_files import POOL, TaskFiles
 from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.extras import need
 from cmgems_cli.inference.embedding_cache import EmbeddingCache
 from cmgems_cli.modeling.classifier import new_classifier
-from cmgems_cli.modeling.lora import add_lora, check_lora
+from cmgems_cli.modeling.lora import add_lora
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.outputs import Output
 from cmgems_cli.training.finetune_run import FinetuningRun, training_params
@@ -54,7 +55,7 @@ class Finetuner:
     def __init__(self, source: ModelSource, options: FinetuneOptions, processes: Processes) -> None:
         options.check()
         if options.lora:
-            check_lora()
+            need("peft", "lora", "`lora`", instead="leave `lora` out")
         self.source, self.options, self.processes = source, options, processes
         self.precision = resolve_precision(options.precision, processes.device)
         self._last: tuple[TaskFiles, LoadedTask] | None = None

@@ -11,6 +11,7 @@ from cmgems_cli.errors import UsageError
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import CorpusFolder, Shared, takes
 from cmgems_cli.pmi import Definition
+from cmgems_cli.readable import named_rows
 
 if TYPE_CHECKING:
     from cmgems_cli.genome.corpus import Corpus
@@ -83,7 +84,7 @@ def build_pmi(
             "out": str(out),
         }
         console.result({"dry_run": True, **rows})
-        console.table("Plan (nothing was written)", ["what", "value"], [list(row) for row in rows.items()])
+        console.table("Plan (nothing was written)", ["what", "value"], named_rows(rows))
         return
     with console.progress("counting", n_bases, "bases") as bar:
         manifest = stage.build_pmi(

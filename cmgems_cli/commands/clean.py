@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from cmgems_cli import workspace
-from cmgems_cli.console import amount
 from cmgems_cli.errors import InputError
 from cmgems_cli.leftovers import leftovers, remove
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import Shared, takes
+from cmgems_cli.readable import size
 
 
 @takes("json quiet config")
@@ -51,7 +51,7 @@ def clean(
     if not found:
         console.say(f"{root} holds nothing that a stopped command left")
         return
-    rows = [[str(one.path), one.what, f"{amount(one.n_bytes)}B"] for one in found]
+    rows = [[str(one.path), one.what, size(one.n_bytes)] for one in found]
     console.table(f"left by stopped commands below {root}", ["path", "what", "size"], rows)
     if not delete:
         console.say("nothing was removed; add --delete to remove all of it")
@@ -59,4 +59,4 @@ def clean(
     for one, done in zip(found, removed, strict=True):
         if not done:
             console.warn(f"{one.path} was kept: a command is writing {one.out}")
-    console.say(f"removed {sum(removed)} of {len(found)}, {amount(freed)}B")
+    console.say(f"removed {sum(removed)} of {len(found)}, {size(freed)}")

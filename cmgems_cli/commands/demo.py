@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmgems_cli.commands.training_progress import TrainingProgress
-from cmgems_cli.console import Console, duration
+from cmgems_cli.console import Console
 from cmgems_cli.options import Shared, takes
+from cmgems_cli.readable import duration
 
 if TYPE_CHECKING:
     from cmgems_cli.artifacts import Manifest

@@ -4,11 +4,12 @@ import platform
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from cmgems_cli.console import Console, amount, duration
+from cmgems_cli.console import Console
 from cmgems_cli.errors import CmgemsError
 from cmgems_cli.modeling.presets import PRESETS
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import Shared, takes
+from cmgems_cli.readable import amount, duration, size
 
 if TYPE_CHECKING:
     from cmgems_cli.doctor.diagnostics import Diagnosis
@@ -110,4 +111,4 @@ def _time(seconds: float) -> str:
 
 
 def _bytes(number: int | None) -> str | None:
-    return None if number is None else f"{amount(number)}B"
+    return None if number is None else size(number)

@@ -11,11 +11,12 @@ import typer
 
 from cmgems_cli import workspace
 from cmgems_cli.commands.training_progress import TrainingProgress
-from cmgems_cli.console import Console, duration
+from cmgems_cli.console import Console
 from cmgems_cli.datasets.benchmark_file import shipped_names
 from cmgems_cli.datasets.finetune_options import FinetuneOptions, said_of
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import INIT, MODEL_HELP, Shared, takes
+from cmgems_cli.readable import duration
 
 if TYPE_CHECKING:
     from cmgems_cli.artifacts import Manifest

@@ -2,14 +2,15 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cmgems_cli.console import Console, amount, duration
+from cmgems_cli.console import Console
 from cmgems_cli.fetching import source_names
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import Shared, takes
+from cmgems_cli.readable import duration, named_rows, size
 
 if TYPE_CHECKING:
     from cmgems_cli.fetching.hub_models import HubModel
@@ -119,7 +120,7 @@ def fetch(
     }
     if io.dry_run:
         console.result({"plan": plan})
-        console.table(f"plan for {target} (nothing fetched)", ["what", "value"], _rows(plan))
+        console.table(f"plan for {target} (nothing fetched)", ["what", "value"], named_rows(plan))
         return
     if left:
         transfer.check_space(left, target)
@@ -149,23 +150,19 @@ def fetch(
 
 
 def _announce(console: Console, download: "Download", target: Path) -> None:
+    from cmgems_cli.comparing.grouping import counted
+
     commit = f" at commit {download.revision[:12]}" if download.revision else ""
-    size = f"{amount(download.size_bytes)}B in {len(download.files)} file(s)"
     console.say(download.title)
     for name, value in (
         ("from", f"{download.source}{commit}"),
         ("licence", download.licence),
-        ("size", size),
+        ("size", f"{size(download.size_bytes)} in {counted(len(download.files), 'file')}"),
         ("to", target),
     ):
         console.say(f"  {name:<8}{value}")
     for note in download.notes:
         console.warn(note)
-
-
-def _rows(plan: dict[str, Any]) -> list[list[Any]]:
-    sizes = {name: f"{amount(plan[name])}B" for name in ("bytes", "bytes_left")}
-    return [[name, value] for name, value in {**plan, **sizes}.items()]
 
 
 def _bring(console: Console, name: str, left: "list[RemoteFile]") -> None:
@@ -178,12 +175,12 @@ def _bring(console: Console, name: str, left: "list[RemoteFile]") -> None:
 
     had = sum(file.bytes_here for file in left)
     if had:
-        console.say(f"resuming: {amount(had)}B were downloaded before")
+        console.say(f"resuming: {size(had)} were downloaded before")
     with console.progress(f"fetching {name}", sum(file.size_bytes for file in left), "B") as bar:
         bar.start_at(had)
 
         def advance(n_bytes: float) -> None:
-            bar.advance(n_bytes, note=f"{amount(bar.rate(n_bytes))}B/s")
+            bar.advance(n_bytes, note=f"{size(bar.rate(n_bytes))}/s")
 
         try:
             for file in left:
@@ -191,5 +188,5 @@ def _bring(console: Console, name: str, left: "list[RemoteFile]") -> None:
         except (KeyboardInterrupt, Interrupted) as error:
             code = getattr(error, "exit_code", 130)
             raise Interrupted(
-                f"{stopped_by(code)}; {amount(bar.done)}B are kept: run the command again to resume", code
+                f"{stopped_by(code)}; {size(bar.done)} are kept: run the command again to resume", code
             ) from None

@@ -8,10 +8,11 @@ import typer
 
 from cmgems_cli import workspace
 from cmgems_cli.commands.training_progress import TrainingProgress
-from cmgems_cli.console import Console, duration
+from cmgems_cli.console import Console
 from cmgems_cli.datasets.finetune_options import FinetuneOptions
 from cmgems_cli.option_fields import option
-from cmgems_cli.options import INIT, MODEL_HELP, Shared, takes
+from cmgems_cli.options import INIT, MODEL_HELP, TENSORBOARD, Shared, takes
+from cmgems_cli.readable import named_rows
 
 if TYPE_CHECKING:
     from cmgems_cli.artifacts import Manifest
@@ -43,6 +44,7 @@ def finetune(
         min=1,
         shown="as the TSV's folder is named",
     ),
+    tensorboard: bool = TENSORBOARD,
     *,
     options: FinetuneOptions,
     io: Shared,
@@ -62,9 +64,12 @@ def finetune(
 
     from cmgems_cli.bench.build import Finetuner
     from cmgems_cli.bench.frozen import FrozenRun
+    from cmgems_cli.errors import UsageError
     from cmgems_cli.metrics import score
     from cmgems_cli.training.checkpoints import check_run_place
     from cmgems_cli.training.classifier_run import finetune as finetune_stage
+    from cmgems_cli.training.event_files import FOLDER as EVENTS
+    from cmgems_cli.training.event_files import EventFiles
     from cmgems_cli.training.processes import start_processes, stop_processes
 
     check_run_place(target, "classifier")
@@ -72,6 +77,9 @@ def finetune(
         processes = start_processes(io.device)
         console = io.console(is_main=processes.is_main)
         run = Finetuner(source, options, processes).build_finetuning_run(task, target, io.seed)
+        if tensorboard and isinstance(run, FrozenRun):
+            raise UsageError("`tensorboard` with `freeze=True`, which has no steps to watch: leave one out")
+        events = EventFiles(target / EVENTS) if tensorboard else None
         manifest = None if io.dry_run else run.finished(overwrite=io.overwrite)
         if processes.is_main and manifest is None:
             if isinstance(run, FrozenRun):
@@ -88,7 +96,7 @@ def finetune(
                     score,
                     resume=io.resume,
                     overwrite=io.overwrite,
-                    observer=TrainingProgress(console, bar),
+                    observer=TrainingProgress(console, bar, events),
                 )
     finally:
         stop_processes()
@@ -174,13 +182,11 @@ def _plan(console: Console, run: "FinetuningRun | FrozenRun") -> None:
         }
     plan["notes"] = list(task.notes)
     console.result({"plan": plan, "out": str(run.out)})
-    shown = {
-        **{name: duration(expected_s) if name.endswith("_s") else value for name, value in plan.items()},
-        "notes": "; ".join(task.notes),
-    }
     if run.processes.is_main:
         console.table(
-            f"plan for {run.out} (nothing written)", ["what", "value"], [[k, v] for k, v in shown.items()]
+            f"plan for {run.out} (nothing written)",
+            ["what", "value"],
+            named_rows({**plan, "notes": "; ".join(task.notes)}),
         )
 
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmgems_cli.console import Console, duration
+from cmgems_cli.console import Console
+from cmgems_cli.readable import duration
 
 if TYPE_CHECKING:
     from cmgems_cli.inference.inference_options import InferenceOptions, Strand

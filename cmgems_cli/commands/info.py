@@ -7,10 +7,10 @@ import typer
 
 from cmgems_cli.artifacts import is_finished, read_manifest, verify_parts
 from cmgems_cli.commands.overview import progress_of
-from cmgems_cli.console import amount
 from cmgems_cli.errors import InputError
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import Shared, takes
+from cmgems_cli.readable import size
 
 
 @takes("json quiet config")
@@ -42,7 +42,7 @@ def info(
             *[["made from", name, digest] for name, digest in manifest.inputs.items()],
             *[["params", name, value] for name, value in manifest.params.items()],
             *[["stats", name, value] for name, value in manifest.stats.items()],
-            *[["files", name, f"{amount(entry['bytes'])}B"] for name, entry in manifest.files.items()],
+            *[["files", name, size(entry["bytes"])] for name, entry in manifest.files.items()],
             *[["environment", name, _flat(value)] for name, value in manifest.environment.items()],
         ],
     )

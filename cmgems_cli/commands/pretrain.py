@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from cmgems_cli import workspace
 from cmgems_cli.commands.training_progress import TrainingProgress
-from cmgems_cli.console import Console, amount, duration
-from cmgems_cli.options import PMI_FOLDER, CorpusFolder, Shared, takes
+from cmgems_cli.console import Console
+from cmgems_cli.options import PMI_FOLDER, TENSORBOARD, CorpusFolder, Shared, takes
+from cmgems_cli.readable import named_rows
 from cmgems_cli.training.pretrain_options import PretrainingOptions
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 def pretrain(
     corpus: CorpusFolder = None,
     pmi: Path | None = PMI_FOLDER,
+    tensorboard: bool = TENSORBOARD,
     *,
     options: PretrainingOptions,
     io: Shared,
@@ -44,6 +46,8 @@ def pretrain(
 
     from cmgems_cli.training.build import build_pretraining_run
     from cmgems_cli.training.checkpoints import check_run_place
+    from cmgems_cli.training.event_files import FOLDER as EVENTS
+    from cmgems_cli.training.event_files import EventFiles
     from cmgems_cli.training.pretrain_run import pretrain as train
     from cmgems_cli.training.processes import start_processes, stop_processes
 
@@ -53,6 +57,7 @@ def pretrain(
         console = io.console(is_main=processes.is_main)
         chosen = options.resolve(processes.device.type)
         run = build_pretraining_run(folder, ranks, target, chosen, processes)
+        events = EventFiles(target / EVENTS) if tensorboard else None
         if ranks and processes.is_main:
             note = origin_note(ranks, read_manifest(ranks, "pmi"), folder, masked)
             if note:
@@ -65,7 +70,10 @@ def pretrain(
             _announce(console, run)
             with console.progress(f"{options.model} by {options.strategy}", options.steps, "steps") as bar:
                 manifest = train(
-                    run, resume=io.resume, overwrite=io.overwrite, observer=TrainingProgress(console, bar)
+                    run,
+                    resume=io.resume,
+                    overwrite=io.overwrite,
+                    observer=TrainingProgress(console, bar, events),
                 )
     finally:
         stop_processes()
@@ -74,8 +82,8 @@ def pretrain(
             f"{target}: {options.model} by {options.strategy}",
             ["what", "value"],
             [
-                *[[name, value] for name, value in manifest.stats.items()],
-                *[[name, value] for name, value in _last_values(target).items()],
+                *named_rows(manifest.stats),
+                *named_rows(_last_values(target)),
             ],
         )
         console.finished(manifest, target, started)
@@ -119,11 +127,8 @@ def _plan(console: Console, run: "PretrainingRun") -> None:
         "unigram_perplexity": run.unigram,
     }
     console.result({"plan": plan, "out": str(run.out)})
-    shown = {**plan, "expected_s": duration(expected_s), "memory_bytes": f"{amount(plan['memory_bytes'])}B"}
     if run.processes.is_main:
-        console.table(
-            f"plan for {run.out} (nothing written)", ["what", "value"], [[k, v] for k, v in shown.items()]
-        )
+        console.table(f"plan for {run.out} (nothing written)", ["what", "value"], named_rows(plan))
 
 
 def _last_values(target: Path) -> dict[str, float]:

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from cmgems_cli import workspace
+from cmgems_cli.extras import need
+from cmgems_cli.option_fields import option
 from cmgems_cli.options import Shared, takes
 
 
@@ -22,6 +24,7 @@ def report(
             show_default=False,
         ),
     ] = None,
+    title: str | None = option(None, "--title", "First heading of the report.", shown="cmgems report"),
     *,
     io: Shared,
 ) -> None:
@@ -37,16 +40,23 @@ def report(
     started = time.perf_counter()
     console = io.console()
     from cmgems_cli.output_state import check_place
+    from cmgems_cli.reporting.document import TITLE
     from cmgems_cli.reporting.output import PAGE, write_report
-    from cmgems_cli.reporting.plot_style import need_matplotlib
     from cmgems_cli.reporting.sources import read_runs, runs_of_workspace
 
-    need_matplotlib()
+    need("matplotlib", "plots", "a report with pictures")
     out = io.out or workspace.report_folder()
     check_place(out, "report")
     opened = read_runs(runs or runs_of_workspace(workspace.workspace()))
     with console.progress("report", 6, "parts") as bar:
-        manifest = write_report(opened, out, seed=io.seed, overwrite=io.overwrite, advance=bar.advance)
+        manifest = write_report(
+            opened,
+            out,
+            seed=io.seed,
+            title=title or TITLE,
+            overwrite=io.overwrite,
+            advance=bar.advance,
+        )
     named = [
         {"tag": run.tag, "named": run.named, "kind": run.kind, "digest": run.manifest and run.manifest.digest}
         for run in opened

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cmgems_cli.console import Bar, Console, duration
+from cmgems_cli.console import Bar, Console
 from cmgems_cli.errors import UsageError
 from cmgems_cli.inference.inference_options import InferenceOptions
 from cmgems_cli.modeling.model_source import check_order
 from cmgems_cli.option_fields import Precision, option, same_option
 from cmgems_cli.options import Shared, takes
+from cmgems_cli.readable import duration
 from cmgems_cli.variants.variant_options import VariantFormat, VariantOptions
 
 if TYPE_CHECKING:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cmgems_cli import workspace
-from cmgems_cli.console import Console, duration
+from cmgems_cli.console import Console
 from cmgems_cli.errors import InputError
 from cmgems_cli.masking import RankBy, Strategy
 from cmgems_cli.option_fields import option, same_option
 from cmgems_cli.options import PMI_FOLDER, CorpusFolder, Shared, takes
 from cmgems_cli.output_state import check_file
 from cmgems_cli.palette import background_of, text_colour_on
+from cmgems_cli.readable import duration
 from cmgems_cli.training.pretrain_options import PretrainingOptions
 
 if TYPE_CHECKING:

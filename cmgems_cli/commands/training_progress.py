@@ -7,14 +7,15 @@ from typing import Any
 
 from cmgems_cli.console import Bar, Console
 from cmgems_cli.metrics import printed_perplexity
+from cmgems_cli.training.event_files import EventFiles
 from cmgems_cli.training.observer import Observer
 
 
 class TrainingProgress(Observer):
-    """Shows each step of a run on `bar`, and events as lines."""
+    """Shows each step of a run on `bar`, and what happens as lines; `events` get the metrics."""
 
-    def __init__(self, console: Console, bar: Bar) -> None:
-        self._console, self._bar = console, bar
+    def __init__(self, console: Console, bar: Bar, events: EventFiles | None = None) -> None:
+        self._console, self._bar, self.events = console, bar, events
         self._evaluated = ""
         self._tokens, self._since = 0, time.perf_counter()
 

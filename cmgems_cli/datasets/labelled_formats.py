@@ -14,6 +14,7 @@ from cmgems_cli.datasets.dna_check import DnaCheck
 from cmgems_cli.datasets.sequence_table import SequenceTable
 from cmgems_cli.datasets.text_lines import LONGEST_LINE, lines_of, texts_of
 from cmgems_cli.errors import InputError
+from cmgems_cli.extras import need
 from cmgems_cli.genome.fasta import FastaFile
 from cmgems_cli.genome.records import fasta_records
 
@@ -185,15 +186,13 @@ class ParquetRows:
         Raises
         ------
         InputError
-            As `RowSource.rows`, or without pyarrow.
+            As `RowSource.rows`.
+        CmgemsError
+            Without pyarrow.
         """
-        try:
-            from pyarrow import ArrowException, parquet
-        except ImportError:
-            raise InputError(
-                f"{self._path} is a Parquet file, which needs pyarrow: `pip install 'cmgems[parquet]'`, or save it"
-                " as CSV"
-            ) from None
+        need("pyarrow", "parquet", f"the Parquet file {self._path}", instead="save it as CSV")
+        from pyarrow import ArrowException, parquet
+
         dna, self._row = DnaCheck(self._path), 0
         try:
             with parquet.ParquetFile(self._path) as file:

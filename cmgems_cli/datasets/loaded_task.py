@@ -96,6 +96,8 @@ class LoadedTask:
         The rows of train, dev and test as letters.
     leakage : tuple of Leakage
         What the splits have in common, by the whole pool where rows are drawn from one.
+    name : str
+        The task's, or that of its folder.
     """
 
     train: EncodedSplit
@@ -111,6 +113,7 @@ class LoadedTask:
     warnings: tuple[str, ...] = ()
     tables: Mapping[str, Table] = field(default_factory=dict)
     leakage: tuple[Leakage, ...] = ()
+    name: str = ""
 
     def class_weights(self) -> NDArray[np.float32]:
         """Return rows / (classes * rows of the class) of the training split: shape (n_classes,), mean 1 over its rows.
@@ -247,6 +250,7 @@ def load_task(
         warnings=tuple(splits.warnings()),
         tables={"train": splits.tables["train"] if pool is None else pool, **splits.tables},
         leakage=leaks,
+        name=task.name,
     )
 
 

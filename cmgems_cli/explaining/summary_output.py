@@ -19,11 +19,12 @@ from cmgems_cli.explaining.explain_options import SummaryOptions
 from cmgems_cli.explaining.figure import Shown, explanation_figure
 from cmgems_cli.explaining.motifs import Motifs, find_motifs, meme_text, motif_columns
 from cmgems_cli.explaining.summary import Profile, profile_of
+from cmgems_cli.extras import need
 from cmgems_cli.files import write_output
 from cmgems_cli.html_page import html_page, html_table
 from cmgems_cli.inference.quantity import Quantity
 from cmgems_cli.output_state import check_file
-from cmgems_cli.reporting.plot_style import as_png, as_svg, need_matplotlib
+from cmgems_cli.reporting.plot_style import as_png, as_svg
 
 # ours: inches and bases per line of a page's pictures, so that letters can be read on a screen 400 pixels wide.
 _PAGE_WIDTH, _PAGE_BASES = 4.2, 35
@@ -57,7 +58,7 @@ def check_summaries(options: SummaryOptions, *, overwrite: bool) -> None:
         if path is not None:
             check_file(path, overwrite=overwrite)
     if options.figure is not None:
-        need_matplotlib()
+        need("matplotlib", "plots", "a figure")
 
 
 def write_summaries(options: SummaryOptions, stored: Stored, quantity: Quantity, seed: int) -> Motifs | None:

@@ -7,6 +7,7 @@ from typing import IO, Any
 
 from cmgems_cli.datasets.targets import Target
 from cmgems_cli.errors import UsageError
+from cmgems_cli.extras import need
 from cmgems_cli.inference.hits import HitSink, bed_of_hits, table_of_hits
 from cmgems_cli.inference.inference_options import TABLE_FORMATS, HitOptions, PredictionFormat
 from cmgems_cli.inference.output_formats import TableWriter, format_of
@@ -14,7 +15,7 @@ from cmgems_cli.inference.places import PlaceColumns
 from cmgems_cli.inference.prediction import Sink, TableSink, columns
 from cmgems_cli.inference.record_readers import Source
 from cmgems_cli.inference.survey import Input
-from cmgems_cli.inference.tracks import BedGraph, BigWig, OrderedSource, TrackSink, need_pybigwig
+from cmgems_cli.inference.tracks import BedGraph, BigWig, OrderedSource, TrackSink
 
 TRACKS = ("bedgraph", "bigwig")
 _SUFFIXES: dict[str, PredictionFormat] = {
@@ -41,7 +42,7 @@ def prediction_format(out: Path | None, format: PredictionFormat | None) -> Pred
     if format == "bigwig":
         if out is None:
             raise UsageError("bigWig is written at once, not to a stream; give `out=FILE.bw`")
-        need_pybigwig()
+        need("pyBigWig", "bigwig", "bigWig", instead="write bedGraph")
     return format if format is not None else format_of(out, None, TABLE_FORMATS)
 
 

@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmgems_cli.errors import CmgemsError, InputError
+from cmgems_cli.errors import InputError
 from cmgems_cli.genome.fasta_stream import SequenceChunk
 from cmgems_cli.inference.places import places_of
 from cmgems_cli.inference.prediction import DECIMALS, Predicted
@@ -351,20 +351,3 @@ class BigWig:
         records = np.frombuffer(data, _RECORD)
         starts, ends = records["start"].astype(np.int64), records["end"].astype(np.int64)
         file.addEntries([name] * count, starts, ends=ends, values=records["value"].astype(np.float64))
-
-
-def need_pybigwig() -> None:
-    """Check that pyBigWig can be imported.
-
-    Raises
-    ------
-    CmgemsError
-        If it cannot; the message has the command that installs it.
-    """
-    try:
-        import pyBigWig  # noqa: F401
-    except ImportError as error:
-        raise CmgemsError(
-            f"bigWig needs pyBigWig, which cannot be imported ({error}): pip install 'cmgems[bigwig]', or write"
-            " bedGraph"
-        ) from None

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from cmgems_cli import draws
-from cmgems_cli.errors import CmgemsError
+from cmgems_cli.extras import need
 from cmgems_cli.modeling.families import encoder_of
 
 # Alpha 16 at rank 8, on query, key, value and dense, every linear layer of these encoders: how the published Nucleotide
@@ -31,16 +31,6 @@ def lora_params(rank: int) -> dict[str, Any]:
     return {"lora": rank, "lora_alpha": ALPHA_PER_RANK * rank, "lora_dropout": LORA_DROPOUT}
 
 
-def check_lora() -> None:
-    """Check that peft can be imported (or raise CmgemsError)."""
-    try:
-        import peft  # noqa: F401
-    except ImportError as error:
-        raise CmgemsError(
-            f"`lora` needs peft, which cannot be imported ({error}): pip install 'cmgems[lora]', or leave `lora` out"
-        ) from None
-
-
 def add_lora(model: Any, rank: int, *, seed: int) -> None:
     """Give every linear layer of a model's encoder an adapter; only adapters and head are trained from then on.
 
@@ -52,9 +42,9 @@ def add_lora(model: Any, rank: int, *, seed: int) -> None:
     seed : int
         The adapters' first matrices are a function of it.
     """
+    need("peft", "lora", "`lora`", instead="leave `lora` out")
     from peft import LoraConfig, inject_adapter_in_model
 
-    check_lora()
     encoder = encoder_of(model)
     within = f"{model.base_model_prefix}."
     targets = [

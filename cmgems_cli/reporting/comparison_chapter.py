@@ -9,7 +9,7 @@ from math import sqrt
 
 from cmgems_cli.comparing.comparison import ModelComparison, compare_models, comparison_tables, p_text, signed
 from cmgems_cli.comparing.grouping import by_task, counted
-from cmgems_cli.comparing.one_task import announcement, compare_on_one_task, one_task_tables
+from cmgems_cli.comparing.one_task import OneTask, announcement, compare_on_one_task, one_task_tables
 from cmgems_cli.comparing.pairing import pair
 from cmgems_cli.comparing.scores import in_print, rounded
 from cmgems_cli.comparing.statistics import CONFIDENCE, RESAMPLES, Friedman, compare
@@ -45,6 +45,29 @@ def comparison_parts(
     seed : int
         Of bootstrap and sign flips.
     """
+    tags = [run.tag for run in runs]
+    compared = compared_with_last(benchmark, runs, seed)
+    if isinstance(compared, str):
+        return [Notes([compared])]
+    if isinstance(compared, OneTask):
+        tables = [Table(table, tags) for table in one_task_tables(compared)]
+        notes = [f"{announcement(compared)}.", *(f"{note}." for note in compared.notes)]
+        return [*tables, Notes([notes[0][0].upper() + notes[0][1:], *notes[1:]])]
+    parts: list[Part] = [Table(table, tags) for table in comparison_tables(compared)]
+    parts.append(Notes(_remarks(compared)))
+    parts += [_differences(benchmark, compared, index, runs) for index in range(len(runs) - 1)]
+    if compared.ranking:
+        parts.append(_ranks(benchmark, compared, compared.ranking, colours, tags))
+    return parts
+
+
+def compared_with_last(
+    benchmark: Benchmark, runs: Sequence[Run], seed: int
+) -> ModelComparison | OneTask | str:
+    """Return the tests of the last run against each of the others, or why there are none.
+
+    Parameters as for `comparison_parts`. `OneTask` if they share one task, and its rows or seeds can be tested.
+    """
     sources = [
         replace(
             run.source,
@@ -55,24 +78,15 @@ def comparison_parts(
         for run in runs
         if run.source
     ]
-    tags = [run.tag for run in runs]
     try:
         paired = pair(sources, common=True)
         if len(paired.rows) == 1:
             on_one = compare_on_one_task(sources, paired, seed=seed)
             if on_one.has_tests:
-                tables = [Table(table, tags) for table in one_task_tables(on_one)]
-                notes = [f"{announcement(on_one)}.", *(f"{note}." for note in on_one.notes)]
-                return [*tables, Notes([notes[0][0].upper() + notes[0][1:], *notes[1:]])]
+                return on_one
     except InputError as error:
-        return [Notes([f"Not compared: {str(error).split('; needed')[0]}."])]
-    compared = compare_models(paired, seed=seed)
-    parts: list[Part] = [Table(table, tags) for table in comparison_tables(compared)]
-    parts.append(Notes(_remarks(compared)))
-    parts += [_differences(benchmark, compared, index, runs) for index in range(len(runs) - 1)]
-    if compared.ranking:
-        parts.append(_ranks(benchmark, compared, compared.ranking, colours, tags))
-    return parts
+        return f"Not compared: {str(error).split('; needed')[0]}."
+    return compare_models(paired, seed=seed)
 
 
 def file_name(name: str) -> str:

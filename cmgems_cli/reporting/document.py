@@ -8,21 +8,24 @@ from collections.abc import Callable, Sequence
 
 from cmgems_cli import __version__
 from cmgems_cli.artifacts import MANIFEST, Manifest
-from cmgems_cli.comparing.scores import as_printed
 from cmgems_cli.comparing.tables import ReportTable
-from cmgems_cli.metrics import METRICS
-from cmgems_cli.reporting.elements import Code, Document, Folded, Notes, Part, Section, Table, Text
-from cmgems_cli.reporting.methods import methods_section, task_of
-from cmgems_cli.reporting.predictions_chapter import prediction_parts
+from cmgems_cli.reporting.classifiers_chapter import classifiers_section
+from cmgems_cli.reporting.elements import Code, Document, Folded, Part, Section, Table, Text
+from cmgems_cli.reporting.methods import methods_section
 from cmgems_cli.reporting.pretraining_chapter import data_section, models_section, ranking_section
 from cmgems_cli.reporting.scores_chapter import score_sections
 from cmgems_cli.reporting.sources import PUBLISHED, Run
+from cmgems_cli.reporting.summary import summary_section
 
 # Longest list of inputs that is shown; the manifest, collapsed below, has all of them.
 INPUTS_SHOWN = 6
 
+TITLE = "cmgems report"
 
-def make_document(runs: Sequence[Run], *, seed: int, advance: Callable[[float], None]) -> Document:
+
+def make_document(
+    runs: Sequence[Run], *, seed: int, title: str = TITLE, advance: Callable[[float], None]
+) -> Document:
     """Make the report of these runs.
 
     Parameters
@@ -31,13 +34,14 @@ def make_document(runs: Sequence[Run], *, seed: int, advance: Callable[[float], 
         From `read_runs`; at least one.
     seed : int
         Of bootstrap and sign flips.
+    title : str, optional
     advance : callable
         Called with 1 after each of six parts.
 
     Returns
     -------
     Document
-        The same for the same runs and seed: it contains no date.
+        The same for the same runs, seed and title: its dates are those of the runs.
 
     Raises
     ------
@@ -53,10 +57,12 @@ def make_document(runs: Sequence[Run], *, seed: int, advance: Callable[[float], 
     advance(1)
     chapters += score_sections(runs, colours, seed)
     advance(1)
-    chapters += [_classifiers(runs), methods_section(runs, seed)]
+    chapters += [classifiers_section(runs), methods_section(runs, seed)]
     advance(1)
     sections = [chapter for chapter in chapters if chapter]
-    document = Document("cmgems report", [_opening(runs), *sections, *_provenance(runs)])
+    document = Document(
+        title, [summary_section(runs, seed), *sections, _list_of_runs(runs), *_provenance(runs)]
+    )
     advance(1)
     return document
 
@@ -67,7 +73,7 @@ def _colours(runs: Sequence[Run]) -> dict[str, int]:
     return {label: index for index, label in enumerate(dict.fromkeys(drawn))}
 
 
-def _opening(runs: Sequence[Run]) -> Section:
+def _list_of_runs(runs: Sequence[Run]) -> Section:
     rows: list[list[str | None]] = [
         [run.tag, run.label, run.kind, run.manifest.digest[:12] if run.manifest else None] for run in runs
     ]
@@ -82,39 +88,6 @@ def _opening(runs: Sequence[Run]) -> Section:
             ),
         ],
     )
-
-
-def _classifiers(runs: Sequence[Run]) -> Section | None:
-    chosen = [run for run in runs if run.kind == "classifier"]
-    if not chosen:
-        return None
-    metrics = [name for name in METRICS if METRICS[name].shown and any(name in r.made.stats for r in chosen)]
-    rows: list[list[str | None]] = []
-    notes = []
-    for run in chosen:
-        params, stats = run.made.params, run.made.stats
-        scores = [as_printed(stats[metric], metric) if metric in stats else None for metric in metrics]
-        shots = "" if params.get("shots") is None else f", {params['shots']} shots"
-        counts = [None if stats.get(name) is None else f"{stats[name]:,}" for name in ("n_train", "n_test")]
-        weights = "random" if params.get("init") == "random" else "pretrained"
-        rows.append([run.label, f"{task_of(run)}{shots}", weights, str(params["seed"]), *scores, *counts])
-        notes += [f"{run.label}: {note}." for note in stats.get("notes", [])]
-        if stats.get("collapsed"):
-            notes.append(f"{run.label} collapsed: it predicted the same for every row.")
-    columns = [
-        "classifier",
-        "task",
-        "weights",
-        "seed",
-        *(METRICS[name].printed_title for name in metrics),
-    ]
-    columns += ["train rows", "test rows"]
-    parts: list[Part] = [
-        Table(ReportTable("Test scores", columns, rows), [run.tag for run in chosen]),
-        Text("Single fine-tuning run per model; seed-to-seed variation is not shown."),
-    ]
-    parts += prediction_parts(chosen, {run.label: number for number, run in enumerate(chosen)})
-    return Section("Classifiers", parts + ([Notes(notes)] if notes else []))
 
 
 # ------------------------------------------------------------------ provenance
@@ -152,6 +125,7 @@ def _origin(run: Run, by_digest: dict[str, Run]) -> list[Part]:
         ("machine", "; ".join(str(around[name]) for name in ("platform", "device") if around.get(name)) or None),
         ("precision", around.get("precision")),
         ("processes", None if around.get("processes") is None else str(around["processes"])),
+        ("finished", around.get("finished_at")),
         ("seconds", None if around.get("elapsed_s") is None else f"{around['elapsed_s']:,.1f}"),
         *((f"input {name}", _input(digest, by_digest)) for name, digest in _inputs(made.inputs)),
     ]  # fmt: skip

@@ -13,14 +13,15 @@ _STYLE = """
 nav a { margin-right: 1.1rem }
 a { color: #0058a3 }
 figure { margin: 1.2rem 0 1.6rem }
-figure img { display: block; width: 100%; max-width: 48rem; height: auto }
+/* Narrower, the labels could not be read: a small screen scrolls the picture. */
+figure img { display: block; width: 100%; min-width: 44rem; max-width: 48rem; height: auto }
 figcaption { max-width: 48rem; font-size: .9rem; color: #333 }
 .from { margin: 0 0 1rem; font-size: .82rem; color: #555 }
 details { margin: .4rem 0 }
 details figure { display: inline-block; vertical-align: top; width: 26rem; max-width: 100%; margin-right: 1.5rem }
 summary { cursor: pointer; font-weight: 600 }
 pre { background: #f6f6f6; padding: .6rem; white-space: pre-wrap; overflow-wrap: anywhere }
-@media print { body { max-width: none; margin: 0 } figure, table { break-inside: avoid } }
+@media print { figure img { min-width: 0; max-width: 100% } a { color: inherit; text-decoration: none } }
 """
 
 
@@ -62,7 +63,7 @@ def _picture(picture: Picture, tags: set[str]) -> str:
     data = base64.b64encode(picture.svg).decode("ascii")
     return (
         f'<figure id="{escape(picture.name)}">\n<h3>{escape(picture.title)}</h3>\n'
-        f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(picture.alt)}">\n'
+        f'<div class="scroll"><img src="data:image/svg+xml;base64,{data}" alt="{escape(picture.alt)}"></div>\n'
         f"<figcaption>{escape(picture.caption)} {_from(picture.sources, tags)}</figcaption>\n</figure>"
     )
 

@@ -181,8 +181,8 @@ def _classifiers(runs: Sequence[Run]) -> list[str]:
 
 
 def task_of(run: Run) -> str:
-    """Return the name of a classifier's task; for custom data, the name of the classifier's folder."""
-    return str(run.made.params.get("task") or run.label)
+    """Return the name of a classifier's task; for custom data that of its folder, or else of the classifier's."""
+    return str(run.made.params.get("task") or run.made.environment.get("data") or run.label)
 
 
 def _scores(runs: Sequence[Run]) -> list[str]:

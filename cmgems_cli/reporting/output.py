@@ -9,7 +9,7 @@ from pathlib import Path
 from cmgems_cli.artifacts import Manifest, environment
 from cmgems_cli.files import as_bytes
 from cmgems_cli.outputs import Output
-from cmgems_cli.reporting.document import make_document
+from cmgems_cli.reporting.document import TITLE, make_document
 from cmgems_cli.reporting.elements import Document
 from cmgems_cli.reporting.html import page
 from cmgems_cli.reporting.markdown import PICTURES, markdown
@@ -24,6 +24,7 @@ def write_report(
     out: Path,
     *,
     seed: int,
+    title: str = TITLE,
     overwrite: bool = False,
     advance: Callable[[float], None] = lambda amount: None,
 ) -> Manifest:
@@ -37,6 +38,8 @@ def write_report(
         The artifact's folder.
     seed : int
         Of bootstrap and sign flips.
+    title : str, optional
+        First heading.
     overwrite : bool, default False
         Replace a finished report at `out`.
     advance : callable, optional
@@ -52,13 +55,13 @@ def write_report(
         out,
         "report",
         # Labels are shown; published columns have no digest.
-        params={"seed": seed, "runs": [f"{run.kind} {run.label}" for run in runs]},
+        params={"seed": seed, "title": title, "runs": [f"{run.kind} {run.label}" for run in runs]},
         inputs={run.tag: run.manifest.digest for run in runs if run.manifest},
     )
     with output.claim(overwrite=overwrite) as claim:
         if claim.done is not None:
             return claim.done
-        document = make_document(runs, seed=seed, advance=advance)
+        document = make_document(runs, seed=seed, title=title, advance=advance)
         files = _content(document)
         for name, content in files.items():
             (claim.folder / name).parent.mkdir(exist_ok=True)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cmgems_cli.errors import CmgemsError
 from cmgems_cli.palette import COLOURS
 
 if TYPE_CHECKING:
@@ -41,22 +40,6 @@ _STYLE: dict[str, Any] = {
     "svg.fonttype": "path",  # viewers need no fonts
     "svg.hashsalt": "cmgems",  # identifiers follow from the content
 }
-
-
-def need_matplotlib() -> None:
-    """Check that matplotlib can be imported.
-
-    Raises
-    ------
-    CmgemsError
-        If it cannot; the message has the command that installs it.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise CmgemsError(
-            f"the pictures need matplotlib, which cannot be imported ({error}): pip install 'cmgems[plots]'"
-        ) from None
 
 
 @contextmanager

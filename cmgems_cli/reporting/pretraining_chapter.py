@@ -9,6 +9,7 @@ from cmgems_cli.comparing.scores import rounded
 from cmgems_cli.comparing.tables import ReportTable
 from cmgems_cli.genome.vocabulary import kmers
 from cmgems_cli.pmi.ranking import Ranking, read_ranking
+from cmgems_cli.readable import name_of
 from cmgems_cli.reporting import figures
 from cmgems_cli.reporting.elements import Part, Picture, Section, Table, Text, listed
 from cmgems_cli.reporting.plot_style import rendered, style
@@ -25,7 +26,7 @@ def data_section(runs: Sequence[Run]) -> Section | None:
     parts: list[Part] = []
     for run in chosen:
         rows: list[list[str | None]] = [
-            [name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value)]
+            [name_of(name), f"{value:,}" if isinstance(value, int) else str(value)]
             for name, value in run.made.stats.items()
             if not isinstance(value, dict | list)
         ]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cmgems_cli.artifacts import MADE_BY, Manifest, is_finished, read_manifest
 from cmgems_cli.comparing.evaluated_runs import linear_scores
 from cmgems_cli.comparing.pairing import PAPER, Source, from_random_weights, read_source, source_of_artifact
-from cmgems_cli.comparing.scores import Score
+from cmgems_cli.comparing.scores import KMER_LINEAR, Score
 from cmgems_cli.datasets.benchmark import Benchmark
 from cmgems_cli.errors import InputError
+from cmgems_cli.masking import INFO
 
 # The kind of a published column, in addition to the kinds of artifacts.
 PUBLISHED = "paper"
@@ -111,8 +112,8 @@ def read_runs(named: Sequence[str]) -> list[Run]:
 def runs_of_workspace(workspace: Path) -> list[str]:
     """Return the folders of all finished artifacts that a report can show, in the order of the pipeline.
 
-    Scores of random weights come before those of pretrained models: the last scores are the reference that the
-    others are compared with.
+    The last scores are the reference that the others are compared with. So scores are ordered by the role of their
+    model, not by their folder: baselines, then pretrained models by strategy, curricula last.
 
     Raises
     ------
@@ -125,12 +126,21 @@ def runs_of_workspace(workspace: Path) -> list[str]:
             f"{workspace} holds no finished artifact; name the folders to report on, or make one with"
             f" `{MADE_BY['model']}` or `{MADE_BY['scores']}`"
         )
-    return [str(path) for path in sorted(folders, key=_is_scores_of_pretrained)]
+    made = {path: read_manifest(path) for path in folders}
+    strategies = {one.digest: one.params.get("strategy", "") for one in made.values() if one.kind == "model"}
+    return [str(path) for path in sorted(folders, key=lambda path: _role(made[path], strategies))]
 
 
-def _is_scores_of_pretrained(folder: Path) -> bool:
-    manifest = read_manifest(folder)
-    return manifest.kind == "scores" and not from_random_weights(manifest)
+def _role(manifest: Manifest, strategies: Mapping[str, str]) -> tuple[bool, bool, bool, bool]:
+    """Return what orders runs: whether they are scores, of a pretrained model, by ranks, in a curriculum."""
+    is_baseline = manifest.params.get("model") == KMER_LINEAR or from_random_weights(manifest)
+    strategy = INFO.get(strategies.get(manifest.inputs.get("model", ""), ""))
+    return (
+        manifest.kind == "scores",
+        not is_baseline,
+        strategy is not None and strategy.uses_ranks,
+        strategy is not None and bool(strategy.made_of),
+    )
 
 
 def _read(named: str, tag: str) -> Run:

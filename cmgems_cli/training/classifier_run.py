@@ -82,5 +82,6 @@ def finetune(
                 )
             )
             files += write_test_files(run.folder, names, outcome.labels, outcome.probabilities)
-            return run.finish(stats=stats, files=files, max_batch_tokens=run.max_batch_tokens)
+            named = {"data": run.task.name} if run.task.name else {}
+            return run.finish(stats=stats, files=files, max_batch_tokens=run.max_batch_tokens, **named)
     return read_manifest(run.out, run.kind)

@@ -6,11 +6,14 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cmgems_cli.errors import CmgemsError, InputError
 from cmgems_cli.files import open_new
 from cmgems_cli.structured_text import parse_json
+
+if TYPE_CHECKING:
+    from cmgems_cli.training.event_files import EventFiles
 
 METRICS = "metrics.jsonl"
 
@@ -27,19 +30,24 @@ class MetricsFile:
         The file; what it holds is replaced.
     content : bytes
         The records of earlier steps, from the checkpoint that the run resumes: the file itself may have lost some.
+    events : EventFiles, optional
+        Get the same records.
     """
 
-    def __init__(self, path: Path, content: bytes = b"") -> None:
-        self._path, self.content = path, bytearray(content)
+    def __init__(self, path: Path, content: bytes = b"", events: EventFiles | None = None) -> None:
+        self._path, self.content, self._events = path, bytearray(content), events
         path.unlink(missing_ok=True)
         self._stream = open_new(path)
         self._append(content)
+        self._begin_events()
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record and hand it to the operating system at once."""
         line = json.dumps(record, allow_nan=False).encode() + b"\n"
         self.content += line
         self._append(line)
+        if self._events is not None:
+            self._events.add(record)
 
     def _append(self, content: bytes) -> None:
         self._stream.write(content)
@@ -50,6 +58,11 @@ class MetricsFile:
         self.content = bytearray(content)
         self._stream.seek(len(content))
         self._stream.truncate()
+        self._begin_events()
+
+    def _begin_events(self) -> None:
+        if self._events is not None:
+            self._events.begin(json.loads(line) for line in self.content.splitlines())
 
     def check_in_place(self) -> None:
         """Check that the path still leads to the file that is being written.
@@ -70,6 +83,8 @@ class MetricsFile:
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
+        if self._events is not None:
+            self._events.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from cmgems_cli.training.event_files import EventFiles
+
 
 class Observer:
-    """Receives a run's progress on the main process; this one ignores it."""
+    """Receives a run's progress on the main process; this one ignores it.
+
+    Attributes
+    ----------
+    events : EventFiles or None
+        Get every record of metrics.jsonl.
+    """
+
+    events: EventFiles | None = None
 
     def resumed(self, step: int) -> None:
         """The run resumes after `step`."""

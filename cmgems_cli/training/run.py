@@ -258,7 +258,8 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
             self._report_resumption(checkpoint, observer)
         metrics = None
         if self.processes.is_main:
-            metrics = MetricsFile(self.folder / METRICS, checkpoint.metrics() if checkpoint else b"")
+            content = checkpoint.metrics() if checkpoint else b""
+            metrics = MetricsFile(self.folder / METRICS, content, observer.events)
         try:
             with stop_on_signals(single_process=self.processes.world_size == 1) as request:
                 self._loop(done, metrics, observer, request)
@@ -295,8 +296,7 @@ class Run(ABC, Generic[AnyStep, AnyOutcome]):
         observer.resumed(checkpoint.step)
 
     def _identity(self) -> dict[str, Any]:
-        same = {"kind": self.kind, "params": self.params, "inputs": self.inputs}
-        return {**same, "precision": self.precision}
+        return {"kind": self.kind, "params": self.params, "inputs": self.inputs, "precision": self.precision}
 
     def _loop(self, done: int, metrics: MetricsFile | None, observer: Observer, request: StopRequest) -> None:
         steps, step = self.engine.recipe.steps, done

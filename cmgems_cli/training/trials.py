@@ -159,7 +159,7 @@ class ChosenRun(FinetuningRun):
                 before = number * self.steps_of_trial
                 if before:
                     observer.resumed(before)
-                stats = trial.complete(_OfTrial(observer, before))
+                stats = trial.complete(_OfTrial(observer, before, trial.out.name))
             self._stats_of.append(stats)
             loser: Path | None = trial.weights_file
             if self._best() == number:
@@ -232,10 +232,11 @@ class ChosenRun(FinetuningRun):
 
 
 class _OfTrial(Observer):
-    """Reports the steps of one trial as those of all."""
+    """Reports the steps of one trial as those of all; its metrics go to a folder of their own."""
 
-    def __init__(self, observer: Observer, before: int) -> None:
+    def __init__(self, observer: Observer, before: int, name: str) -> None:
         self._observer, self._before = observer, before
+        self.events = observer.events and observer.events.below(name)
 
     def resumed(self, step: int) -> None:
         self._observer.resumed(self._before + step)

@@ -9,7 +9,7 @@ import pytest
 from cmgems_cli.datasets.labelled_formats import digest_of_rows
 from cmgems_cli.datasets.labelled_table import read_rows
 from cmgems_cli.datasets.task_files import find_split
-from cmgems_cli.errors import InputError
+from cmgems_cli.errors import CmgemsError, InputError
 
 PLENTY = 10**6
 DRAW = random.Random(3)
@@ -125,6 +125,6 @@ def test_parquet_without_pyarrow_says_how_to_get_it(tmp_path: Path, monkeypatch:
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(
-        InputError, match=r"needs pyarrow: `pip install 'cmgems\[parquet\]'`, or save it as CSV"
+        CmgemsError, match=r"x\.parquet needs pyarrow, .*: pip install 'cmgems\[parquet\]', or save it as CSV"
     ):
         read_rows(tmp_path / "x.parquet", max_bases=PLENTY)

@@ -1,7 +1,7 @@
 """Small finished artifacts of every kind, made by hand: what is in them is known to the last digit."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from cmgems_cli.artifacts import Manifest, finish_artifact
 from cmgems_cli.comparing.scores import Score, write_scores
 from cmgems_cli.pmi.ranking import write_kmers
+from cmgems_cli.reporting import plot_style
 from tests.command_line import CommandLine
 
 ENVIRONMENT = {
@@ -18,10 +19,19 @@ ENVIRONMENT = {
     "platform": "Linux-test",
     "command": ["cmgems", "pretrain", "--seed", "7"],
     "elapsed_s": 12.5,
+    "finished_at": "2026-11-27T23:59:59Z",
     "device": "Card <9000>",
     "precision": "bf16",
     "processes": 1,
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _small_pngs() -> Iterator[None]:
+    """Pictures of few dots: drawing those of print is a third of the time of these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plot_style, "DPI", 50)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -142,9 +152,24 @@ def make_scores(
     )
 
 
-def make_classifier(folder: Path, *, bench: str | None = "gue", task: str | None = "tf/0") -> Manifest:
+def make_classifier(
+    folder: Path,
+    *,
+    bench: str | None = "gue",
+    task: str | None = "tf/0",
+    data: str | None = None,
+    steps: int = 0,
+) -> Manifest:
+    """Write a classifier, with the metrics of this many steps: evaluated every ten, the second was the best."""
     folder.mkdir(parents=True)
     (folder / "predictions.csv").write_text("row,label,predicted\n")
+    files = ["predictions.csv"]
+    if steps:
+        files.append("metrics.jsonl")
+        records = [{"step": step, "loss": 1 / step} for step in range(1, steps + 1)]
+        for record in records[9::10]:
+            record["dev_loss"] = 0.5 if record["step"] == 20 else 0.6
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     return finish_artifact(
         folder,
         "classifier",
@@ -169,9 +194,10 @@ def make_classifier(folder: Path, *, bench: str | None = "gue", task: str | None
             "n_test": 1000,
             "collapsed": False,
             "notes": ["train rows that repeat an earlier sequence: 8"],
+            "best_step": 20 if steps else None,
         },
-        files=["predictions.csv"],
-        environment=ENVIRONMENT,
+        files=files,
+        environment={**ENVIRONMENT, **({"data": data} if data else {})},
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from cmgems_cli.artifacts import finish_artifact, read_manifest
 from cmgems_cli.markdown import escaped
+from cmgems_cli.reporting.sources import runs_of_workspace
 from tests.command_line import CommandLine
 from tests.reporting.conftest import Reported, make_classifier, make_model, make_scores
 
@@ -239,6 +240,81 @@ def test_data_of_ones_own_have_a_name(tmp_path: Path, reported: Reported) -> Non
     assert "| tiny-promoters | tiny-promoters | random | 7 |" in text
     assert "A classifier for tiny-promoters was fine-tuned" in text
     assert "None" not in text.split("## Where the numbers come from")[0]
+
+    make_classifier(tmp_path / "second", bench=None, task=None, data="prom_text")
+    text = (reported(tmp_path / "second", "--overwrite") / "report.md").read_text(encoding="utf-8")
+    assert "| second | prom_text | random | 7 |" in text
+    assert "A classifier for prom_text was fine-tuned" in text
+
+
+def test_fine_tuning_has_a_curve_per_task(tmp_path: Path, reported: Reported) -> None:
+    make_classifier(tmp_path / "one", steps=30)
+    make_classifier(tmp_path / "two", steps=450)
+    make_classifier(tmp_path / "elsewhere", task="tf/1", steps=20)
+    make_classifier(tmp_path / "frozen")
+    out = reported(*(tmp_path / name for name in ("one", "two", "elsewhere", "frozen")))
+    assert [path.name for path in sorted((out / "pictures").glob("*.svg"))] == [
+        "fine-tuning-1.svg",
+        "fine-tuning-2.svg",
+    ]
+    text = (out / "report.md").read_text(encoding="utf-8")
+    assert "Loss of one and two by step." in text
+    assert "means over up to 3 steps" in text
+    # The last of 450 steps in windows of 3: 1/448, 1/449 and 1/450.
+    assert (
+        "two: training loss from 0.611 to 0.002, dev loss from 0.600 to 0.600, tested after step 20" in text
+    )
+    # One note, not one of each classifier.
+    assert "All: train rows that repeat an earlier sequence: 8." in text
+    assert text.count("repeat an earlier sequence") == 1 + text.count('"train rows that repeat')
+
+
+def test_a_summary_comes_first(cmgems: CommandLine, written: Path, runs: Path, tmp_path: Path) -> None:
+    text = (written / "report.md").read_text(encoding="utf-8")
+    summary = text.split("## Data")[0]
+    assert summary.startswith(
+        "# cmgems report\n\n## Summary\n\n1 corpus, 1 ranking of k-mers, 2 pretrained models"
+    )
+    assert "made 2026-11-27." in summary
+    assert (
+        "plain: validation perplexity 960 after 40 steps; k-mer frequencies alone give 3,033 (below)."
+        in summary
+    )
+    means = "logo (random weights) 41.33, plain 45.67, switching 50.00"
+    assert f"GUE, MCC × 100, mean over 3 tasks: {means}." in summary
+    scores = [runs / "scores" / name for name in ("a-blank", "b-plain", "c-switching")]
+    first, second = cmgems("ttest", *scores, "--json").json["rows"][:2]
+    for row, label in ((first, "logo (random weights)"), (second, "plain")):
+        verdict = "significant" if row["holm_p"] < 0.05 else "not significant"
+        assert (
+            f"switching minus {label}: +{row['difference']:.2f} MCC × 100, {verdict} (Holm-adjusted p"
+            f" {row['holm_p']:.4f}, paired t-test over 3 tasks)." in summary
+        )
+    assert "sorter on tf/0: accuracy 0.815" in summary or "sorter on tf/0: MCC × 100 64.16" in summary
+    out = tmp_path / "titled"
+    cmgems("report", runs / "pmi", "--out", out, "--title", "Yeast <1>", "--quiet")
+    assert (out / "report.md").read_text(encoding="utf-8").startswith("# Yeast \\<1\\>\n")
+    assert "<title>Yeast &lt;1&gt;</title>" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_reference_is_chosen_by_role(workspace: Path) -> None:
+    for strategy in ("random", "cm-gems", "genemask"):
+        made = make_model(workspace / "models" / strategy, strategy=strategy, steps=5)
+        folder = workspace / "scores" / f"{'z' if strategy == 'random' else 'a'}-{strategy}"
+        make_scores(folder, {"tf/0": [0.5]}, model=strategy, pretrained=made.digest)
+    make_scores(workspace / "scores" / "zz", {"tf/0": [0.5]}, model="blank", pretrained=None)
+    make_scores(workspace / "scores" / "zzz", {"tf/0": [0.5]}, model="kmer-linear", pretrained=None)
+    names = [Path(name).name for name in runs_of_workspace(workspace)]
+    assert names[-5:] == ["zz", "zzz", "z-random", "a-genemask", "a-cm-gems"]
+
+
+def test_words_and_kmers_are_not_broken(written: Path) -> None:
+    text = (written / "report.html").read_text(encoding="utf-8")
+    assert re.search(r'<td class="long">[0-9a-f]{64}', text)
+    assert re.search(r"<td>AAA</td>", text)
+    rules = text.split("<style>")[1].split("</style>")[0].split("}")
+    breakable = [rule.split("{")[0] for rule in rules if "overflow-wrap: anywhere" in rule]
+    assert [selector.strip() for selector in breakable] == ["td.long", "pre"]
 
 
 def test_held_out_sequences_are_those_of_the_run(written: Path) -> None:
