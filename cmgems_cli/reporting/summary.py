@@ -17,7 +17,7 @@ from cmgems_cli.reporting.sources import Run
 from cmgems_cli.training.metrics_log import METRICS as METRICS_FILE
 from cmgems_cli.training.metrics_log import read_metrics
 
-# ours: more lines than this are no summary; the chapters below have all runs.
+# ours: a summary is short; the chapters below have all runs.
 LINES_OF_A_KIND = 5
 
 _KINDS = {
