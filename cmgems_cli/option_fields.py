@@ -217,7 +217,7 @@ class MachineOptions:
         "Maximum padded tokens per micro-batch; lower it if you run out of memory.",
         panel=MACHINE,
         min=8,
-        # Of training: `pretrain_options.batch_tokens`.
+        # Of training: `micro_batch.batch_tokens`.
         shown="2048 on CPU, 32768 on CUDA; models up to 256 wide 8192, 131072",
         machine=True,
     )

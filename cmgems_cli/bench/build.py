@@ -24,7 +24,7 @@ from cmgems_cli.modeling.lora import add_lora
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.outputs import Output
 from cmgems_cli.training.finetune_run import FinetuningRun, training_params
-from cmgems_cli.training.pretrain_options import batch_tokens
+from cmgems_cli.training.micro_batch import batch_tokens
 from cmgems_cli.training.processes import Processes, resolve_precision
 from cmgems_cli.training.run import MACHINE
 from cmgems_cli.training.trials import CHOSEN, ChosenRun, TrialRun, drawn_combinations

@@ -55,8 +55,7 @@ def pretrain(
     try:
         processes = start_processes(io.device)
         console = io.console(is_main=processes.is_main)
-        chosen = options.resolve(processes.device.type)
-        run = build_pretraining_run(folder, ranks, target, chosen, processes)
+        run = build_pretraining_run(folder, ranks, target, options, processes)
         events = EventFiles(target / EVENTS) if tensorboard else None
         if ranks and processes.is_main:
             note = origin_note(ranks, read_manifest(ranks, "pmi"), folder, masked)

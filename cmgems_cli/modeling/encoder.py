@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -19,31 +18,37 @@ from torch.nn import functional
 from transformers import BertModel
 from transformers.models.bert.modeling_bert import BertLayer, BertSelfAttention
 
+from cmgems_cli.modeling.packed_attention import packed_attention
+
 
 class Packing(NamedTuple):
     """Bounds of the sequences in a packed batch, which concatenates them without padding.
 
-    The last sequence is filler of [PAD], so that batches have few different sizes and matrix kernels are
-    selected rarely. It attends only to itself, and its states are never used.
+    After them comes filler of [PAD], so that batches have few different sizes and matrix kernels are selected
+    rarely. It attends only to itself, and its states are never used.
 
     Attributes
     ----------
-    bounds : int32, shape (sequences + 2,)
-        Where each sequence starts, where the filler starts, and where it ends.
+    bounds : int32, shape (n,), n at least n_sequences + 2
+        Where each sequence starts, where each sequence of filler starts, and where the last one ends; that end
+        again in entries left over.
     positions : int64, shape (1, tokens)
-        Position of each token in its sequence.
+        Position of each token in its sequence; 0 in filler.
     longest : int
         At least the length of the longest sequence.
+    n_sequences : int
+        Without filler.
     """
 
     bounds: Tensor
     positions: Tensor
     longest: int
+    n_sequences: int
 
     @property
     def first_tokens(self) -> Tensor:
         """Index of each sequence's [CLS]: int64, shape (sequences,)."""
-        return self.bounds[:-2].long()
+        return self.bounds[: self.n_sequences].long()
 
 
 def packs_sequences(device: torch.device, precision: str) -> bool:
@@ -217,7 +222,8 @@ def _attention(
     value = attention.value(hidden).view(heads)
     dropout = attention.dropout.p if attention.training else 0.0
     if isinstance(mask, Packing):
-        return _packed_attention(query[0], key[0], value[0], mask, dropout).reshape(b, q, -1)
+        context = packed_attention(query[0], key[0], value[0], mask.bounds, mask.longest, dropout)
+        return context.reshape(b, q, -1)
     query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     if query.device.type == "cpu" and (
         dropout > 0.0 or (query.dtype is torch.bfloat16 and torch.is_grad_enabled())
@@ -228,24 +234,6 @@ def _attention(
             query, key, value, attn_mask=mask, dropout_p=dropout
         )
     return context.transpose(1, 2).reshape(b, q, -1)
-
-
-def _packed_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float) -> Tensor:
-    """Attend within each sequence of a packed batch; all tensors have shape (tokens, heads, width)."""
-    bounds, longest = packing.bounds, packing.longest
-    if query.device.type == "cuda":
-        # The operator that scaled_dot_product_attention calls for sequences of equal length. The public
-        # varlen_attn of torch 2.10 and later has no dropout.
-        outputs = torch.ops.aten._flash_attention_forward(
-            query, key, value, bounds, bounds, longest, longest, dropout, False, False
-        )
-        return outputs[0]
-    # Simple and slow: on a CPU only tests use packed batches.
-    contexts = []
-    for start, stop in pairwise(bounds.tolist()):
-        q, k, v = (tensor[start:stop].transpose(0, 1) for tensor in (query, key, value))
-        contexts.append(functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(0, 1))
-    return torch.cat(contexts)
 
 
 def _plain_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, p: float) -> Tensor:

@@ -15,6 +15,7 @@ from cmgems_cli.errors import InputError
 from cmgems_cli.modeling.encoder import Packing, compiled, states_at
 from cmgems_cli.modeling.folder import read_config, vocabulary_k
 from cmgems_cli.modeling.model_source import ModelSource
+from cmgems_cli.modeling.packed_lm import PackedLM
 from cmgems_cli.modeling.weights import check_sizes, fit_weights, read_weights
 
 
@@ -30,12 +31,17 @@ class MaskedPositionsLM(torch.nn.Module):
         The wrapped model, which is the one saved to disk.
     compiling : bool
         Compile the functions of training at their first call; False by default.
+    by_modules : bool
+        Call the stock modules for packed batches too, so that hooks see every output; False by default.
+    packed : PackedLM
+        Computes the loss of packed batches otherwise.
     """
 
     def __init__(self, bert_lm: BertForMaskedLM) -> None:
         super().__init__()
         self.bert_lm = bert_lm
-        self.compiling = False
+        self.compiling = self.by_modules = False
+        self.packed = PackedLM(bert_lm)
 
     def forward(
         self,
@@ -56,7 +62,7 @@ class MaskedPositionsLM(torch.nn.Module):
             Flat indices of the masked positions into b × t. m may be 0: the loss is then 0 but still depends
             on every parameter, so that all processes reduce the same gradients.
         labels : int64, shape (m,)
-            The original token ids there.
+            The original token ids there; -100, which fills up packed batches, counts nothing.
 
         Returns
         -------
@@ -64,6 +70,16 @@ class MaskedPositionsLM(torch.nn.Module):
             A sum, not a mean: only the caller knows the number of masked positions of the whole step.
         """
         compiling = self.compiling and self.training
+        if isinstance(attention_mask, Packing) and not self.by_modules:
+            kind, dtype = input_ids.device.type, self.bert_lm.dtype
+            if torch.is_autocast_enabled(kind):
+                dtype = torch.get_autocast_dtype(kind)
+            with torch.autocast(kind, enabled=False):
+                return self.packed.loss(
+                    *(input_ids[0], attention_mask, masked_index, labels, dtype),
+                    training=self.training,
+                    compiling=compiling,
+                )
         states = states_at(self.bert_lm.bert, input_ids, attention_mask, masked_index, compiling=compiling)
         loss: Tensor = (compiled(_loss) if compiling else _loss)(self.bert_lm.cls, states, labels)
         return loss
@@ -112,6 +128,13 @@ def load_masked_lm(
     model = _random_masked_lm(copy.deepcopy(config), seed)
     fit_weights(model, tensors, weights)
     return model, k
+
+
+def set_dropout(model: torch.nn.Module, p: float) -> None:
+    """Set the dropout of a model's layers to `p`, in [0, 1); its configuration keeps its own."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = p
 
 
 def _check_fits(config: BertConfig, k: int, source: ModelSource, weights: Path) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS
 from cmgems_cli.masking import WITHOUT_RANKS, Strategy
 from cmgems_cli.modeling.encoder import packs_sequences
-from cmgems_cli.modeling.masked_lm import MaskedPositionsLM, load_masked_lm
+from cmgems_cli.modeling.masked_lm import MaskedPositionsLM, load_masked_lm, set_dropout
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.pmi.ranking import no_ranks, read_ranking
+from cmgems_cli.training.batching import LOOSE_SHAPE, fixed_shape
+from cmgems_cli.training.micro_batch import packed_batch_tokens
 from cmgems_cli.training.pretrain_batches import PretrainBatches
 from cmgems_cli.training.pretrain_options import PretrainingOptions
 from cmgems_cli.training.pretrain_run import PretrainingRun
@@ -45,6 +50,7 @@ def build_pretraining_run(
     UsageError, InputError
         If options contradict each other, or an input is missing, damaged or does not fit the others.
     """
+    chosen = options
     options = options.resolve(processes.device.type)
     precision = resolve_precision(options.precision, processes.device)
     corpus = Corpus.open(corpus_folder)
@@ -65,16 +71,27 @@ def build_pretraining_run(
 
     def load() -> MaskedPositionsLM:
         model, _ = load_masked_lm(source, k=corpus.k, seed=options.seed)
-        longest = int(corpus.windows["n_tokens"].max()) + SPECIAL_POSITIONS
+        longest = _longest(corpus)
         positions = model.config.max_position_embeddings
         if longest > positions:
             raise InputError(
                 f"{corpus_folder} holds sequences of {longest} positions, the model has {positions};"
                 f" run `cmgems prepare-genome` with `max_tokens={positions - SPECIAL_POSITIONS}`"
             )
+        if options.dropout is not None:
+            set_dropout(model, options.dropout)
         return MaskedPositionsLM(model)
 
     inputs |= source.inputs
+    packed = packs_sequences(processes.device, precision)
+    if packed and chosen.max_batch_tokens is None:
+        # The least of all cards: every process divides the step alike.
+        free = min(processes.gather(torch.cuda.mem_get_info(processes.device)[0]))
+        tokens = packed_batch_tokens(source.config_for(corpus.k)[0], options.mask_rate, free)
+        options = replace(options, max_batch_tokens=tokens)
+    shape = LOOSE_SHAPE
+    if packed and options.compile:
+        shape = fixed_shape(options.max_batch_tokens, options.global_batch, _longest(corpus))
     maker = PretrainBatches(
         corpus,
         rank_of_token,
@@ -84,7 +101,8 @@ def build_pretraining_run(
         options.max_batch_tokens,
         options.seed,
         processes,
-        packs_sequences(processes.device, precision),
+        packed,
+        shape,
     )
     return PretrainingRun(
         corpus,
@@ -98,6 +116,10 @@ def build_pretraining_run(
         processes=processes,
         precision=precision,
     )
+
+
+def _longest(corpus: Corpus) -> int:
+    return int(corpus.windows["n_tokens"].max()) + SPECIAL_POSITIONS
 
 
 def _check_corpus(corpus: Corpus, folder: Path, options: PretrainingOptions) -> None:

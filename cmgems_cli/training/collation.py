@@ -13,7 +13,7 @@ from cmgems_cli.genome.tokenization import KMER_SPECIALS, SpecialIds
 from cmgems_cli.genome.vocabulary import CLS, PAD, SEP, SPECIAL_POSITIONS
 from cmgems_cli.kernels import kernel
 from cmgems_cli.modeling.encoder import Packing
-from cmgems_cli.training.batching import LENGTH_STEP, SIZE_STEP
+from cmgems_cli.training.batching import LENGTH_STEP, LOOSE_SHAPE, PackedShape
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -33,7 +33,7 @@ class MicroBatch:
     masked_index : int64 tensor, shape (masked,)
         Indices of the masked tokens in the flattened `input_ids`.
     labels : int64 tensor, shape (masked,)
-        The original token ids there.
+        The original token ids there; `IGNORED` in rows that fill up a packed batch.
     index : int
         Number of this micro-batch within the step, over all processes.
     rows : int64 array, shape (sequences,)
@@ -47,10 +47,18 @@ class MicroBatch:
     index: int
     rows: np.ndarray
 
+    @property
+    def n_targets(self) -> int:
+        """Number of masked tokens. Reading it waits for the device."""
+        return int((self.labels != IGNORED).sum())
+
     def to(self, device: torch.device) -> MicroBatch:
         """Return a copy of the batch on `device`, as `on_device` does."""
         return on_device(self, device)
 
+
+# What torch's cross-entropy ignores.
+IGNORED = -100
 
 AnyBatch = TypeVar("AnyBatch", bound="DataclassInstance")
 
@@ -71,7 +79,7 @@ def _moved(value: object, device: torch.device) -> object:
         return value.pin_memory().to(device, non_blocking=True)
     if isinstance(value, Packing):
         bounds, positions = (tensor.pin_memory().to(device, non_blocking=True) for tensor in value[:2])
-        return Packing(bounds, positions, value.longest)
+        return Packing(bounds, positions, value.longest, value.n_sequences)
     return value
 
 
@@ -84,7 +92,7 @@ def n_real_tokens(attention_mask: torch.Tensor | Packing | None, input_ids: torc
     input_ids : int64 tensor, shape (sequences, longest)
     """
     if isinstance(attention_mask, Packing):
-        return int(attention_mask.bounds[-2])
+        return int(attention_mask.bounds[attention_mask.n_sequences])
     return input_ids.numel() if attention_mask is None else int(attention_mask.sum())
 
 
@@ -187,13 +195,17 @@ def pad_spans(
     return torch.from_numpy(input_ids), torch.from_numpy(real.astype(np.int64))
 
 
-def pack(token_ids: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> tuple[torch.Tensor, Packing]:
+def pack(
+    token_ids: np.ndarray, offsets: np.ndarray, rows: np.ndarray, shape: PackedShape = LOOSE_SHAPE
+) -> tuple[torch.Tensor, Packing]:
     """Collate selected sequences into one packed batch.
 
     Parameters
     ----------
     token_ids, offsets, rows
         As in `pad`.
+    shape : PackedShape
+        What to fill up to.
 
     Returns
     -------
@@ -203,15 +215,19 @@ def pack(token_ids: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> tuple[
     """
     n_tokens = offsets[rows + 1] - offsets[rows]
     ends = np.cumsum(n_tokens + SPECIAL_POSITIONS)
-    total = (int(ends[-1]) // SIZE_STEP + 1) * SIZE_STEP
+    end, step = int(ends[-1]), shape.size_step
+    total = (end // step + 1) * step
     starts = np.append(0, ends)
     input_ids, positions = np.full(total, PAD, np.int64), np.zeros(total, np.int64)
     _fill_packed(input_ids, positions, starts, token_ids, offsets[rows], n_tokens)
-    longest = max(int(n_tokens.max()) + SPECIAL_POSITIONS, total - int(ends[-1]))
+    longest = shape.longest or max(int(n_tokens.max()) + SPECIAL_POSITIONS, total - end)
+    longest = -(-longest // LENGTH_STEP) * LENGTH_STEP
+    # No sequence of filler is longer than the longest real one may be.
+    most = max(shape.sequences, len(rows)) + (-(-step // longest) if shape.longest else 1)
+    bounds = np.append(starts, np.arange(end + longest, total, longest))
+    bounds = np.append(bounds, np.full(most + 1 - len(bounds), total))
     packing = Packing(
-        torch.from_numpy(np.append(starts, total).astype(np.int32)),
-        torch.from_numpy(positions)[None],
-        -(-longest // LENGTH_STEP) * LENGTH_STEP,
+        *(torch.from_numpy(bounds.astype(np.int32)), torch.from_numpy(positions)[None], longest, len(rows))
     )
     return torch.from_numpy(input_ids)[None], packing
 
@@ -243,6 +259,7 @@ def collate_masked(
     batches: Sequence[np.ndarray],
     *,
     packed: bool = False,
+    shape: PackedShape = LOOSE_SHAPE,
     rank: int = 0,
     world_size: int = 1,
 ) -> list[MicroBatch]:
@@ -262,6 +279,8 @@ def collate_masked(
         From `length_bucketed_batches` or `pack_batches`. Micro-batch i is for process i mod `world_size`.
     packed : bool, default False
         Pack the micro-batches instead of padding them.
+    shape : PackedShape
+        What to fill packed ones up to.
     rank, world_size : int, default 0 and 1
         Number of this process, and of all processes.
     """
@@ -271,20 +290,24 @@ def collate_masked(
         rows = batches[index]
         attention_mask: torch.Tensor | Packing | None
         if packed:
-            input_ids, attention_mask = pack(token_ids, offsets, rows)
+            input_ids, attention_mask = pack(token_ids, offsets, rows, shape)
             row_starts = attention_mask.bounds.numpy().astype(np.int64)
         else:
             input_ids, attention_mask = pad(token_ids, offsets, rows)
             row_starts = np.arange(len(rows)) * input_ids.shape[1]
         n_masked = int((masked_bounds[rows + 1] - masked_bounds[rows]).sum())
-        flat_masked, source = np.empty(n_masked, np.int64), np.empty(n_masked, np.int64)
+        n_rows = max(1, -(-n_masked // shape.row_step)) * shape.row_step if packed else n_masked
+        # Rows left over are of the last token, which is filler.
+        flat_masked, source = np.full(n_rows, input_ids.numel() - 1), np.empty(n_masked, np.int64)
         _fill_masked(flat_masked, source, row_starts, offsets, masked_bounds, masked_index, rows)
+        targets = np.full(n_rows, IGNORED, np.int64)
+        targets[:n_masked] = labels[source]
         collated.append(
             MicroBatch(
                 input_ids,
                 attention_mask,
                 torch.from_numpy(flat_masked),
-                torch.from_numpy(labels[source].astype(np.int64)),
+                torch.from_numpy(targets),
                 index,
                 rows,
             )

@@ -124,6 +124,7 @@ class Engine:
             eps=recipe.eps,
             fused=True,
         )
+        self._weights = list(self.trained().values())
         self._parallel: torch.nn.Module = self.module
         # Whether processes meet before each step's gradients are exchanged: not once a step has proved to be quick.
         self._meets, self._steps_taken = processes.world_size > 1, 0
@@ -216,6 +217,9 @@ class Engine:
         # What torch's GradScaler uses: the fused kernel reads it on the device.
         self.optimizer.found_inf = None if held is None else held.float()  # type: ignore[attr-defined]
         self.optimizer.step()
+        # The fused kernel does not raise the versions, by which copies of the weights know that they are old.
+        for weight in self._weights:
+            torch.autograd.graph.increment_version(weight)
         self.optimizer.zero_grad(set_to_none=True)
 
     def is_finite(self) -> bool:

@@ -16,7 +16,7 @@ from cmgems_cli.masking import Strategy
 from cmgems_cli.masking.corruption import corrupt_batch
 from cmgems_cli.masking.curriculum import Curriculum
 from cmgems_cli.masking.strategies import mask_batch
-from cmgems_cli.training.batching import length_bucketed_batches, pack_batches
+from cmgems_cli.training.batching import LOOSE_SHAPE, PackedShape, length_bucketed_batches, pack_batches
 from cmgems_cli.training.collation import MicroBatch, collate_masked
 from cmgems_cli.training.processes import Processes
 from cmgems_cli.training.sequence_order import training_order
@@ -67,6 +67,8 @@ class PretrainBatches:
     processes : Processes
     packed : bool
         Pack micro-batches instead of padding them (`encoder.packs_sequences`).
+    shape : PackedShape
+        What packed micro-batches are filled up to.
     """
 
     corpus: Corpus
@@ -78,6 +80,7 @@ class PretrainBatches:
     seed: int
     processes: Processes
     packed: bool = False
+    shape: PackedShape = LOOSE_SHAPE
 
     def training_step(self, step: int, curriculum: Curriculum) -> Step:
         """Make training step `step` (1-based) under the current strategy of the curriculum."""
@@ -148,6 +151,7 @@ class PretrainBatches:
             labels,
             batch_rows,
             packed=self.packed,
+            shape=self.shape,
             rank=rank,
             world_size=world_size,
         )

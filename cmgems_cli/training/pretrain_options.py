@@ -12,6 +12,7 @@ from cmgems_cli.masking.curriculum import check_run_length, parse_threshold
 from cmgems_cli.modeling.presets import PRESETS
 from cmgems_cli.option_fields import MACHINE, MachineOptions, Precision, option, same_option
 from cmgems_cli.training.loss_watch import FACTOR, as_ranges, parse_steps
+from cmgems_cli.training.micro_batch import batch_tokens
 
 if TYPE_CHECKING:
     from cmgems_cli.training.engine import Recipe
@@ -34,13 +35,6 @@ WARMUP_FRACTION = 0.05
 EVALUATIONS = 20
 # ours: two steps' worth of sequences, about 29,000 masked tokens.
 EVAL_SEQUENCES = 500
-# ours, the fastest measured (docs/log.md): on a CPU 4 sequences of 512 tokens of a wide model, which then needs a
-# third of the memory, 16 of a narrow one; on a CUDA card 64, and of narrow models as many more as make a
-# micro-batch worth its launches.
-BATCH_TOKENS = {"cpu": 2_048, "cuda": 32_768}
-BATCH_TOKENS_OF_NARROW = {"cpu": 8_192, "cuda": 131_072}
-# The width of `logo`, and the widest measured to behave like it.
-NARROW = 256
 
 
 @dataclass(frozen=True)
@@ -87,7 +81,20 @@ class PretrainingOptions:
     warmup_steps: int = option(
         None, "--warmup-steps", "Steps of linear warm-up.", panel=RECIPE, min=0, shown="5 % of the steps"
     )
-    max_batch_tokens: int = same_option(MachineOptions, "max_batch_tokens")
+    dropout: float | None = option(
+        None,
+        "--dropout",
+        "Dropout while pretraining (the paper: the model's). The saved configuration keeps the model's own.",
+        panel=RECIPE,
+        min=0.0,
+        max=0.9,
+        shown="the model's",
+    )
+    max_batch_tokens: int = same_option(
+        MachineOptions,
+        "max_batch_tokens",
+        shown="2048 on CPU, 8192 for models up to 256 wide; on CUDA as memory allows, up to 131072",
+    )
     precision: Precision = same_option(MachineOptions, "precision")
     compile: bool = option(
         False,
@@ -174,8 +181,3 @@ class PretrainingOptions:
         from cmgems_cli.training.engine import Recipe
 
         return Recipe(self.learning_rate, self.steps, self.warmup_steps, BETAS, EPS, WEIGHT_DECAY, CLIP_NORM)
-
-
-def batch_tokens(device_type: str, width: int) -> int:
-    """Return the default bound on a micro-batch, in tokens, for a model of that width."""
-    return (BATCH_TOKENS_OF_NARROW if width <= NARROW else BATCH_TOKENS)[device_type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from cmgems_cli.modeling.card import masked_lm_card, write_card
 from cmgems_cli.modeling.folder import save_model
 from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
 from cmgems_cli.modeling.model_source import RANDOM, ModelSource
+from cmgems_cli.modeling.packed_attention import fastest_flash_attention
 from cmgems_cli.option_fields import recipe_fields
 from cmgems_cli.training.checkpoints import STATE, Checkpoint
 from cmgems_cli.training.collation import MicroBatch, n_real_tokens
@@ -117,6 +119,9 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
             "spike_factor": options.spike_factor if options.on_spike == "skip" else None,
             "validation_masks": validation_strategy.name.lower(),
         }
+        if options.dropout is None:
+            # Runs of earlier versions, which had no such option, are the same runs.
+            del params["dropout"]
         super().__init__(
             kind="model", params=params, inputs=inputs, out=out, processes=processes, precision=precision
         )
@@ -202,9 +207,20 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
         }
 
     def _timed_step(self, step: int, batches: list[MicroBatch]) -> float:
-        return self.timed_step(step, batches, sum(len(batch.labels) for batch in batches))
+        with self._attention():
+            return self.timed_step(step, batches, sum(batch.n_targets for batch in batches))
 
     # ------------------------------------------------------------------ training
+
+    def _attention(self) -> AbstractContextManager[str]:
+        """Return the context in which this run's attention is the fastest of the device."""
+        first: Any = self.module.bert_lm.bert.encoder.layer[0]
+        return fastest_flash_attention(self.processes.device, first.attention.self.dropout.p)
+
+    def train(self, *, resume: bool, observer: Observer) -> None:
+        """Train to the last step, from the newest checkpoint if there is one."""
+        with self._attention():
+            super().train(resume=resume, observer=observer)
 
     def make_step(self, step: int) -> Step:
         """Return what step `step` trains on, masked as the curriculum now has it."""

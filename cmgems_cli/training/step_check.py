@@ -58,8 +58,12 @@ def first_not_finite(engine: Engine, step: int, batches: Sequence[Batch]) -> tup
         parameter.register_post_accumulate_grad_hook(look_at_gradient(name))
         for name, parameter in engine.module.named_parameters()
     ]
+    # Hooks of modules and inside compiled functions would not be called otherwise.
+    module: Any = engine.module
+    had = getattr(module, "by_modules", None)
     try:
-        # Hooks inside compiled functions would not be called.
+        if had is not None:
+            module.by_modules = True
         with torch.compiler.set_stance("force_eager"):
             for batch in batches:
                 loss = engine.loss(engine.module, step, batch)
@@ -70,6 +74,8 @@ def first_not_finite(engine: Engine, step: int, batches: Sequence[Batch]) -> tup
                 if found:
                     return found[0], batch
     finally:
+        if had is not None:
+            module.by_modules = had
         for hook in hooks:
             hook.remove()
     return "a sum over the micro-batches or the processes", None

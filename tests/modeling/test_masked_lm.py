@@ -13,7 +13,7 @@ from transformers import BertForMaskedLM
 
 from cmgems_cli.modeling import encoder
 from cmgems_cli.modeling.encoder import states_at
-from cmgems_cli.modeling.masked_lm import MaskedPositionsLM, load_masked_lm
+from cmgems_cli.modeling.masked_lm import MaskedPositionsLM, load_masked_lm, set_dropout
 from cmgems_cli.modeling.model_source import ModelSource
 
 
@@ -129,12 +129,6 @@ def test_bf16_sums_in_float32_and_stays_close(model: BertForMaskedLM) -> None:
     assert loss.dtype == torch.float32
     assert loss != exact
     assert loss.item() == pytest.approx(exact.item(), rel=2e-3)
-
-
-def set_dropout(model: BertForMaskedLM, p: float) -> None:
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = p
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """Packed batches: what lies where, and that loss and gradients equal those of padded ones."""
 
+from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
 from cmgems_cli.datasets.loaded_task import EncodedSplit
@@ -15,10 +18,17 @@ from cmgems_cli.genome.tokenization import OverlappingKmers
 from cmgems_cli.genome.vocabulary import CLS, PAD, SEP
 from cmgems_cli.modeling.classifier import SequenceClassifier
 from cmgems_cli.modeling.encoder import Packing, packs_sequences
-from cmgems_cli.modeling.masked_lm import MaskedPositionsLM
+from cmgems_cli.modeling.folder import save_model
+from cmgems_cli.modeling.masked_lm import MaskedPositionsLM, load_masked_lm
+from cmgems_cli.modeling.model_source import ModelSource
+from cmgems_cli.modeling.presets import bert_config
+from cmgems_cli.training import build
 from cmgems_cli.training.batching import length_bucketed_batches, pack_batches
 from cmgems_cli.training.collation import collate_masked, n_real_tokens, pack
 from cmgems_cli.training.finetune_batches import FinetuneBatches, evaluation_batches
+from cmgems_cli.training.metrics_log import METRICS, read_metrics
+from cmgems_cli.training.micro_batch import packed_batch_tokens, packed_bytes
+from cmgems_cli.training.pretrain_run import PretrainingRun, pretrain
 from cmgems_cli.training.processes import Processes, start_processes
 
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
@@ -92,7 +102,7 @@ def test_masked_lm_loss_and_gradients_equal_those_of_padded_batches() -> None:
     for packed, parts in ((False, length_bucketed_batches(lengths, 200)), (True, pack_batches(lengths, 200))):
         batches = collate_masked(token_ids, offsets, masked, token_ids[masked], parts, packed=packed)
         assert all(isinstance(batch.attention_mask, Packing) == packed for batch in batches)
-        assert sum(len(batch.labels) for batch in batches) == 60
+        assert sum(batch.n_targets for batch in batches) == 60
         loss = sum(module(b.input_ids, b.attention_mask, b.masked_index, b.labels) for b in batches)
         loss.backward()
         losses.append(loss.item())
@@ -145,3 +155,43 @@ def test_a_cuda_device_has_a_number(monkeypatch: pytest.MonkeyPatch, device: str
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     assert start_processes(device).device == torch.device("cuda", number)
     assert chosen == [torch.device("cuda", number)]
+
+
+def test_a_packed_run_is_a_padded_run(
+    make_run: Callable[..., PretrainingRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CPU plays the card: what is on disk has the same form, and what was learnt is the same to rounding."""
+    padded = pretrain(make_run("padded"), resume=True, overwrite=False)
+    monkeypatch.setattr(build, "packs_sequences", lambda device, precision: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**9, 2 * 10**9))
+    run = make_run("packed", max_batch_tokens=None)
+    assert run.maker.max_batch_tokens == packed_batch_tokens(run.module.bert_lm.config, 0.15, 10**9) == 65_536
+    packed = pretrain(run, resume=True, overwrite=False)
+    assert (packed.params, packed.inputs) == (padded.params, padded.inputs)
+    curves = [read_metrics(tmp_path / name / METRICS) for name in ("padded", "packed")]
+    for one, other in zip(*curves, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        assert one.keys() == other.keys()
+        if "valid_perplexity" in one:
+            assert one["valid_perplexity"] == pytest.approx(other["valid_perplexity"], rel=1e-3)
+    files = [load_file(tmp_path / name / "model.safetensors") for name in ("padded", "packed")]
+    assert [(n, t.shape, t.dtype) for n, t in files[0].items()] == [
+        (n, t.shape, t.dtype) for n, t in files[1].items()
+    ]
+    again, k = load_masked_lm(ModelSource(str(tmp_path / "packed")))
+    (tmp_path / "again").mkdir()
+    save_model(tmp_path / "again", again, k)
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (
+        tmp_path / "packed/model.safetensors"
+    ).read_bytes()
+
+
+def test_a_card_takes_the_micro_batch_that_fits() -> None:
+    dnabert, logo = bert_config("dnabert", 6), bert_config("logo", 6)
+    # Measured on an H100 (docs/scaling.md).
+    for config, tokens, peak in ((dnabert, 32_768, 14.0), (dnabert, 65_536, 21.5)):
+        assert packed_bytes(config, 0.15, tokens) / 1e9 == pytest.approx(peak, rel=0.02)
+    assert 3.5 <= packed_bytes(logo, 0.15, 131_072) / 1e9 < 4.0
+    fits = {free: packed_batch_tokens(dnabert, 0.15, free * 10**9) for free in (79, 39, 23, 15, 1)}
+    assert fits == {79: 131_072, 39: 65_536, 23: 32_768, 15: 16_384, 1: 4_096}
+    assert packed_batch_tokens(logo, 0.15, 7 * 10**9) == 131_072

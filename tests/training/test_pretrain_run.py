@@ -20,6 +20,7 @@ from cmgems_cli.genome.corpus import Corpus
 from cmgems_cli.genome.preparation import prepare_genome
 from cmgems_cli.masking import Strategy
 from cmgems_cli.modeling.encoder import compiled as compiled_part
+from cmgems_cli.modeling.folder import read_config
 from cmgems_cli.option_fields import recipe_fields
 from cmgems_cli.pmi.ranking import KMERS_CSV
 from cmgems_cli.pmi.stage import build_pmi
@@ -51,7 +52,7 @@ def test_a_finished_run_is_an_artifact_with_one_record_a_step(make_run: MakeRun)
     assert manifest.stats["steps"] == 8
     assert manifest.stats["parameters"] == 403_845
     assert set(manifest.inputs) == {"corpus", "pmi"}
-    assert set(manifest.params) == {*recipe_fields(PretrainingOptions()), "k", "validation_masks"}
+    assert set(manifest.params) == {*recipe_fields(PretrainingOptions()), "k", "validation_masks"} - {"dropout"}
     assert manifest.environment["max_batch_tokens"] == 128
     assert not (out / "checkpoints").exists()
     records = read_metrics(out / "metrics.jsonl")
@@ -521,3 +522,14 @@ def test_compiling_is_no_choice_of_the_run_but_is_recorded(
     assert compiled == 4 * [{"dynamic": True}]
     assert made.digest == plain.digest
     assert (plain.environment["compiled"], made.environment["compiled"]) == (False, True)
+
+
+def test_dropout_is_set_for_pretraining_alone_and_recorded(
+    make_run: Callable[..., PretrainingRun], tmp_path: Path
+) -> None:
+    assert "dropout" not in make_run("own").params
+    run = make_run("dropped", steps=4, dropout=0.3)
+    assert {part.p for part in run.module.modules() if isinstance(part, torch.nn.Dropout)} == {0.3}
+    manifest = pretrain(run, resume=True, overwrite=False)
+    assert manifest.params["dropout"] == 0.3
+    assert read_config(tmp_path / "dropped").hidden_dropout_prob == 0.0
