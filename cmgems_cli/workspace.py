@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# A folder or file as the Python API takes it; what a stage returns is one too.
+Place = str | os.PathLike[str]
+
 
 def workspace() -> Path:
     """Return `$CMGEMS_WORKSPACE`, or `cmgems-work` in the current folder."""

@@ -49,6 +49,7 @@ LAYERS = [
     ["doctor"],
     ["variants"],
     ["explaining"],
+    ["pipeline"],
     ["demo"],
     ["console", "options"],
     ["commands"],

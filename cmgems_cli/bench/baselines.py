@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from cmgems_cli.artifacts import Manifest, read_manifest
+from cmgems_cli import workspace
+from cmgems_cli.artifacts import Manifest, is_finished, read_manifest
 from cmgems_cli.comparing.pairing import from_random_weights
 from cmgems_cli.comparing.scores import Score, read_scores
 from cmgems_cli.datasets.finetune_options import recipe_keys
 from cmgems_cli.datasets.loaded_task import LoadedTask
 from cmgems_cli.datasets.task_files import TaskFiles
 from cmgems_cli.errors import InputError
+from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.training.processes import Processes
 
 
@@ -86,3 +89,28 @@ def read_baseline(folder: Path) -> Baseline:
         )
     changed = {name: params[name] for name in recipe_keys().values() if name in params}
     return Baseline(read_scores(folder / "scores.csv"), manifest.digest, changed)
+
+
+def usual_baseline(
+    source: ModelSource, suffix: str, bench: str, given: str | os.PathLike[str] | None = None
+) -> Baseline | None:
+    """Read the scores to compare a model with: those given, or the workspace's of random weights, if there.
+
+    Parameters
+    ----------
+    source : ModelSource
+    suffix : str
+        Of the way to fine-tune, `FinetuneOptions.suffix`.
+    bench : str
+        Name of the benchmark.
+    given : path, optional
+
+    Raises
+    ------
+    InputError
+        As `read_baseline`.
+    """
+    if given is not None:
+        return read_baseline(Path(given))
+    usual = workspace.scores_folder(source.baseline_name + suffix, bench)
+    return read_baseline(usual) if source.init is None and is_finished(usual) else None

@@ -20,12 +20,11 @@ from cmgems_cli.readable import duration
 
 if TYPE_CHECKING:
     from cmgems_cli.artifacts import Manifest
-    from cmgems_cli.bench.baselines import Baseline, Trainer
+    from cmgems_cli.bench.baselines import Trainer
     from cmgems_cli.bench.evaluation import Evaluation
     from cmgems_cli.bench.grids import Cell, Grid
     from cmgems_cli.comparing.tables import Report
     from cmgems_cli.datasets.benchmark import Benchmark
-    from cmgems_cli.modeling.model_source import ModelSource
     from cmgems_cli.training.finetune_run import FinetuningRun
     from cmgems_cli.training.observer import Observer
 
@@ -104,6 +103,7 @@ def evaluate(
     Example: cmgems evaluate cmgems-work/models/dnabert-cm-gems --bench gue --data GUE
     """
     started = time.perf_counter()
+    from cmgems_cli.bench.baselines import usual_baseline
     from cmgems_cli.bench.build import Finetuner
     from cmgems_cli.bench.evaluation import RUNS, Evaluation
     from cmgems_cli.bench.grids import parse_shard
@@ -129,7 +129,7 @@ def evaluate(
         raise UsageError(
             f"{KMER_LINEAR} has no weights and no recipe; leave out --init, --baseline and the recipe"
         )
-    compared = None if is_linear else _baseline(baseline, source, options.suffix, benchmark.name)
+    compared = None if is_linear else usual_baseline(source, options.suffix, benchmark.name, baseline)
 
     from cmgems_cli.training.processes import start_processes, stop_processes
 
@@ -187,17 +187,6 @@ def _grid(
         shots=None if shots is None else parse_shots(shots),
         seeds=None if seeds is None else parse_numbers("seeds", seeds, least=0),
     )
-
-
-def _baseline(baseline: Path | None, source: "ModelSource", suffix: str, bench: str) -> "Baseline | None":
-    """Read the scores to compare with: those given, or the workspace's of random weights."""
-    from cmgems_cli.artifacts import is_finished
-    from cmgems_cli.bench.baselines import read_baseline
-
-    if baseline is not None:
-        return read_baseline(baseline)
-    usual = workspace.scores_folder(source.baseline_name + suffix, bench)
-    return read_baseline(usual) if source.init is None and is_finished(usual) else None
 
 
 def _announce(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]", shard: str) -> None:

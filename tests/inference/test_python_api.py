@@ -1,7 +1,5 @@
-"""The Python API: what it returns, what it refuses, and the example notebook from top to bottom."""
+"""The Python API of models and sequences: what it returns, and what it refuses."""
 
-import os
-import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,8 +24,6 @@ from tests.inference.conftest import (
     random_sequence,
 )
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "notebook.py"
-
 
 @pytest.fixture(scope="module")
 def judge(classifier: Path) -> Model:
@@ -45,7 +41,7 @@ def ranking() -> Ranking:
 
 @pytest.mark.subprocess
 def test_the_api_is_there_and_loads_nothing_before_it_is_used() -> None:
-    code = "import sys, cmgems_cli; print(dir(cmgems_cli)); sys.exit(bool({'numpy', 'torch'} & set(sys.modules)))"
+    code = "import sys, cmgems, cmgems_cli; print(dir(cmgems)); sys.exit(bool({'numpy', 'torch'} & set(sys.modules)))"
     done = run_python(code)
     for name in cmgems_cli.__all__:
         assert name in done.stdout
@@ -191,15 +187,3 @@ def test_what_cannot_be_is_refused_as_on_the_command_line(
         UsageError, match="'cm-gems' is unknown; choose random, genemask, global, random-mask"
     ):
         cmgems_cli.mask("ACGT", "cm-gems", ranking=ranking)
-
-
-def test_the_example_notebook_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(os.environ, "NOTEBOOK_FOLDER", str(tmp_path))
-    monkeypatch.setitem(os.environ, "NOTEBOOK_STEPS", "8")
-    runpy.run_path(str(EXAMPLE), run_name="__main__")
-    out = capsys.readouterr().out
-    assert "('plain', 'repeat')" in out
-    assert "scan:0-60" in out
-    assert "two sequences (2, 64)" in out
