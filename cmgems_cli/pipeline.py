@@ -19,6 +19,7 @@ from cmgems_cli import workspace
 from cmgems_cli.artifacts import Manifest, is_finished, read_manifest
 from cmgems_cli.datasets.finetune_options import FinetuneOptions
 from cmgems_cli.errors import UsageError
+from cmgems_cli.extras import need
 from cmgems_cli.genome.preparation_options import PreparationOptions
 from cmgems_cli.option_fields import options_of, value_check
 from cmgems_cli.pmi import Definition
@@ -325,7 +326,9 @@ def evaluate(
     return Artifact(target, manifest)
 
 
-def report(*runs: Place, out: Place | None = None, seed: int = 42, overwrite: bool = False) -> Artifact:
+def report(
+    *runs: Place, out: Place | None = None, seed: int = 42, title: str | None = None, overwrite: bool = False
+) -> Artifact:
     """Write one HTML page, and Markdown with pictures, of finished runs, as `cmgems report`.
 
     Parameters
@@ -337,6 +340,8 @@ def report(*runs: Place, out: Place | None = None, seed: int = 42, overwrite: bo
         The folder to write; the page is `report.html`.
     seed : int, default 42
         Of the resampling.
+    title : str, optional
+        First heading.
     overwrite : bool, default False
 
     Raises
@@ -344,14 +349,16 @@ def report(*runs: Place, out: Place | None = None, seed: int = 42, overwrite: bo
     CmgemsError
         If matplotlib is missing, a run is unfinished or damaged, or something different is at `out`.
     """
+    from cmgems_cli.reporting.document import TITLE
     from cmgems_cli.reporting.output import write_report
-    from cmgems_cli.reporting.plot_style import need_matplotlib
     from cmgems_cli.reporting.sources import read_runs, runs_of_workspace
 
-    need_matplotlib()
+    need("matplotlib", "plots", "a report with pictures")
     folder = Path(out or workspace.report_folder())
     opened = read_runs([os.fspath(run) for run in runs] or runs_of_workspace(workspace.workspace()))
-    return Artifact(folder, write_report(opened, folder, seed=seed, overwrite=overwrite))
+    return Artifact(
+        folder, write_report(opened, folder, seed=seed, title=title or TITLE, overwrite=overwrite)
+    )
 
 
 def _checked(kind: Any, given: dict[str, Any]) -> Any:
