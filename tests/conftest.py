@@ -121,10 +121,11 @@ def _unpacked(archive: Path, wanted: tuple[str, ...], into: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def gue_data(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The GUE folder with five of its tasks, EMP/H3 without train."""
+    """The GUE folder with six of its tasks, EMP/H3 without train."""
     wanted = (
         "GUE/tf/0/",
         "GUE/mouse/0/",
+        "GUE/mouse/2/",
         "GUE/prom/prom_core_all/",
         "GUE/prom/prom_core_tata/",
         "GUE/EMP/H3/",

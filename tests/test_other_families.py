@@ -64,6 +64,34 @@ def test_a_fine_tuned_model_opens_in_transformers_and_predicts_the_same(
         assert probability == pytest.approx(float(logits.softmax(1)[0, 1]), abs=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["esm", "modernbert"])
+def test_an_evaluation_on_mouse_2_is_a_plain_forward_pass(
+    cmgems: CommandLine, tmp_path: Path, gue_data: Path, kind: str
+) -> None:
+    """The weights of an evaluation's run are not kept: the same run of `finetune` has them."""
+    model = make_nucleotide_transformer(tmp_path / "nt") if kind == "esm" else make_bpe(tmp_path / kind, kind)
+    rows = tmp_path / "GUE" / "mouse" / "2"
+    rows.mkdir(parents=True)
+    for split in ("train", "dev", "test"):
+        lines = (gue_data / "mouse" / "2" / f"{split}.csv").read_text().splitlines()[:25]
+        (rows / f"{split}.csv").write_text("\n".join(lines) + "\n")
+    run = [*SHORT, "--precision", "fp32"]
+    words = ["--bench", "gue", "--data", tmp_path / "GUE", "--tasks", "mouse/2", "--no-kmer-linear"]
+    cmgems("evaluate", model, *words, *run, "--out", tmp_path / "scores")
+    cmgems("finetune", model, rows, *run, "--out", tmp_path / "classifier")
+    predicted = tmp_path / "scores" / "runs" / "mouse-2-seed-42" / "predictions.csv"
+    assert predicted.read_bytes() == (tmp_path / "classifier" / "predictions.csv").read_bytes()
+    stock = AutoModelForSequenceClassification.from_pretrained(tmp_path / "classifier").eval()
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    found = [float(row["p_1"]) for row in csv.DictReader(predicted.open())]
+    assert len(found) == 24
+    assert max(found) - min(found) > 1e-3
+    for text, probability in zip(sequences_of(rows / "test.csv"), found, strict=True):
+        with torch.no_grad():
+            logits = stock(**tokenizer(text, return_tensors="pt")).logits
+        assert probability == pytest.approx(float(logits.softmax(1)[0, 1]), abs=1e-5)
+
+
 def test_embeddings_are_those_of_transformers(cmgems: CommandLine, tmp_path: Path, task: Path) -> None:
     model = make_nucleotide_transformer(tmp_path / "nt")
     out = tmp_path / "e.npy"
