@@ -16,6 +16,7 @@ from cmgems_cli.comparing.grouping import mean
 from cmgems_cli.comparing.pairing import recorded_of
 from cmgems_cli.comparing.scores import KMER_LINEAR, Score, read_scores, write_scores
 from cmgems_cli.comparing.tables import Report, make_report, markdown
+from cmgems_cli.comparing.trials_table import trials_table
 from cmgems_cli.datasets.finetune_options import said_of
 from cmgems_cli.errors import OverwriteError
 from cmgems_cli.metrics import METRICS, score
@@ -223,8 +224,7 @@ class Evaluation:
         if key not in self._differences:
             state = place_state(folder, "scores")
             if state is None:
-                finished = parse_manifest(folder / MANIFEST)
-                params, inputs = self.finetuner.describe(cell.task, cell.seed, finished)
+                params, inputs = self.finetuner.describe(cell.task, cell.seed, self._parsed(cell))
                 output = Output(
                     folder, "scores", params=params, inputs=inputs, machine=MACHINE, work=(FOLDER,)
                 )
@@ -269,6 +269,9 @@ class Evaluation:
             random_weights=self.finetuner.random_weights,
             linear=self.linear.scores() if self.linear else None,
         )
+        manifests = {str(cell): self._parsed(cell) for cell in self.grid.cells if self.fits(cell)}
+        if trials := trials_table(manifests):
+            report.tables.append(trials)
         changed = self.finetuner.changes()
         if changed:
             said = said_of(changed)
@@ -353,6 +356,9 @@ class Evaluation:
         if self.linear is not None:
             digests[f"{RUNS}/{KMER_LINEAR}"] = read_manifest(self.linear.out, "scores", verify=True).digest
         return digests
+
+    def _parsed(self, cell: Cell) -> Manifest:
+        return parse_manifest(self.run_folder(cell) / MANIFEST)
 
     def _manifest(self, cell: Cell) -> Manifest:
         return read_manifest(self.run_folder(cell), "scores", verify=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from cmgems_cli.comparing.scores import as_printed
 from cmgems_cli.comparing.tables import ReportTable
+from cmgems_cli.comparing.trials_table import TRIALS, trials_table
 from cmgems_cli.metrics import METRICS
 from cmgems_cli.reporting import finetuning_figure
 from cmgems_cli.reporting.elements import Notes, Part, Picture, Section, Table, Text, listed
@@ -30,6 +31,7 @@ def classifiers_section(runs: Sequence[Run]) -> Section | None:
     parts: list[Part] = [
         _scores(chosen),
         Text("Single fine-tuning run per model; seed-to-seed variation is not shown."),
+        *_trials(chosen),
         *_curves(chosen),
         *prediction_parts(chosen, {run.label: number for number, run in enumerate(chosen)}),
     ]
@@ -50,6 +52,11 @@ def _scores(chosen: Sequence[Run]) -> Table:
     titles = [METRICS[name].printed_title for name in metrics]
     columns = ["classifier", "task", "weights", "seed", *titles, "train rows", "test rows"]
     return Table(ReportTable("Test scores", columns, rows), [run.tag for run in chosen])
+
+
+def _trials(chosen: Sequence[Run]) -> list[Part]:
+    table = trials_table({run.label: run.made for run in chosen})
+    return [Table(table, [run.tag for run in chosen if TRIALS in run.made.stats])] if table else []
 
 
 def _notes(chosen: Sequence[Run]) -> list[str]:

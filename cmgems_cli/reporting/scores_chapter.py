@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from cmgems_cli.artifacts import read_manifest
+from cmgems_cli.comparing.evaluated_runs import evaluated_runs
 from cmgems_cli.comparing.grouping import (
     Runs,
     TaskKey,
@@ -19,6 +22,7 @@ from cmgems_cli.comparing.grouping import (
 from cmgems_cli.comparing.published import GROUPS, fraction_of_best, published_column, published_tasks
 from cmgems_cli.comparing.scores import KMER_LINEAR, Score, as_printed, in_print
 from cmgems_cli.comparing.tables import BEST, ReportTable, make_report, no_linear, no_random_weights
+from cmgems_cli.comparing.trials_table import trials_table
 from cmgems_cli.datasets.benchmark import Benchmark
 from cmgems_cli.metrics import metric_of
 from cmgems_cli.reporting import figures
@@ -284,6 +288,13 @@ def _in_full(benchmark: Benchmark, run: Run, runs: Sequence[Run]) -> tuple[list[
         Table(ReportTable(_titled(run, table.title), table.columns, table.rows), sources)
         for table in report.tables
     ]
+    made = {
+        f"{one.key.label}, seed {one.seed}": read_manifest(one.folder)
+        for one in evaluated_runs(run.folder)
+        if one.key.bench == benchmark.name
+    }
+    if trials := trials_table(made):
+        tables.append(Table(replace(trials, title=_titled(run, trials.title)), [run.tag]))
     # Those about all models are stated once, above.
     notes = [
         note

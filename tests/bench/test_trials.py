@@ -236,6 +236,19 @@ def test_evaluate_names_values_and_budget_and_knows_its_runs_again(
     assert len(run.stats["trials"]) == 3
     assert read_manifest(out).params["rc"] == ["none", "augment"]
     assert "task: chosen on dev from 3 trials: learning_rate" in report
+    table = report.split("## Trials, of which the best on dev was tested")[1].split("\n## ")[0]
+    assert "| run | learning rate | rc | dev MCC × 100 | dev loss | chosen |" in table
+    shown = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.strip().splitlines()[2:]]
+    assert [row[-1] for row in shown].count("yes") == 1
+    for row, trial in zip(shown, run.stats["trials"], strict=True):
+        chosen = {name: trial[name] for name in ("learning_rate", "rc")} == run.stats["chosen"]
+        assert row[-1] == ("yes" if chosen else "no")
+        assert row[1:5] == [
+            f"{trial['learning_rate']:g}",
+            trial["rc"],
+            f"{100 * trial['dev_mcc']:.2f}",
+            f"{trial['dev_loss']:.4f}",
+        ]
     assert "1 done before" in evaluate(*grid).stderr
     assert "was made with" in evaluate("--rc", "augment", code=4).error
     baseline = tmp_path / "baseline"

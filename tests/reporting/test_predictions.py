@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cmgems_cli.artifacts import finish_artifact
+from cmgems_cli.artifacts import finish_artifact, read_manifest
 from cmgems_cli.comparing.curves import area, calibration, confusion, precision_recall, roc, thinned
 from cmgems_cli.comparing.scores import Score, write_scores
 from cmgems_cli.datasets.targets import VALUE, Target
@@ -20,7 +20,7 @@ from cmgems_cli.reporting.predictions_chapter import prediction_parts
 from cmgems_cli.reporting.sources import read_runs
 from cmgems_cli.training import run_files
 from tests.command_line import CommandLine
-from tests.reporting.conftest import Reported
+from tests.reporting.conftest import Reported, make_classifier
 
 
 def predictions(
@@ -204,3 +204,27 @@ def test_damaged_predictions_are_refused(tmp_path: Path, report: CommandLine) ->
     damaged = tmp_path / "one" / "runs" / "a-seed-0" / "predictions.csv"
     damaged.write_text(damaged.read_text().replace("class 0", "class 1"))
     assert str(damaged.parent) in report(tmp_path / "one", "--out", tmp_path / "out", "--quiet", code=3).error
+
+
+def test_trials_are_a_table_with_the_chosen_one(tmp_path: Path, reported: Reported) -> None:
+    folder = tmp_path / "sorter"
+    make_classifier(folder)
+    made = read_manifest(folder)
+    trials = [
+        {"rc": "none", "dev_mcc": 0.25, "dev_loss": 0.5, "best_step": 1},
+        {"rc": "augment", "dev_mcc": 0.5, "dev_loss": 0.4, "best_step": 2},
+        {"rc": "both", "diverged": True},
+    ]
+    finish_artifact(
+        folder,
+        "classifier",
+        params=made.params,
+        inputs=made.inputs,
+        stats={**made.stats, "trials": trials, "chosen": {"rc": "augment"}},
+        files=list(made.files),
+        environment={},
+    )
+    text = (reported(folder) / "report.md").read_text()
+    assert "| sorter | none | 25.00 | 0.5000 | no |" in text
+    assert "|  | augment | 50.00 | 0.4000 | yes |" in text
+    assert "|  | both | – | – | diverged |" in text
