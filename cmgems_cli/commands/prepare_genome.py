@@ -23,7 +23,12 @@ NAMES_SHOWN = 30
 def prepare_genome(
     fasta: Annotated[
         list[Path],
-        typer.Argument(help="FASTA files: plain, gzip or bgzip.", metavar="FASTA", show_default=False),
+        typer.Argument(
+            help="FASTA files: plain, gzip or bgzip; - for standard input.",
+            metavar="FASTA",
+            show_default=False,
+            allow_dash=True,
+        ),
     ],
     *,
     options: PreparationOptions,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cmgems_cli.errors import InputError
+from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.contigs import ContigSelection, indexed_records
-from cmgems_cli.genome.fasta import FastaFile, check_is_dna, check_readable
+from cmgems_cli.genome.fasta import STANDARD_INPUT, FastaFile, check_is_dna, check_readable
 from cmgems_cli.genome.preparation_options import PreparationOptions
 from cmgems_cli.genome.scanner import Scanner
 
@@ -104,8 +104,7 @@ def scan_files(
     prefixes = options.prefixes(len(fasta))
     selection = ContigSelection(options.contigs)
     shortest = options.window_spec().shortest_bases
-    for path in fasta:
-        check_readable(path)
+    check_files(fasta)
     earlier: list[str] | None = None
     while True:
         with sinks() as (write_bases, write_runs):
@@ -133,6 +132,23 @@ def scan_files(
             f" of {options.min_tokens} tokens ({shortest} bases); give longer sequences or lower `min_tokens`"
         )
     return Scan(files, selection, scanner.letters_passed_over)
+
+
+def check_files(fasta: Sequence[Path]) -> None:
+    """Check before any work that each file is readable; standard input may be one of them.
+
+    Raises
+    ------
+    UsageError
+        If standard input is named twice.
+    InputError
+        If a file is not readable, or empty.
+    """
+    if list(fasta).count(STANDARD_INPUT) > 1:
+        raise UsageError(f"{STANDARD_INPUT} is named twice; standard input can be read once")
+    for path in fasta:
+        if path != STANDARD_INPUT:
+            check_readable(path)
 
 
 def check_unchanged(fasta: Sequence[Path], earlier: Sequence[str] | None, now: Sequence[str]) -> None:

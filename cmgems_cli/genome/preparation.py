@@ -16,8 +16,7 @@ from cmgems_cli.artifacts import Manifest, environment, sha256_of_file
 from cmgems_cli.genome.arrays import read_array
 from cmgems_cli.genome.contigs import Contig, ContigSelection
 from cmgems_cli.genome.corpus import BASES, CONTIGS, RUN, RUNS, WINDOW, WINDOWS
-from cmgems_cli.genome.fasta import check_readable
-from cmgems_cli.genome.file_scan import Scan, ScannedFile, Sinks, check_unchanged, scan_files
+from cmgems_cli.genome.file_scan import Scan, ScannedFile, Sinks, check_files, check_unchanged, scan_files
 from cmgems_cli.genome.preparation_options import PreparationOptions
 from cmgems_cli.genome.windows import WindowSpec, first_occurrences, tile
 from cmgems_cli.growing_array import growing_array
@@ -27,6 +26,9 @@ from cmgems_cli.safe_text import spreadsheet_cell
 
 # Rows of windows.npy handled at a time.
 WINDOWS_PER_WRITE = 1 << 20
+
+# In place of a digest that is not known yet; as long as what messages show of one.
+FROM_A_PIPE = "from a pipe"
 
 
 def _ignore(_: float) -> None:
@@ -46,7 +48,8 @@ def prepare_genome(
     Parameters
     ----------
     fasta : sequence of Path
-        Plain, gzip or bgzip files, recognised by content. Each is read once, in this order.
+        Plain, gzip or bgzip files, recognised by content; `STANDARD_INPUT` for piped input. Each is read once, in
+        this order.
     out : Path
         The artifact's folder.
     overwrite : bool, default False
@@ -78,11 +81,11 @@ def prepare_genome(
     earlier: list[str] = []
 
     def inputs() -> dict[str, str]:
-        earlier.extend(map(sha256_of_file, fasta))
+        # A pipe can be read once: what comes through it is taken to be new.
+        earlier.extend(sha256_of_file(path) if path.is_file() else FROM_A_PIPE for path in fasta)
         return _inputs(earlier)
 
-    for path in fasta:
-        check_readable(path)
+    check_files(fasta)
     output = _output(out, chosen, inputs)
     with output.claim(overwrite=overwrite) as claim:
         if claim.done is not None:
@@ -98,7 +101,8 @@ def prepare_genome(
 
         scan = scan_files(fasta, chosen, arrays, advance)
         hashes = [file.sha256 for file in scan.files]
-        check_unchanged(fasta, earlier or None, hashes)
+        before = [new if old == FROM_A_PIPE else old for old, new in zip(earlier, hashes, strict=False)]
+        check_unchanged(fasta, before or None, hashes)
         return claim.finish(
             stats=_write_windows(claim.folder, scan, chosen.window_spec()),
             files=[BASES, WINDOWS, RUNS, CONTIGS],

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from cmgems_cli.errors import InputError
 from cmgems_cli.genome import fasta as fasta_module
 from cmgems_cli.genome.corpus import BASES, CONTIGS, RUNS, WINDOWS, Corpus
 from cmgems_cli.genome.preparation import plan, prepare_genome
-from tests.command_line import CommandLine, environment
+from tests.command_line import CommandLine, Result, environment
 from tests.genome import reference
 from tests.genome.reference import write_fasta
 from tests.genome.test_fasta import bgzip
@@ -373,6 +374,43 @@ def test_a_dry_run_says_what_would_be_read_and_writes_nothing(
     cmgems("prepare-genome", fasta, fasta, "--dry-run", code=3)
     (tmp_path / "bad.fa").write_text("nothing")
     cmgems("prepare-genome", tmp_path / "bad.fa", "--dry-run", code=3)
+
+
+def test_standard_input_gives_the_corpus_of_the_file(
+    cmgems: CommandLine, fasta: Path, tmp_path: Path
+) -> None:
+    made = prepare_genome([fasta], tmp_path / "file")
+
+    def piped(content: bytes, *options: object, code: int = 0) -> Result:
+        # `FileIO(0)` reads the descriptor, which only a process or a replaced one has.
+        with tempfile.TemporaryFile() as stream:
+            stream.write(content)
+            stream.seek(0)
+            kept = os.dup(0)
+            try:
+                os.dup2(stream.fileno(), 0)
+                return cmgems("prepare-genome", "-", "--json", *options, code=code)
+            finally:
+                os.dup2(kept, 0)
+                os.close(kept)
+
+    plain = fasta.read_bytes()
+    out = ("--out", tmp_path / "piped")
+    assert piped(plain, *out, "--dry-run").json["stats"] == made.stats
+    assert not (tmp_path / "piped").exists()
+    assert piped(plain, *out).json["digest"] == made.digest
+    # Whether it is the same cannot be told before it is read.
+    said = piped(plain, *out, code=4).error
+    assert (
+        f"was made from fasta_1 {made.inputs['fasta_1'][:12]}, this command has fasta_1 from a pipe" in said
+    )
+    other = piped(gzip.compress(plain), *out, "--overwrite").json
+    assert (other["stats"], other["digest"] == made.digest) == (made.stats, False)
+    bases = genome()["chrX"]
+    mouse = "".join(f">{name}\n{bases[number:]}\n" for number, name in enumerate(("MT", "1", "2", "23")))
+    said = piped(mouse.encode(), "--out", tmp_path / "x", code=3).error
+    assert "give --contigs all or --contigs NAME,…, since a pipe cannot be read twice" in said
+    assert "named twice" in cmgems("prepare-genome", "-", "-", "--out", tmp_path / "x", code=2).error
 
 
 @pytest.mark.soak
