@@ -110,8 +110,8 @@ def score_variants(
         began = time.perf_counter()
         with _progress(console, counted, to_screen=io.out is None) as (bar, advance):
             if io.out is None:
-                write = block_writer(form, console.stdout(), scorer.columns, header)
-                tally = write_scores(scorer, finder, file, write, advance=advance)
+                with block_writer(form, console.stdout(), scorer.columns, header) as write:
+                    tally = write_scores(scorer, finder, file, write, advance=advance)
             else:
                 task = {
                     **settings,
@@ -125,18 +125,17 @@ def score_variants(
                     before = (partial.blocks, partial.saved) if partial.blocks else None
                     if before:
                         bar.start_at(partial.saved["alleles"])
-                    write = block_writer(
-                        form, partial.streams[0], scorer.columns, header, begun=before is not None
-                    )
-                    tally = write_scores(
-                        scorer,
-                        finder,
-                        file,
-                        write,
-                        before=before,
-                        block_done=partial.block_done,
-                        advance=advance,
-                    )
+                    stream, begun = partial.streams[0], before is not None
+                    with block_writer(form, stream, scorer.columns, header, begun=begun) as write:
+                        tally = write_scores(
+                            scorer,
+                            finder,
+                            file,
+                            write,
+                            before=before,
+                            block_done=partial.block_done,
+                            advance=advance,
+                        )
         seconds, fresh = time.perf_counter() - began, tally.alleles - int(bar.skipped)
     _close(console, scorer, tally, counted, fresh, seconds, io.out)
     console.result(

@@ -27,7 +27,7 @@ EMBEDDINGS = "embeddings"
 _HEADER_BYTES = 512
 
 
-def format_of(out: Path | None, format: Format | None, known: Sequence[Format], hint: str = "") -> Format:
+def format_of(out: Path | None, format: Format | None, known: Sequence[Format]) -> Format:
     """Return the requested format, or else the one given by the file name; TSV for stdout.
 
     Parameters
@@ -38,8 +38,6 @@ def format_of(out: Path | None, format: Format | None, known: Sequence[Format], 
         One of `known`.
     known : sequence of str
         The formats by their suffixes, `tsv` among them.
-    hint : str, default ""
-        A remark for the message.
 
     Raises
     ------
@@ -48,14 +46,12 @@ def format_of(out: Path | None, format: Format | None, known: Sequence[Format], 
     """
     if format is not None:
         return format
-    suffix = "tsv" if out is None else out.suffix.lower().removeprefix(".")
+    name = ".tsv" if out is None else out.name.lower()
     for one in known:
-        if suffix == one:
+        if name.endswith(f".{one}"):
             return one
     *others, last = (f".{one}" for one in known)
-    raise UsageError(
-        f"`out={out}` does not end in {', '.join(others)} or {last}{hint}; rename it or give `format`"
-    )
+    raise UsageError(f"`out={out}` does not end in {', '.join(others)} or {last}; rename it or give `format`")
 
 
 class TableWriter:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from cmgems_cli.errors import UsageError
 from cmgems_cli.option_fields import option
 
-VariantFormat = Literal["vcf", "tsv", "csv", "jsonl"]
+VariantFormat = Literal["vcf", "vcf.gz", "tsv", "csv", "jsonl"]
 VARIANT_FORMATS: tuple[VariantFormat, ...] = get_args(VariantFormat)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from cmgems_cli.genome.bgzf import BgzfWriter
 from cmgems_cli.inference.output_formats import TableWriter, format_of
 from cmgems_cli.variants.alleles import REASONS, WORDS
 from cmgems_cli.variants.scorers import Column
@@ -36,10 +38,7 @@ REASON = Column(
 
 def variant_format(out: Path | None, format: VariantFormat | None) -> VariantFormat:
     """Return the format of a table of scores, as `format_of`."""
-    compressed = out is not None and out.name.lower().endswith(".vcf.gz")
-    return format_of(
-        out, format, VARIANT_FORMATS, "; write .vcf and compress it with bgzip" if compressed else ""
-    )
+    return format_of(out, format, VARIANT_FORMATS)
 
 
 def table_columns(columns: Sequence[Column]) -> list[str]:
@@ -57,6 +56,7 @@ def table_rows(block: ScoredBlock) -> Iterator[tuple[Any, ...]]:
         yield record.chrom, record.position, record.identifier, record.ref, alt, *values, reason
 
 
+@contextmanager
 def block_writer(
     form: VariantFormat,
     stream: IO[bytes],
@@ -64,12 +64,12 @@ def block_writer(
     header: VcfHeader,
     *,
     begun: bool = False,
-) -> Callable[[ScoredBlock], None]:
-    """Return a function that writes a block, and before the first one the header.
+) -> Iterator[Callable[[ScoredBlock], None]]:
+    """Give a function that writes a block, and before the first one the header; end the file if nothing fails.
 
     Parameters
     ----------
-    form : vcf, tsv, csv or jsonl
+    form : one of VARIANT_FORMATS
     stream : binary file
     columns : sequence of Column
     header : VcfHeader
@@ -77,11 +77,15 @@ def block_writer(
     begun : bool, default False
         Whether an earlier run wrote the header.
     """
-    if form != "vcf":
+    if form == "vcf":
+        yield VcfWriter(stream, columns, None if begun else header).write
+    elif form == "vcf.gz":
+        compressed = BgzfWriter(stream)
+        yield VcfWriter(compressed, columns, None if begun else header).write
+        compressed.finish()
+    else:
         table = TableWriter(stream, form, table_columns(columns), header=not begun)
-        return lambda block: table.write(table_rows(block))
-    vcf = VcfWriter(stream, columns, None if begun else header)
-    return vcf.write
+        yield lambda block: table.write(table_rows(block))
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +114,15 @@ class VcfWriter:
 
     Parameters
     ----------
-    stream : binary file
+    stream : binary file, or BgzfWriter
     columns : sequence of Column
     header : VcfHeader or None
         Written before the first block; None if it is there already.
     """
 
-    def __init__(self, stream: IO[bytes], columns: Sequence[Column], header: VcfHeader | None) -> None:
+    def __init__(
+        self, stream: IO[bytes] | BgzfWriter, columns: Sequence[Column], header: VcfHeader | None
+    ) -> None:
         self._stream, self._header = stream, header
         self._columns = [*columns, COMPOSITION]
         self._keys = _keys([*self._columns, REASON])

@@ -5,6 +5,7 @@ import gzip
 import json
 import re
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 import cmgems_cli
 from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.genome.bgzf import BgzfWriter
 from cmgems_cli.genome.random_access import GenomeFile
 from cmgems_cli.inference.loading import load_model
 from cmgems_cli.variants import scoring
@@ -183,6 +185,37 @@ def test_vcf_keeps_its_records_and_gets_valid_fields(
     assert again.read_bytes() == out.read_bytes()
 
 
+def members_of(content: bytes) -> list[bytes]:
+    """Split a bgzip file at the sizes that its members name (SAM specification 4.1); return their contents."""
+    members = []
+    while content:
+        assert content[:4] == b"\x1f\x8b\x08\x04"
+        assert content[10:16] == b"\x06\x00BC\x02\x00"
+        size = int.from_bytes(content[16:18], "little") + 1
+        members.append(gzip.decompress(content[:size]))
+        content = content[size:]
+    return members
+
+
+def test_a_compressed_vcf_is_made_of_the_members_that_tabix_needs(
+    score: Callable[..., Any], tmp_path: Path, classifier: Path
+) -> None:
+    calls = vcf(tmp_path / "calls.vcf", *RECORDS)
+    score(classifier, calls, "--out", tmp_path / "s.vcf")
+    score(classifier, calls, "--out", tmp_path / "s.vcf.gz")
+    *members, last = members_of((tmp_path / "s.vcf.gz").read_bytes())
+    assert b"".join(members) == (tmp_path / "s.vcf").read_bytes()
+    assert last == b""
+    # The same 28 bytes end every file of bgzip.
+    end = "1f8b08040000000000ff0600424302001b0003000000000000000000"
+    assert (tmp_path / "s.vcf.gz").read_bytes().hex().endswith(end)
+    noise = np.random.default_rng(1).bytes(200_000)
+    BgzfWriter(stream := BytesIO()).write(noise)
+    members = members_of(stream.getvalue())
+    assert len(members) == 4
+    assert b"".join(members) == noise
+
+
 def test_a_table_becomes_a_vcf(
     score: Callable[..., Any], tmp_path: Path, classifier: Path, genome: Path
 ) -> None:
@@ -261,7 +294,7 @@ def test_a_truncated_file_is_refused(score: Callable[..., Any], tmp_path: Path, 
         (("--window", "6"), "--window 6 does not fit the model"),
         (("--label", "yes"), "--label yes was given, but .* has no classes"),
         (("--json",), "--json prints one object"),
-        (("--out", "s.vcf.gz"), "compress it with bgzip"),
+        (("--out", "s.bcf"), r"does not end in \.vcf, \.vcf\.gz, \.tsv"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
@@ -276,7 +309,7 @@ def test_the_genome_has_to_be_given(cmgems: CommandLine, tmp_path: Path, pretrai
     assert "--genome FASTA is missing" in cmgems("score-variants", pretrained, calls, code=2).error
 
 
-@pytest.mark.parametrize("form", ["vcf", "tsv"])
+@pytest.mark.parametrize("form", ["vcf.gz", "tsv"])
 def test_a_killed_run_resumes_to_the_same_bytes(
     score: Callable[..., Any], tmp_path: Path, pretrained: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
