@@ -55,6 +55,8 @@ def doctor(
             "threads": diagnosis.threads,
             "probe": {
                 **asdict(diagnosis.probe),
+                "of_matrix_rate": diagnosis.probe.of_matrix_rate,
+                "of_nominal_peak": diagnosis.probe.of_nominal_peak,
                 "hours_1000_steps": diagnosis.probe.recipe_s / 3600 * 1000 / STEPS,
                 "hours_10000_steps": diagnosis.probe.recipe_s / 3600 * 10_000 / STEPS,
             },
@@ -90,6 +92,21 @@ def _show(console: Console, diagnosis: "Diagnosis", problems: list[str], advice:
             ["attention", probe.attention],
             ["tokens per micro-batch", f"{probe.max_batch_tokens:,}"],
             ["tokens per second", f"{probe.tokens_per_s:,.0f}"],
+            ["matrix products that the loss needs", f"{_tflops(probe.flop_per_s)} TFLOP/s"],
+            [
+                f"of the measured matrix rate, {_tflops(probe.matrix_flop_per_s)}",
+                f"{probe.of_matrix_rate:.1%}",
+            ],
+            *(
+                [
+                    [
+                        f"of the nominal peak, {_tflops(probe.nominal_flop_per_s)}",
+                        f"{probe.of_nominal_peak:.1%}",
+                    ]
+                ]
+                if probe.nominal_flop_per_s
+                else []
+            ),
             ["1,000 steps (paper, Table 6)", _time(probe.recipe_s / 10)],
             ["10,000 steps (paper, Table 2)", _time(probe.recipe_s)],
         ],
@@ -108,6 +125,10 @@ def _show(console: Console, diagnosis: "Diagnosis", problems: list[str], advice:
 
 def _time(seconds: float) -> str:
     return duration(seconds) if seconds < 48 * 3600 else f"{seconds / 86400:,.1f} days"
+
+
+def _tflops(flop_per_s: float) -> str:
+    return f"{flop_per_s / 1e12:.3g}"
 
 
 def _bytes(number: int | None) -> str | None:

@@ -104,8 +104,10 @@ def _announce(console: Console, run: "PretrainingRun") -> None:
 def _plan(console: Console, run: "PretrainingRun") -> None:
     """Print what the run would be, its speed from a few timed micro-batches."""
     from cmgems_cli.genome.vocabulary import SPECIAL_POSITIONS
+    from cmgems_cli.training.matrix_rate import nominal_peak
 
     probe = run.probe()
+    peak = nominal_peak(run.processes.device, run.precision)
     options = run.options
     mean_tokens = float(run.corpus.windows["n_tokens"][: run.corpus.n_train].mean()) + SPECIAL_POSITIONS
     tokens = round(options.steps * options.global_batch * mean_tokens)
@@ -121,6 +123,8 @@ def _plan(console: Console, run: "PretrainingRun") -> None:
         "tokens": tokens,
         "padding_share": round(probe["padding_share"], 4),
         "tokens_per_s": round(probe["tokens_per_s"] * run.processes.world_size),
+        "of_matrix_rate": round(probe["flop_per_s"] / probe["matrix_flop_per_s"], 4),
+        "of_nominal_peak": round(probe["flop_per_s"] / peak, 4) if peak else None,
         "expected_s": round(expected_s),
         "memory_bytes": round(probe["memory_bytes"]),
         "unigram_perplexity": run.unigram,

@@ -26,6 +26,7 @@ from cmgems_cli.system_info import (
     versions,
 )
 from cmgems_cli.training.build import build_pretraining_run
+from cmgems_cli.training.matrix_rate import nominal_peak
 from cmgems_cli.training.pretrain_options import PretrainingOptions
 from cmgems_cli.training.processes import Processes, start_processes
 
@@ -70,6 +71,12 @@ class Probe:
         Real tokens, including special tokens, excluding padding.
     memory_bytes : int
         Peak memory of this process, or of the GPU on CUDA.
+    flop_per_s : float
+        Matrix products that the loss needs (`matrix_rate.needed_flop`).
+    matrix_flop_per_s : float
+        Of a large product on this device, measured.
+    nominal_flop_per_s : float or None
+        Nominal peak of the card; None if unknown.
     """
 
     model: str
@@ -80,6 +87,19 @@ class Probe:
     max_batch_tokens: int
     tokens_per_s: float
     memory_bytes: int
+    flop_per_s: float
+    matrix_flop_per_s: float
+    nominal_flop_per_s: float | None
+
+    @property
+    def of_matrix_rate(self) -> float:
+        """Fraction of the measured matrix rate that the loss makes use of."""
+        return self.flop_per_s / self.matrix_flop_per_s
+
+    @property
+    def of_nominal_peak(self) -> float | None:
+        """Fraction of the nominal peak; None if that is unknown."""
+        return self.flop_per_s / self.nominal_flop_per_s if self.nominal_flop_per_s else None
 
     @property
     def recipe_s(self) -> float:
@@ -154,6 +174,9 @@ def measure(model: str, processes: Processes, seconds: float) -> Probe:
         max_batch_tokens=run.options.max_batch_tokens,
         tokens_per_s=measured["tokens_per_s"],
         memory_bytes=round(measured["memory_bytes"]),
+        flop_per_s=measured["flop_per_s"],
+        matrix_flop_per_s=measured["matrix_flop_per_s"],
+        nominal_flop_per_s=nominal_peak(device, run.precision),
     )
 
 

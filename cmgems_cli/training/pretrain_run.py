@@ -30,6 +30,7 @@ from cmgems_cli.training.checkpoints import STATE, Checkpoint
 from cmgems_cli.training.collation import MicroBatch, n_real_tokens
 from cmgems_cli.training.engine import Engine
 from cmgems_cli.training.loss_watch import LossWatch, as_ranges, parse_steps
+from cmgems_cli.training.matrix_rate import matrix_rate, needed_flop
 from cmgems_cli.training.metrics_log import METRICS
 from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.pretrain_batches import PretrainBatches, Step
@@ -187,8 +188,8 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
         Returns
         -------
         dict
-            `tokens_per_s` (real tokens, this process), `memory_bytes` (peak, this process) and
-            `padding_share` of the step.
+            `tokens_per_s` (real tokens, this process), `memory_bytes` (peak, this process), `padding_share` of the
+            step, `flop_per_s` (`needed_flop`) and `matrix_flop_per_s` (`matrix_rate`).
         """
         made = self.maker.training_step(1, self.curriculum)
         self._timed_step(1, made.batches[:1])
@@ -204,6 +205,8 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
             "tokens_per_s": real / elapsed,
             "memory_bytes": float(_peak_memory(self.processes.device)),
             "padding_share": 1.0 - tokens / laid_out,
+            "flop_per_s": needed_flop(chosen, self.module.bert_lm.config) / elapsed,
+            "matrix_flop_per_s": matrix_rate(self.processes.device, self.precision),
         }
 
     def _timed_step(self, step: int, batches: list[MicroBatch]) -> float:

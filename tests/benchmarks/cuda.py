@@ -3,10 +3,9 @@
     python tests/benchmarks/cuda.py CORPUS PMI [--models logo,dnabert] [--steps 6] [--compile]
 
 The peer is `transformers.Trainer` (needs `pip install accelerate`) with bf16, fused AdamW and the same masked
-sequences, padded to the longest of each batch of 32. Real tokens exclude padding. The useful rate counts the
-matrix products of forward and backward passes that the loss needs: 6 FLOP a weight and token in the layers,
-12 x width x length a token in attention, the last feed-forward block and the head at masked tokens alone. It
-is divided by the bf16 rate of an 8192 x 8192 x 8192 product on this card, measured in the same run.
+sequences, padded to the longest of each batch of 32. Real tokens exclude padding. The matrix products that the loss
+needs (`matrix_rate.needed_flop`) are divided by the rate of a large bf16 product on this card, measured in the same
+run, and by the card's nominal peak.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from statistics import median
 from typing import Any
 
 import torch
-from transformers import BertConfig, BertForMaskedLM
+from transformers import BertForMaskedLM
 
 from cmgems_cli.console import Console
 from cmgems_cli.modeling.encoder import Packing
 from cmgems_cli.modeling.presets import bert_config
 from cmgems_cli.training.build import build_pretraining_run
-from cmgems_cli.training.pretrain_batches import Step
+from cmgems_cli.training.matrix_rate import matrix_rate, needed_flop, nominal_peak
 from cmgems_cli.training.pretrain_options import PretrainingOptions
 from cmgems_cli.training.pretrain_run import PretrainingRun
 from cmgems_cli.training.processes import start_processes
@@ -34,39 +33,8 @@ from cmgems_cli.training.processes import start_processes
 PEER_BATCH = 32
 
 
-def matmul_rate() -> float:
-    """Return the FLOP/s of a large bf16 product, the median of 20."""
-    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    seconds = []
-    for _ in range(23):
-        torch.cuda.synchronize()
-        started = time.perf_counter()
-        a @ b
-        torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-    return 2 * 8192**3 / median(seconds[3:])
-
-
-def useful_flop(made: Step, config: BertConfig) -> float:
-    """Return the FLOP of the matrix products that a step's loss and gradients need."""
-    width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
-    attention_weights, ffn_weights = 4 * width * width, 2 * width * inner
-    total = 0.0
-    for batch in made.batches:
-        mask = batch.attention_mask
-        if isinstance(mask, Packing):
-            lengths = mask.bounds[:-1].diff()
-        else:
-            lengths = (batch.input_ids != 0).sum(1)
-        tokens, n_masked = int(lengths.sum()), len(batch.labels)
-        total += 6.0 * tokens * (layers * attention_weights + (layers - 1) * ffn_weights)
-        total += 12.0 * layers * width * float((lengths.double() ** 2).sum())
-        total += 6.0 * n_masked * (ffn_weights + width * width + width * config.vocab_size)
-    return total
-
-
 def engine_rates(run: PretrainingRun, steps: int) -> tuple[float, float]:
-    """Return (real tokens/s, useful FLOP/s) of the engine as `cmgems pretrain` drives it, medians over steps."""
+    """Return (real tokens/s, needed FLOP/s) of the engine as `cmgems pretrain` drives it, medians over steps."""
     config = run.module.bert_lm.config
     made = run.maker.training_step(1, run.curriculum)
     tokens, flop = [], []
@@ -79,7 +47,7 @@ def engine_rates(run: PretrainingRun, steps: int) -> tuple[float, float]:
         seconds = time.perf_counter() - started
         if step > steps:  # the first half warms up, and compiles
             tokens.append(made.n_tokens / seconds)
-            flop.append(useful_flop(made, config) / seconds)
+            flop.append(needed_flop(made.batches, config) / seconds)
         made = upcoming
     return median(tokens), median(flop)
 
@@ -93,10 +61,10 @@ class Sequences(torch.utils.data.Dataset[dict[str, Any]]):
             made = run.maker.training_step(step, run.curriculum)
             for batch in made.batches:
                 labels = torch.full((batch.input_ids.numel(),), -100)
-                labels[batch.masked_index] = batch.labels
+                labels[batch.masked_index] = batch.labels  # filler has none
                 packing = batch.attention_mask
                 assert isinstance(packing, Packing)
-                for start, stop in pairwise(packing.bounds[:-1].tolist()):
+                for start, stop in pairwise(packing.bounds[: packing.n_sequences + 1].tolist()):
                     row = {"input_ids": batch.input_ids[0, start:stop], "labels": labels[start:stop]}
                     self.rows.append(row)
 
@@ -172,7 +140,8 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="also time the compiled engine")
     parser.add_argument("--no-peer", action="store_true")
     arguments = parser.parse_args()
-    console, peak = Console(), matmul_rate()
+    card = torch.device("cuda", torch.cuda.current_device())
+    console, peak, nominal = Console(), matrix_rate(card, "bf16"), nominal_peak(card, "bf16")
     rows = []
     for model in arguments.models.split(","):
         base = None
@@ -183,15 +152,14 @@ def main() -> None:
                 global_batch=arguments.sequences,
                 max_batch_tokens=arguments.max_batch_tokens,
                 eval_sequences=8,
+                compile=compiled,
             )
             run = build_pretraining_run(
                 arguments.corpus, arguments.pmi, Path("unused"), options, start_processes("cuda")
             )
-            if compiled:
-                run.module.compiling = True
             if base is None and not arguments.no_peer:
                 base = trainer_rate(run, model, arguments.sequences, arguments.steps)
-                rows.append([model, "Trainer, bf16, padded", round(base), "1.00", None, None])
+                rows.append([model, "Trainer, bf16, padded", round(base), "1.00", None, None, None])
             torch.cuda.reset_peak_memory_stats()
             started = time.perf_counter()
             rate, flops = engine_rates(run, arguments.steps)
@@ -202,6 +170,7 @@ def main() -> None:
                     round(rate),
                     None if base is None else f"{rate / base:.2f}",
                     f"{100 * flops / peak:.1f} %",
+                    f"{100 * flops / nominal:.1f} %" if nominal else None,
                     f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB",
                 ]
             )
@@ -209,7 +178,7 @@ def main() -> None:
             del run
             torch.cuda.empty_cache()
     name = torch.cuda.get_device_name()
-    columns = ["model", "loop", "real tokens/s", "ratio", "of matmul rate", "peak memory"]
+    columns = ["model", "loop", "real tokens/s", "ratio", "of matmul rate", "of nominal peak", "peak memory"]
     console.table(
         f"{name}, torch {torch.__version__}: bf16 matmul {peak / 1e12:.0f} TFLOP/s,"
         f" {arguments.sequences} sequences a step",

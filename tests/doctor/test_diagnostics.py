@@ -7,6 +7,8 @@ import pytest
 import torch
 from transformers import BertForMaskedLM
 
+from cmgems_cli.commands.doctor import _show
+from cmgems_cli.console import Console
 from cmgems_cli.doctor import diagnostics
 from cmgems_cli.doctor.diagnostics import (
     CapacityCheck,
@@ -28,7 +30,7 @@ from tests.command_line import CommandLine
 GB = 10**9
 CPU = Device("cpu", "Abacus", 16 * GB, 12 * GB, bf16=True)
 GPU = Device("cuda:0", "NVIDIA A", 80 * GB, 79 * GB, bf16=True)
-PROBE = Probe("logo", "cpu", "bf16", "fused", 5_000_000, 8_192, 10_000.0, 1 * GB)
+PROBE = Probe("logo", "cpu", "bf16", "fused", 5_000_000, 8_192, 10_000.0, 1 * GB, 3e11, 1e12, None)
 NO_DISK = CapacityCheck("a corpus", diagnostics.DISK, 3 * GB, GB)
 NO_MEMORY = CapacityCheck("pretrain", "memory of cuda:0", 3 * GB, GB)
 FINE = Diagnosis(
@@ -146,6 +148,19 @@ def test_a_model_is_measured_on_this_machine() -> None:
     assert probe.parameters == BertForMaskedLM(bert_config("tiny", 6)).num_parameters()
     assert probe.memory_bytes > 10**8
     assert probe.device == "cpu"
+    assert 0 < probe.of_matrix_rate < 1
+    assert probe.of_nominal_peak is None
+
+
+def test_both_shares_are_shown_where_the_nominal_peak_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    # The figures of the log: 239 TFLOP/s of 765 measured and 989 nominal.
+    h100 = replace(PROBE, flop_per_s=239e12, matrix_flop_per_s=765e12, nominal_flop_per_s=989.4e12)
+    _show(Console(), replace(FINE, probe=h100), [], [])
+    shown = capsys.readouterr().out
+    for words in ("239 TFLOP/s", "measured matrix rate, 765", "31.2%", "nominal peak, 989", "24.2%"):
+        assert words in shown
+    _show(Console(), FINE, [], [])
+    assert "nominal" not in capsys.readouterr().out
 
 
 def test_doctor_tells_people_and_programs(
@@ -170,6 +185,7 @@ def test_doctor_tells_people_and_programs(
     assert result.stderr == ""
     assert value["versions"]["torch"]["fits"] is True
     assert value["devices"][0]["name"] == "cpu"
+    assert value["probe"]["of_matrix_rate"] > 0
     assert value["probe"]["hours_10000_steps"] == pytest.approx(10 * value["probe"]["hours_1000_steps"])
     assert {check["what"] for check in value["capacity_checks"]} >= {"prepare-genome of GRCh38"}
     assert all(isinstance(check["fits"], bool) for check in value["capacity_checks"])
