@@ -171,12 +171,33 @@ def test_the_sites_navigation_has_every_page_once() -> None:
     assert sorted(named) == sorted(str(page.relative_to(DOCS)) for page in PAGES[1:])
 
 
-def test_the_reference_of_commands_is_current() -> None:
-    spec = importlib.util.spec_from_file_location("make_cli", DOCS / "make_cli.py")
+def module_at(path: Path) -> Any:
+    """Return the module of a script that is in no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
-    make_cli = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(make_cli)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_figure_shows_the_tutorials_masks_and_the_logs_scores() -> None:
+    make_overview = module_at(DOCS / "figures" / "make_overview.py")
+    current = make_overview.figure()
+    assert (DOCS / "figures" / "overview.svg").read_text(encoding="utf-8") == current, (
+        "run `python docs/figures/make_overview.py`"
+    )
+    _, bases, masks = make_overview.masks()
+    assert {name: sum(make_overview.hidden_bases(row)) for name, row in masks.items()} == {
+        "random": 2,
+        "genemask": 6,
+        "global": 6,
+    }
+    assert len(bases) == 53
+
+
+def test_the_reference_of_commands_is_current() -> None:
+    make_cli = module_at(DOCS / "make_cli.py")
     assert (DOCS / "cli.md").read_text(encoding="utf-8") == make_cli.page(), "run `python docs/make_cli.py`"
     # Every option that the program has, and no other source of truth.
     for name, command in GROUP.commands.items():

@@ -1,0 +1,189 @@
+"""Writes docs/figures/overview.svg: `python docs/figures/make_overview.py`. A test compares the two.
+
+Its masks are those that docs/tutorial.md shows, its numbers those of a table of docs/log.md: nothing is measured here.
+"""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from pathlib import Path
+
+from cmgems_cli.palette import BLUE, GREY, VERMILION
+
+DOCS = Path(__file__).resolve().parents[1]
+FIGURE = Path(__file__).with_name("overview.svg")
+
+K = 6
+WIDTH, CELL, LEFT = 760, 11, 100
+PALE = {GREY: "#e3e3e3", BLUE: "#cfe5f3", VERMILION: "#f9dcc8"}
+TITLES = {"random": "random", "genemask": "GENEMASK", "global": "GLOBAL"}
+ROWS = {"random": BLUE, "genemask": VERMILION, "global": VERMILION}
+# The columns of the log's tables, and how each is drawn.
+STARTS = {"random weights": GREY, "`random`": BLUE, "`cm-gems`": VERMILION}
+LEGEND = {
+    "random weights": "random weights",
+    "`random`": "pretrained, random masks",
+    "`cm-gems`": "pretrained, CM-GEMS",
+}
+
+
+def masks() -> tuple[str, str, dict[str, list[bool]]]:
+    """Return the place of the tutorial's first example, its bases, and which tokens each strategy masks."""
+    text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+    block = re.search(r"^1  (\S+), tokens.*\nbases +(\S+)\n.*\n((?:\w+ +\S+\n){3})", text, flags=re.M)
+    assert block
+    rows = dict(line.split() for line in block[3].splitlines())
+    return block[1], block[2], {name: [letter != "·" for letter in rows[name]] for name in ROWS}
+
+
+def hidden_bases(masked: list[bool]) -> list[bool]:
+    """Return which bases no visible token contains."""
+    n = len(masked)
+    return [all(masked[max(0, base - K + 1) : base + 1]) for base in range(n)]
+
+
+def measured(header: str) -> list[tuple[str, dict[str, tuple[float, float]]]]:
+    """Return the rows of a table of the log by their first cells: mean and standard deviation by column."""
+    text = (DOCS / "log.md").read_text(encoding="utf-8")
+    table = re.search(rf"^{re.escape(header)}.*\n\|[-|]+\n((?:\|.*\n)+)", text, flags=re.M)
+    assert table
+    names = [cell.strip() for cell in header.strip("|").split("|")]
+    rows = []
+    for line in table[1].splitlines():
+        cells = dict(zip(names, (cell.strip() for cell in line.strip("|").split("|")), strict=False))
+        values = {}
+        for start in STARTS:
+            mean, sd = cells[start].split(" ± ")
+            values[start] = (float(mean), float(sd))
+        label = " ".join(cells[name] for name in names if name not in STARTS)
+        rows.append((label, values))
+    return rows
+
+
+def text(x: float, y: float, words: str, **more: object) -> str:
+    attributes = "".join(f' {name.replace("_", "-")}="{value}"' for name, value in more.items())
+    return f'<text x="{x:g}" y="{y:g}"{attributes}>{escape(words)}</text>'
+
+
+def mask_rows(top: float) -> list[str]:
+    """Return one line of cells per strategy: dark if a base is hidden, pale if only some of its 6-mers are masked."""
+    place, bases, tokens = masks()
+    parts = [
+        text(0, top, "What is masked", font_weight="bold", font_size=15),
+        text(
+            132,
+            top,
+            f"first bases of {len(bases)} overlapping 6-mers, {place}; CM-GEMS is GENEMASK, then GLOBAL",
+        ),
+    ]
+    for number, (name, masked) in enumerate(tokens.items()):
+        y = top + 14 + 26 * number
+        colour, hidden = ROWS[name], hidden_bases(masked)
+        parts.append(text(0, y + 13, TITLES[name]))
+        touched = [any(masked[max(0, base - K + 1) : base + 1]) for base in range(len(masked))]
+        for base, letter in enumerate(bases):
+            x = LEFT + CELL * base
+            fill = colour if hidden[base] else PALE[colour] if touched[base] else "#f5f5f5"
+            parts.append(f'<rect x="{x:g}" y="{y:g}" width="{CELL}" height="18" fill="{fill}"/>')
+            parts.append(
+                text(
+                    x + CELL / 2, y + 13, letter, font_family="monospace", font_size=11, text_anchor="middle",
+                    fill="#ffffff" if hidden[base] else "#333333",
+                )
+            )  # fmt: skip
+    parts.append(
+        text(
+            LEFT,
+            top + 14 + 26 * 3 + 10,
+            "dark: hidden, since every 6-mer with the base is masked · pale: a visible 6-mer still shows the base",
+        )
+    )
+    return parts
+
+
+def panel(
+    left: float, top: float, title: str, header: str, low: float, high: float, ticks: list[float]
+) -> list[str]:
+    """Return the means and standard deviations of a table of the log, one line per row."""
+    label_width, width = 112, 250
+    x0 = left + label_width
+
+    def across(value: float) -> float:
+        return round(x0 + (value - low) / (high - low) * width, 1)
+
+    rows = measured(header)
+    bottom = top + 14 + 32 * len(rows)
+    parts = [text(left, top, title)]
+    for tick in ticks:
+        parts.append(
+            f'<line x1="{across(tick):g}" x2="{across(tick):g}" y1="{top + 12:g}" y2="{bottom:g}" stroke="#dddddd"/>'
+        )
+        parts.append(text(across(tick), bottom + 15, f"{tick:g}", text_anchor="middle"))
+    for number, (label, values) in enumerate(rows):
+        y = top + 30 + 32 * number
+        parts.append(text(left, y + 4, label))
+        for step, (start, colour) in enumerate(STARTS.items()):
+            mean, sd = values[start]
+            line = y + 7 * (step - 1)
+            parts.append(
+                f'<line x1="{across(mean - sd):g}" x2="{across(mean + sd):g}" y1="{line:g}" y2="{line:g}"'
+                f' stroke="{colour}" stroke-width="1.5"/>'
+            )
+            parts.append(marker(start, across(mean), line))
+    return parts
+
+
+def marker(start: str, x: float, y: float) -> str:
+    """Return a start's mark: square, circle or diamond, so that colour is not needed."""
+    colour = STARTS[start]
+    if start == "random weights":
+        return f'<rect x="{x - 4:g}" y="{y - 4:g}" width="8" height="8" fill="{colour}"/>'
+    if start == "`random`":
+        return f'<circle cx="{x:g}" cy="{y:g}" r="4.5" fill="{colour}"/>'
+    return f'<path d="M{x:g} {y - 6:g} l6 6 l-6 6 l-6 -6 z" fill="{colour}"/>'
+
+
+def figure() -> str:
+    """Return the SVG text."""
+    height = 400
+    parts = mask_rows(24)
+    top = 168
+    parts.append(text(0, top, "What comes of it", font_weight="bold", font_size=15))
+    parts.append(
+        text(132, top, "4.9 M parameters (logo), one chromosome; mean ± sd; further right is better")
+    )
+    x = 0.0
+    for start, words in LEGEND.items():
+        parts += [marker(start, x + 6, top + 20), text(x + 18, top + 24, words)]
+        x += 36 + 7.2 * len(words)
+    parts += panel(
+        0,
+        top + 52,
+        "few labels (rows per class): test accuracy, ten draws",
+        "| data set | shots | random weights | `random` | `cm-gems` |",
+        0.3,
+        0.7,
+        [0.3, 0.4, 0.5, 0.6, 0.7],
+    )
+    parts += panel(
+        390,
+        top + 52,
+        "all labels: test MCC × 100, three seeds",
+        "| task | random weights | `random` | `cm-gems` |",
+        0,
+        80,
+        [0, 20, 40, 60, 80],
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-10 0 {WIDTH + 20} {height}" width="{WIDTH + 20}"'
+        f' height="{height}" font-family="Helvetica, Arial, sans-serif" font-size="12" fill="#222222" role="img">\n'
+        "<title>What each strategy masks, and test scores of models that were pretrained with these masks</title>\n"
+        f'<rect x="-10" width="{WIDTH + 20}" height="{height}" fill="#ffffff"/>\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
+    )
+
+
+if __name__ == "__main__":
+    FIGURE.write_text(figure(), encoding="utf-8")
