@@ -133,9 +133,9 @@ class Finetuner:
         else:
             loaded = self.load(task, seed)
             recipe, n_train = loaded.recipe, len(loaded.train)
+        recipe = recipe.chosen(stats.get(CHOSEN))
         if recipe.freeze:
             return self._frozen_params(task, recipe, seed), inputs
-        recipe = recipe.chosen(stats.get(CHOSEN))
         return {**self._params(task, recipe), **training_params(recipe, n_train, seed)}, inputs
 
     def build_finetuning_run(
@@ -205,16 +205,19 @@ class Finetuner:
             seed=seed,
             max_batch_tokens=self.options.max_batch_tokens,
         )
-        params = self._frozen_params(task, recipe, seed)
+        params = self._frozen_params(task, recipe.chosen(_chosen_before(out)), seed)
         inputs = {**whole.sha256, **self.source.inputs}
-        output = Output(out, kind, params=params, inputs=inputs, machine=MACHINE)
-        return FrozenRun(whole, seed, cache, output, self.processes)
+        output = Output(
+            out, kind, params=params, inputs=inputs, machine=MACHINE, revisable=recipe.choices.keys()
+        )
+        pools = [cast(Pool, one.pool) for one in recipe.combinations()]
+        return FrozenRun(whole, seed, [cache.with_pool(pool) for pool in pools], output, self.processes)
 
     def _frozen_params(self, task: TaskFiles, recipe: Recipe, seed: int) -> dict[str, Any]:
         params = {
             name: value for name, value in self._params(task, recipe).items() if name not in _OF_TRAINING
         }
-        return {**params, "freeze": True, "C": grid_of(task.has_dev), "seed": seed}
+        return {**params, **recipe.ways(), "freeze": True, "C": grid_of(task.has_dev), "seed": seed}
 
     def _params(self, task: TaskFiles, recipe: Recipe) -> dict[str, Any]:
         """Return what was chosen, except the path of a model folder: its digest is among the inputs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -23,12 +23,14 @@ from cmgems_cli.bench.linear_probe import (
 from cmgems_cli.bench.probe_run import ProbeOutcome, ProbeRun, choice_note, stats_of
 from cmgems_cli.datasets.loaded_task import EncodedSplit, LoadedTask
 from cmgems_cli.inference.embedding_cache import EmbeddingCache
+from cmgems_cli.metrics import main_metric
 from cmgems_cli.modeling.classifier import SequenceClassifier
 from cmgems_cli.modeling.head_outputs import Outputs
 from cmgems_cli.outputs import Output
 from cmgems_cli.training.engine import device_name
 from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.processes import Processes
+from cmgems_cli.training.trials import CHOSEN
 
 # ours: inverse strengths of the L2 penalty. Features have variance 1, so that whole decades tell enough.
 FROZEN_C_GRID = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0)
@@ -46,7 +48,8 @@ class FrozenRun(ProbeRun):
         With all rows that runs draw from: their embeddings are shared by all seeds.
     seed : int
         Of the draw.
-    cache : EmbeddingCache
+    caches : sequence of EmbeddingCache
+        One per pooling; of several the best on dev is chosen, as C is.
     output : Output
     processes : Processes
     """
@@ -54,10 +57,15 @@ class FrozenRun(ProbeRun):
     unit = "rows"
 
     def __init__(
-        self, whole: LoadedTask, seed: int, cache: EmbeddingCache, output: Output, processes: Processes
+        self,
+        whole: LoadedTask,
+        seed: int,
+        caches: Sequence[EmbeddingCache],
+        output: Output,
+        processes: Processes,
     ) -> None:
-        super().__init__(whole.drawn(seed), output, processes, cache.precision)
-        self.whole, self.cache, self.rows = whole, cache, whole.rows_drawn(seed)
+        super().__init__(whole.drawn(seed), output, processes, caches[0].precision)
+        self.whole, self.caches, self.rows = whole, caches, whole.rows_drawn(seed)
         self.device = device_name(processes.device)
 
     @property
@@ -69,7 +77,7 @@ class FrozenRun(ProbeRun):
     @cached_property
     def rows_left(self) -> int:
         """Rows that were still to be embedded when this was first asked for."""
-        left = [split for split in self.splits.values() if not self.cache.has(split)]
+        left = [split for cache in self.caches for split in self.splits.values() if not cache.has(split)]
         return sum(split.strands * len(split) for split in left)
 
     @property
@@ -82,20 +90,31 @@ class FrozenRun(ProbeRun):
         if not self.rows_left:
             return 0.0
         rows = max(self.splits.values(), key=len)
-        return self.cache.seconds(rows, min(TIMED_ROWS, len(rows))) / len(rows)
+        return self.caches[0].seconds(rows, min(TIMED_ROWS, len(rows))) / len(rows)
 
     def outcome(self, observer: Observer) -> ProbeOutcome:
-        """Embed all splits, choose C on dev and apply the model to test."""
-        task, pool = self.task, self.cache.pool
-        found = {name: self._states(name, split, observer) for name, split in self.splits.items()}
-        scaling = Scaling(found["train"])
-        features = {name: scaling.of(states) for name, states in found.items()}
-        probe = self._fitted(Features(features["train"], features.get("dev"), features["test"]))
+        """Embed all splits, choose C, and of several poolings one, on dev and apply the model to test."""
+        task = self.task
+        fits = [self._fit(cache, observer) for cache in self.caches]
+        every = [stats_of(task, probe) for _, _, probe in fits]
+        best = min(range(len(fits)), key=lambda at: every[at]["dev_loss"]) if len(fits) > 1 else 0
+        cache, stats = self.caches[best], dict(every[best])
+        pool = cache.pool
+        found, scaling, probe = fits[best]
         linear = scaling.folded(probe.model, len(task.label_names))
-        stats = stats_of(task, probe)
+        others = ""
+        if len(fits) > 1:
+            self.params["pool"] = pool
+            stats[CHOSEN] = {"pool": pool}
+            stats["trials"] = [
+                self._trial(cache, of_trial) for cache, of_trial in zip(self.caches, every, strict=True)
+            ]
+            others = f", of {', '.join(one.pool for one in self.caches)}"
         unknown = {name: int(np.isnan(states[:, 0]).sum()) for name, states in found.items()}
         kind = "ridge" if task.target.problem == "regression" else "logistic"
-        choice = f"frozen: {kind} regression on embeddings ({pool} over the last layer), C {stats['C']:g}"
+        choice = (
+            f"frozen: {kind} regression on embeddings ({pool}{others} over the last layer), C {stats['C']:g}"
+        )
         stats["notes"] = [
             choice_note(choice, stats),
             *(
@@ -113,7 +132,7 @@ class FrozenRun(ProbeRun):
             probabilities = outputs.predictions(linear(test)).numpy()
         module = None
         if self.kind == "classifier":
-            encoder = self.cache.model.module
+            encoder = cache.model.module
             averages = task.recipe.averages
             module = SequenceClassifier(
                 encoder.model,
@@ -126,13 +145,31 @@ class FrozenRun(ProbeRun):
             stats["parameters"] = module.weights
         return ProbeOutcome(task.test.labels, probabilities, task.label_names, stats, module)
 
-    def _states(self, name: str, split: EncodedSplit, observer: Observer) -> NDArray[np.float32]:
+    def _fit(
+        self, cache: EmbeddingCache, observer: Observer
+    ) -> tuple[dict[str, NDArray[np.float32]], Scaling, LinearProbe]:
+        """Return the embeddings of every split, their scaling, and the model with the best C."""
+        found = {name: self._states(cache, name, split, observer) for name, split in self.splits.items()}
+        scaling = Scaling(found["train"])
+        features = {name: scaling.of(states) for name, states in found.items()}
+        probe = self._fitted(Features(features["train"], features.get("dev"), features["test"]))
+        return found, scaling, probe
+
+    def _trial(self, cache: EmbeddingCache, stats: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a manifest says of a pooling that was tried."""
+        metric = f"dev_{main_metric(self.task.target.problem).name}"
+        scores = {name: stats[name] for name in (metric, "dev_loss") if stats[name] is not None}
+        return {"pool": cache.pool, "C": stats["C"], **scores}
+
+    def _states(
+        self, cache: EmbeddingCache, name: str, split: EncodedSplit, observer: Observer
+    ) -> NDArray[np.float32]:
         """Return the embeddings of a split's rows.
 
         With reverse complements, those of train are further rows, and the others' are averaged with them: a linear
         head's logits of a mean are the mean of its logits.
         """
-        both = self.cache.get(split, advance=observer.advanced)
+        both = cache.get(split, advance=observer.advanced)
         strands = both.reshape(split.strands, len(split), both.shape[1])
         if name != "train":
             return strands.mean(0)

@@ -141,9 +141,10 @@ def _announce(console: Console, run: "FinetuningRun", task: "TaskFiles") -> None
 
 def _announce_frozen(console: Console, run: "FrozenRun", task: "TaskFiles") -> None:
     origin = "random weights" if run.params["init"] == "random" else "pretrained weights"
+    pools = " or ".join(cache.pool for cache in run.caches)
     console.say(
         f"frozen model ({origin}) on {run.processes.device} in {run.precision}; {task.name}: embeddings"
-        f" ({run.cache.pool} over the last layer) in {run.cache.folder}, then logistic regression on"
+        f" ({pools} over the last layer) in {run.caches[0].folder}, then logistic regression on"
         f" {len(run.task.train):,} rows, tested on {len(run.task.test):,}"
     )
     for note in run.task.warnings:
@@ -166,7 +167,12 @@ def _plan(console: Console, run: "FinetuningRun | FrozenRun") -> None:
         "n_test": len(task.test),
     }
     if isinstance(run, FrozenRun):
-        plan |= {"pool": run.cache.pool, "rows_to_embed": run.rows_left, "embedding_s": round(expected_s)}
+        pools = [cache.pool for cache in run.caches]
+        plan |= {
+            "pool": pools if len(pools) > 1 else pools[0],
+            "rows_to_embed": run.rows_left,
+            "embedding_s": round(expected_s),
+        }
     else:
         recipe = run.recipe
         plan = {"parameters": run.parameters, **plan} | {

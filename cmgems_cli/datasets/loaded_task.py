@@ -298,9 +298,10 @@ def recipe_of_task(
         raise UsageError("`eval_every`: this run has no dev split to evaluate; leave the option out")
     rows = None if task.has_dev else task.shots or rows_per_class
     recipe = task.benchmark.recipe_of(task.definition, rows).changed(changes)
-    if recipe.choices and recipe.freeze:
-        name = next(iter(recipe.choices))
-        raise UsageError(f"`freeze=True` chooses the penalty on dev, and no other option: give one `{name}`")
+    if recipe.freeze and (others := [name for name in recipe.choices if name != "pool"]):
+        raise UsageError(
+            f"`freeze=True` chooses the penalty and `pool` on dev, and no other option: give one `{others[0]}`"
+        )
     if recipe.choices and not task.has_dev:
         name, values = next(iter(recipe.choices.items()))
         raise UsageError(

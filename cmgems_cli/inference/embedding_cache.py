@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import asdict
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -63,17 +64,23 @@ class EmbeddingCache:
         self.device, self.precision, self.max_batch_tokens = device, precision, max_batch_tokens
         # Weights of a folder are the same for every seed.
         self.seed = None if source.weights else seed
+        # Copies have the same one.
+        self._load = cache(
+            lambda: load_encoder(
+                source, device, precision, seed=self.seed or 0, max_batch_tokens=max_batch_tokens
+            )
+        )
 
-    @cached_property
+    @property
     def model(self) -> Model:
         """The encoder (InputError as `load_encoder`)."""
-        return load_encoder(
-            self.source,
-            self.device,
-            self.precision,
-            seed=self.seed or 0,
-            max_batch_tokens=self.max_batch_tokens,
-        )
+        return self._load()
+
+    def with_pool(self, pool: Pooling) -> EmbeddingCache:
+        """Return a cache of the same encoder's embeddings with another pooling."""
+        other = copy(self)
+        other.pool = pool
+        return other
 
     def get(
         self, rows: EncodedSplit, *, advance: Callable[[float], None] = lambda rows: None

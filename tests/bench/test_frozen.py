@@ -167,6 +167,38 @@ def test_both_strands_give_the_same_answer(
     assert not np.allclose(train[:40], train[40:])
 
 
+def test_the_best_of_several_poolings_on_dev_is_tested(
+    cmgems: CommandLine, workspace: Path, tmp_path: Path, task: Path
+) -> None:
+    finetune = cmgems.of("finetune", "tiny", task, *FREEZE)
+    several = ("--pool", "cls,mean,max", "--out", tmp_path / "several")
+    assert finetune(*several, "--dry-run", "--json").json["plan"]["pool"] == ["cls", "mean", "max"]
+    finetune(*several)
+    made = read_manifest(tmp_path / "several", "classifier", verify=True)
+    trials = made.stats["trials"]
+    assert [trial["pool"] for trial in trials] == ["cls", "mean", "max"]
+    assert len({trial["dev_loss"] for trial in trials}) == 3
+    best = min(trials, key=lambda trial: trial["dev_loss"])
+    assert made.stats["chosen"] == {"pool": best["pool"]}
+    assert (made.params["pool"], made.stats["C"]) == (best["pool"], best["C"])
+    assert made.params["choices"] == {"pool": ["cls", "mean", "max"]}
+    finetune("--pool", best["pool"], "--out", tmp_path / "alone")
+    tested = tmp_path / "several" / "predictions.csv"
+    assert tested.read_bytes() == (tmp_path / "alone" / "predictions.csv").read_bytes()
+    # The folder pools as chosen, and is known again.
+    cmgems("predict", tested.parent, task / "test.csv", "--out", tmp_path / "p.tsv", "--device", "cpu")
+    found = probabilities(tmp_path / "p.tsv", "\t")
+    np.testing.assert_allclose(found, probabilities(tested, ","), atol=2e-6)
+    assert "nothing to do" in finetune(*several).stderr
+    words = ("evaluate", "tiny", "--bench", task.parent, *FREEZE, "--no-kmer-linear", *several[:2])
+    cmgems(*words, "--out", tmp_path / "scores")
+    report = (tmp_path / "scores" / "report.md").read_text()
+    assert report.count(" yes |") == 1
+    assert "nothing to do" in cmgems(*words, "--out", tmp_path / "scores").stderr
+    said = finetune("--rc", "none,augment", code=2).error
+    assert "--freeze chooses the penalty and --pool on dev, and no other option: give one --rc" in said
+
+
 @pytest.mark.parametrize("option", ["--lr", "--epochs", "--dropout", "--eval-every"])
 def test_options_of_training_are_refused(cmgems: CommandLine, task: Path, option: str) -> None:
     value = "0.1" if option in ("--lr", "--dropout") else "2"
