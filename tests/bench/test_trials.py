@@ -1,6 +1,7 @@
 """Several values of options: what is tried, chosen, recorded and resumed."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from cmgems_cli.errors import DivergedError, Interrupted
 from cmgems_cli.metrics import score
 from cmgems_cli.training import trials as trials_module
 from cmgems_cli.training.classifier_run import finetune
+from cmgems_cli.training.event_files import EventFiles
 from cmgems_cli.training.finetune_run import FinetuningRun
+from cmgems_cli.training.metrics_log import METRICS, read_metrics
 from cmgems_cli.training.trials import ChosenRun, drawn_combinations
 from tests.bench.conftest import small_runs
 from tests.bench.test_ways import train
 from tests.command_line import CommandLine
 from tests.training.conftest import StopAfter
+from tests.training.test_event_files import scalars
 
 MakeRun = Callable[..., FinetuningRun]
 GRID: dict[str, Any] = {
@@ -37,8 +41,11 @@ def chosen(
     small_bert: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """A finished run of four combinations."""
-    return train(small_runs(labelled, small_bert, tmp_path_factory.mktemp("chosen"))(**GRID))
+    """A finished run of four combinations, whose metrics TensorBoard gets too."""
+    folder, observer = tmp_path_factory.mktemp("chosen"), StopAfter()
+    if find_spec("tensorboard"):
+        observer.events = EventFiles(folder / "tensorboard")
+    return train(small_runs(labelled, small_bert, folder)(**GRID), observer=observer)
 
 
 # --- what is tried
@@ -107,6 +114,16 @@ def test_the_best_on_dev_is_what_a_run_with_its_values_alone_is(
     found = cmgems_cli.predict(cmgems_cli.load_model(chosen, device="cpu"), [text for text, _ in texts])
     dev = score(np.array([int(label) for _, label in texts]), found.probabilities)
     assert trials[best]["dev_mcc"] == pytest.approx(dev["mcc"])
+
+
+def test_each_trial_has_event_files_of_its_own(chosen: Path) -> None:
+    names = [f"trial_{number:03d}" for number in range(len(VALUES))]
+    found = {name: scalars(chosen.parent / "tensorboard" / name) for name in names}
+    records = read_metrics(chosen / METRICS)
+    kept = {record["step"]: float(np.float32(record["loss"])) for record in records}
+    assert kept in [dict(one["loss"]) for one in found.values()]
+    assert all([step for step, _ in one["loss"]] == list(kept) for one in found.values())
+    assert sorted(path.name for path in (chosen.parent / "tensorboard").iterdir()) == names
 
 
 def test_test_labels_of_losing_trials_are_never_read(
