@@ -81,6 +81,15 @@ def progress(done: float, total: float, unit: str) -> str:
     return f"{'/'.join(numbers)} {prefix}{'' if unit == 'B' or not prefix else ' '}{unit}"
 
 
+def rate(per_second: float, unit: str) -> str:
+    """Format a speed.
+
+    >>> rate(6361.2, "tokens"), rate(0.52, "sequences")
+    ('6,361 tokens/s', '0.5 sequences/s')
+    """
+    return f"{per_second:,.{0 if per_second >= 10 else 1}f} {unit}/s"
+
+
 def _prefix(number: float) -> tuple[float, str]:
     for limit, scale, prefix in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(number) >= limit:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmgems_cli.console import Console
-from cmgems_cli.readable import duration
+from cmgems_cli.readable import duration, rate
 
 if TYPE_CHECKING:
     from cmgems_cli.inference.inference_options import InferenceOptions, Strand
@@ -78,7 +78,7 @@ def rows_bar(
                 # The first new rows were begun before the clock starts, so they do not count towards the speed.
                 bar.start_at(data.tally_before.rows + rows)
                 return
-            bar.advance(rows, note=f"{bar.rate(rows):,.0f} {data.unit}/s")
+            bar.advance(rows, note=rate(bar.rate(rows), data.unit))
 
         yield advance
 

@@ -17,7 +17,7 @@ from cmgems_cli.inference.inference_options import InferenceOptions
 from cmgems_cli.modeling.model_source import check_order
 from cmgems_cli.option_fields import Precision, option, same_option
 from cmgems_cli.options import Shared, takes
-from cmgems_cli.readable import duration
+from cmgems_cli.readable import duration, rate
 from cmgems_cli.variants.variant_options import VariantFormat, VariantOptions
 
 if TYPE_CHECKING:
@@ -229,4 +229,4 @@ def _progress(
         yield quiet, lambda alleles: None
         return
     with console.progress("scoring", total, "alleles") as bar:
-        yield bar, lambda alleles: bar.advance(alleles, note=f"{bar.rate(alleles):,.0f} alleles/s")
+        yield bar, lambda alleles: bar.advance(alleles, note=rate(bar.rate(alleles), "alleles"))

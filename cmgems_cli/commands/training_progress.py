@@ -7,6 +7,7 @@ from typing import Any
 
 from cmgems_cli.console import Bar, Console
 from cmgems_cli.metrics import printed_perplexity
+from cmgems_cli.readable import rate
 from cmgems_cli.training.event_files import EventFiles
 from cmgems_cli.training.observer import Observer
 
@@ -37,7 +38,7 @@ class TrainingProgress(Observer):
             self._evaluated,
             f"masked {100 * record['masked_fraction']:.1f} %" if "masked_fraction" in record else "",
             record.get("strategy", ""),
-            f"{self._tokens / (time.perf_counter() - self._since):,.0f} tokens/s",
+            rate(self._tokens / (time.perf_counter() - self._since), "tokens"),
         ]
         self._bar.advance(1, note=" · ".join(word for word in words if word))
 

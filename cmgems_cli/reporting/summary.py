@@ -8,6 +8,7 @@ from cmgems_cli.comparing.comparison import ModelComparison, p_text, signed
 from cmgems_cli.comparing.grouping import by_task, counted, mean, means
 from cmgems_cli.comparing.one_task import OneTask
 from cmgems_cli.comparing.scores import KMER_LINEAR, as_printed, rounded
+from cmgems_cli.comparing.statistics import CONFIDENCE
 from cmgems_cli.datasets.benchmark import Benchmark
 from cmgems_cli.metrics import METRICS, Metric, metric_of, printed_perplexity
 from cmgems_cli.reporting.comparison_chapter import ALPHA, compared_with_last
@@ -150,11 +151,10 @@ def _over_rows(compared: OneTask, metric: Metric) -> list[str]:
         if test is None or test.difference is None or test.interval is None:
             continue
         low, high = test.interval
-        verdict = "not significant" if low <= 0 <= high else "significant"
-        ends = " to ".join(rounded(end, metric.decimals) for end in (low, high))
+        zero = ", which contains 0" if low <= 0 <= high else ""
         lines.append(
             f"{compared.reference} minus {label}: {signed(test.difference, metric.decimals)}"
-            f" {metric.printed_title}, {verdict} (95 % interval {ends}, over {test.n_rows:,} test rows of one"
-            " run each)."
+            f" {metric.printed_title}, {100 * CONFIDENCE:.0f} % interval {rounded(low, metric.decimals)} to"
+            f" {rounded(high, metric.decimals)}{zero} ({counted(test.n_rows, 'test row')} of one run each)."
         )
     return _shortened(lines, "comparisons")

@@ -4,8 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from cmgems_cli.comparing.grouping import TaskKey
+from cmgems_cli.comparing.one_task import OneTask
 from cmgems_cli.comparing.published import published_scores
+from cmgems_cli.comparing.row_tests import RowTest
 from cmgems_cli.comparing.statistics import compare
+from cmgems_cli.metrics import metric_of
 from cmgems_cli.reporting import comparison_chapter as comparing
 from cmgems_cli.reporting import figures
 from cmgems_cli.reporting.document import make_document
@@ -13,6 +17,7 @@ from cmgems_cli.reporting.elements import Document, Picture, Table
 from cmgems_cli.reporting.figures import _bars
 from cmgems_cli.reporting.methods import PRETRAINING_OPTIMIZER
 from cmgems_cli.reporting.sources import read_runs
+from cmgems_cli.reporting.summary import _over_rows
 from tests.reporting.conftest import Reported, make_model, make_scores
 
 
@@ -151,3 +156,18 @@ def test_tasks_that_the_paper_does_not_have_stand_alone(tmp_path: Path) -> None:
     assert table.table.columns == ["task", "m (2 runs)"]
     assert table.table.rows == [["my-promoters, 10 shots", "0.550 ± 0.071"]]
     assert table.sources == ["R1"]
+
+
+def test_a_summary_of_one_task_is_over_its_rows() -> None:
+    tests = [
+        RowTest(1000, (42, 42), 4.0, (1.004, 7.0), None, None),
+        None,
+        RowTest(1, (42, 42), -1.0, (-3.0, 0.5), None, None),
+    ]
+    key = TaskKey("own", "a", None)
+    compared = OneTask(key, "mcc", ["one", "two", "three", "last"], [{}] * 4, tests, [None] * 3, [], 42)
+    assert _over_rows(compared, metric_of("mcc")) == [
+        "last minus one: +4.00 MCC × 100, 95 % interval 1.00 to 7.00 (1,000 test rows of one run each).",
+        "last minus three: -1.00 MCC × 100, 95 % interval -3.00 to 0.50, which contains 0 (1 test row of one run"
+        " each).",
+    ]
