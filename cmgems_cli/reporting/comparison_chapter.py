@@ -19,7 +19,7 @@ from cmgems_cli.metrics import metric_of
 from cmgems_cli.reporting import figures
 from cmgems_cli.reporting.elements import Notes, Part, Picture, Table
 from cmgems_cli.reporting.plot_style import rendered, style
-from cmgems_cli.reporting.sources import PUBLISHED, Run
+from cmgems_cli.reporting.sources import PUBLISHED, Run, benchmarks_of
 
 # ours: fewer runs have too few different resamples for an interval to mean anything.
 LEAST_SEEDS = 5
@@ -28,8 +28,13 @@ LEAST_SEEDS = 5
 ALPHA = 0.05
 
 
+# The tests of the last run against each of the others, or why there are none. `OneTask` if they share one task, and
+# its rows or seeds can be tested.
+Compared = ModelComparison | OneTask | str
+
+
 def comparison_parts(
-    benchmark: Benchmark, runs: Sequence[Run], colours: Mapping[str, int], seed: int
+    benchmark: Benchmark, runs: Sequence[Run], colours: Mapping[str, int], compared: Compared
 ) -> list[Part]:
     """Compare the last run with each of the others on the tasks that all have, as `cmgems ttest --common` does.
 
@@ -42,11 +47,10 @@ def comparison_parts(
         Two or more with scores on it; the last is the reference.
     colours : mapping, label -> int
         Colour number of a model in every picture.
-    seed : int
-        Of bootstrap and sign flips.
+    compared : Compared
+        From `compare_runs`.
     """
     tags = [run.tag for run in runs]
-    compared = compared_with_last(benchmark, runs, seed)
     if isinstance(compared, str):
         return [Notes([compared])]
     if isinstance(compared, OneTask):
@@ -61,18 +65,26 @@ def comparison_parts(
     return parts
 
 
-def compared_with_last(
-    benchmark: Benchmark, runs: Sequence[Run], seed: int
-) -> ModelComparison | OneTask | str:
-    """Return the tests of the last run against each of the others, or why there are none.
+def compare_runs(runs: Sequence[Run], seed: int) -> dict[str, Compared]:
+    """Return the comparison on each benchmark that two or more runs have scores of, by its name.
 
-    Parameters as for `comparison_parts`. `OneTask` if they share one task, and its rows or seeds can be tested.
+    Parameters
+    ----------
+    runs : sequence of Run
+        The last with scores on a benchmark is the reference.
+    seed : int
+        Of bootstrap and sign flips.
     """
+    scored = {name: [run for run in runs if run.scores(name)] for name in benchmarks_of(runs)}
+    return {name: _compared(name, some, seed) for name, some in scored.items() if len(some) > 1}
+
+
+def _compared(bench: str, runs: Sequence[Run], seed: int) -> Compared:
     sources = [
         replace(
             run.source,
             model=run.label,
-            scores=run.scores(benchmark.name),
+            scores=run.scores(bench),
             folder=None if run.kind == PUBLISHED else run.folder,
         )
         for run in runs

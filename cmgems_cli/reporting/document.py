@@ -10,6 +10,7 @@ from cmgems_cli import __version__
 from cmgems_cli.artifacts import MANIFEST, Manifest
 from cmgems_cli.comparing.tables import ReportTable
 from cmgems_cli.reporting.classifiers_chapter import classifiers_section
+from cmgems_cli.reporting.comparison_chapter import compare_runs
 from cmgems_cli.reporting.elements import Code, Document, Folded, Part, Section, Table, Text
 from cmgems_cli.reporting.methods import methods_section
 from cmgems_cli.reporting.pretraining_chapter import data_section, models_section, ranking_section
@@ -55,13 +56,14 @@ def make_document(
         advance(1)
     chapters.append(models_section(runs, colours))
     advance(1)
-    chapters += score_sections(runs, colours, seed)
+    comparisons = compare_runs(runs, seed)
+    chapters += score_sections(runs, colours, comparisons)
     advance(1)
     chapters += [classifiers_section(runs), methods_section(runs, seed)]
     advance(1)
     sections = [chapter for chapter in chapters if chapter]
     document = Document(
-        title, [summary_section(runs, seed), *sections, _list_of_runs(runs), *_provenance(runs)]
+        title, [summary_section(runs, comparisons), *sections, _list_of_runs(runs), *_provenance(runs)]
     )
     advance(1)
     return document

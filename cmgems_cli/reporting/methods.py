@@ -9,11 +9,10 @@ from cmgems_cli import __version__
 from cmgems_cli.comparing.grouping import counted
 from cmgems_cli.comparing.pairing import RECORDED
 from cmgems_cli.comparing.statistics import RESAMPLES
-from cmgems_cli.datasets.benchmark import Benchmark
 from cmgems_cli.masking import INFO
 from cmgems_cli.metrics import metric_of
 from cmgems_cli.reporting.elements import Code, Part, Section, Text, listed
-from cmgems_cli.reporting.sources import PUBLISHED, Run
+from cmgems_cli.reporting.sources import PUBLISHED, Run, benchmarks_of
 
 # Names in print.
 MODELS = {"dnabert": "DNABERT", "logo": "LOGO", "tiny": "tiny (64-wide, two-layer)"}
@@ -187,7 +186,7 @@ def task_of(run: Run) -> str:
 
 def _scores(runs: Sequence[Run]) -> list[str]:
     sentences = []
-    for benchmark in _benchmarks(runs):
+    for benchmark in benchmarks_of(runs).values():
         chosen = [run for run in runs if run.kind == "scores" and run.scores(benchmark.name)]
         if not chosen:
             continue
@@ -219,11 +218,6 @@ def _scores(runs: Sequence[Run]) -> list[str]:
     return sentences
 
 
-def _benchmarks(runs: Sequence[Run]) -> list[Benchmark]:
-    """Return the benchmarks of all scores, each once."""
-    return list({name: one for run in runs for name, one in run.benchmarks.items()}.values())
-
-
 def _seeds(seeds: Sequence[int]) -> str:
     """Return seeds as a range if they are consecutive."""
     ordered = sorted(seeds)
@@ -233,7 +227,7 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 
 def _statistics(runs: Sequence[Run], seed: int) -> list[str]:
-    for benchmark in _benchmarks(runs):
+    for benchmark in benchmarks_of(runs).values():
         models = [run for run in runs if run.scores(benchmark.name)]
         if len(models) < 2:
             continue

@@ -26,16 +26,18 @@ from cmgems_cli.comparing.trials_table import trials_table
 from cmgems_cli.datasets.benchmark import Benchmark
 from cmgems_cli.metrics import metric_of
 from cmgems_cli.reporting import figures
-from cmgems_cli.reporting.comparison_chapter import comparison_parts, file_name
+from cmgems_cli.reporting.comparison_chapter import Compared, comparison_parts, file_name
 from cmgems_cli.reporting.elements import Folded, Notes, Part, Picture, Section, Table, Text, listed
 from cmgems_cli.reporting.plot_style import rendered, style
 from cmgems_cli.reporting.predictions_chapter import prediction_parts
-from cmgems_cli.reporting.sources import PUBLISHED, Run
+from cmgems_cli.reporting.sources import PUBLISHED, Run, benchmarks_of
 
 Tasks = Mapping[TaskKey, Runs]
 
 
-def score_sections(runs: Sequence[Run], colours: Mapping[str, int], seed: int) -> list[Section]:
+def score_sections(
+    runs: Sequence[Run], colours: Mapping[str, int], comparisons: Mapping[str, Compared]
+) -> list[Section]:
     """Return a section for each benchmark that any run has scores of.
 
     Parameters
@@ -44,17 +46,18 @@ def score_sections(runs: Sequence[Run], colours: Mapping[str, int], seed: int) -
         All of the report's: models too, since Figure 4 needs their mask rates.
     colours : mapping, label -> int
         Colour number of a model in every picture.
-    seed : int
-        Of bootstrap and sign flips.
+    comparisons : mapping, benchmark -> Compared
+        From `compare_runs`.
     """
-    # Artifacts first: published columns do not know what was recorded of a custom benchmark.
-    ordered = sorted(runs, key=lambda run: run.kind == PUBLISHED)
-    benchmarks = {name: one for run in reversed(ordered) for name, one in run.benchmarks.items()}
-    names = dict.fromkeys(name for run in ordered for name in run.benchmarks)
-    return [_section(benchmarks[name], runs, colours, seed) for name in names]
+    return [
+        _section(benchmark, runs, colours, comparisons.get(name))
+        for name, benchmark in benchmarks_of(runs).items()
+    ]
 
 
-def _section(benchmark: Benchmark, runs: Sequence[Run], colours: Mapping[str, int], seed: int) -> Section:
+def _section(
+    benchmark: Benchmark, runs: Sequence[Run], colours: Mapping[str, int], compared: Compared | None
+) -> Section:
     bench = benchmark.name
     # In the order given, since the others are compared with the last one.
     scored = [run for run in runs if run.scores(bench)]
@@ -65,8 +68,8 @@ def _section(benchmark: Benchmark, runs: Sequence[Run], colours: Mapping[str, in
     if benchmark.published.best_of and own:
         parts += _fractions(benchmark, own, colours)
     parts += _mask_rates(benchmark, own, runs)
-    if len(scored) > 1:
-        parts += comparison_parts(benchmark, scored, colours, seed)
+    if compared is not None:
+        parts += comparison_parts(benchmark, scored, colours, compared)
     parts += prediction_parts(own, colours, bench)
     reports = {run.label: _in_full(benchmark, run, runs) for run in own}
     parts += [

@@ -80,6 +80,17 @@ class Run:
         return [score for score in made if score.bench == bench]
 
 
+def benchmarks_of(runs: Sequence[Run]) -> dict[str, Benchmark]:
+    """Return the benchmarks of all scores by name, in the order of the runs, published columns last."""
+    # Published columns do not know what was recorded of a custom benchmark.
+    ordered = sorted(runs, key=lambda run: run.kind == PUBLISHED)
+    found: dict[str, Benchmark] = {}
+    for run in ordered:
+        for name, benchmark in run.benchmarks.items():
+            found.setdefault(name, benchmark)
+    return found
+
+
 def read_runs(named: Sequence[str]) -> list[Run]:
     """Read the runs that a user named, each once.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cmgems_cli.comparing.comparison import ModelComparison, p_text, signed
 from cmgems_cli.comparing.grouping import by_task, counted, mean, means
@@ -11,10 +11,10 @@ from cmgems_cli.comparing.scores import KMER_LINEAR, as_printed, rounded
 from cmgems_cli.comparing.statistics import CONFIDENCE
 from cmgems_cli.datasets.benchmark import Benchmark
 from cmgems_cli.metrics import METRICS, Metric, metric_of, printed_perplexity
-from cmgems_cli.reporting.comparison_chapter import ALPHA, compared_with_last
+from cmgems_cli.reporting.comparison_chapter import ALPHA, Compared
 from cmgems_cli.reporting.elements import Notes, Section, Text, listed
 from cmgems_cli.reporting.methods import task_of
-from cmgems_cli.reporting.sources import Run
+from cmgems_cli.reporting.sources import Run, benchmarks_of
 from cmgems_cli.training.metrics_log import METRICS as METRICS_FILE
 from cmgems_cli.training.metrics_log import read_metrics
 
@@ -31,20 +31,23 @@ _KINDS = {
 }
 
 
-def summary_section(runs: Sequence[Run], seed: int) -> Section:
+def summary_section(runs: Sequence[Run], comparisons: Mapping[str, Compared]) -> Section:
     """Return the summary.
 
     Parameters
     ----------
     runs : sequence of Run
         At least one.
-    seed : int
-        Of bootstrap and sign flips, as in the chapters.
+    comparisons : mapping, benchmark -> Compared
+        From `compare_runs`.
     """
-    benchmarks = {name: one for run in runs for name, one in run.benchmarks.items()}
     found = [
         *_shortened([_pretrained(run) for run in runs if run.kind == "model"], "pretrained models"),
-        *[line for benchmark in benchmarks.values() for line in _scored(benchmark, runs, seed)],
+        *[
+            line
+            for name, benchmark in benchmarks_of(runs).items()
+            for line in _scored(benchmark, runs, comparisons.get(name))
+        ],
         *_shortened([_classified(run) for run in runs if run.kind == "classifier"], "classifiers"),
     ]
     return Section("Summary", [Text(_opening(runs)), *([Notes(found)] if found else [])])
@@ -104,7 +107,7 @@ def _classified(run: Run) -> str:
 # ------------------------------------------------------------------ scores
 
 
-def _scored(benchmark: Benchmark, runs: Sequence[Run], seed: int) -> list[str]:
+def _scored(benchmark: Benchmark, runs: Sequence[Run], compared: Compared | None) -> list[str]:
     """Say the means of the models over the tasks that all have, and how the last differs from each of the others."""
     scored = [run for run in runs if run.scores(benchmark.name)]
     metric = metric_of(benchmark.metric)
@@ -120,7 +123,6 @@ def _scored(benchmark: Benchmark, runs: Sequence[Run], seed: int) -> list[str]:
     ]
     over = "on 1 task" if len(common) == 1 else f"mean over {len(common)} tasks"
     lines = [f"{benchmark.title}, {metric.printed_title}, {over}: {', '.join(parts)}."]
-    compared = compared_with_last(benchmark, scored, seed) if len(scored) > 1 else None
     if isinstance(compared, ModelComparison):
         lines += _over_tasks(compared, metric)
     elif isinstance(compared, OneTask):
