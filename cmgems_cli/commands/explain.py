@@ -154,9 +154,10 @@ def _run(
     from cmgems_cli.explaining.rows import rows_of
 
     rows = rows_of(data, skip=partial.blocks if partial else 0)
-    for effects in explain_rows(model, rows, options, seed=seed, truncate=data.tiling.truncate):
-        writer.write(effects)
+    for together in explain_rows(model, rows, options, seed=seed, truncate=data.tiling.truncate):
+        for effects in together:
+            writer.write(effects)
         if partial:
-            partial.block_done()
-        advance(data.newly_done(1))
+            partial.block_done(blocks=len(together))
+        advance(data.newly_done(len(together)))
     advance(data.newly_done(0))

@@ -87,7 +87,7 @@ def followed(model: Model, label: str | None) -> tuple[Quantity, int | None]:
 
 def explain_rows(
     model: Model, rows: Iterable[Row], options: ExplainOptions, *, seed: int = 42, truncate: bool = False
-) -> Iterator[Effects]:
+) -> Iterator[list[Effects]]:
     """Compute the effects of all changes of each row.
 
     Parameters
@@ -103,8 +103,9 @@ def explain_rows(
 
     Yields
     ------
-    Effects
-        One per row, in order.
+    list of Effects
+        Of the next rows, in order, whose mutants were computed together: begun again after them, all that follow are
+        the same to the last bit.
 
     Raises
     ------
@@ -120,10 +121,10 @@ def explain_rows(
         # On CUDA this returns at once: the previous unit is read and written while this one is computed.
         unit.compute(model)
         if before is not None:
-            yield from before.effects(model, quantity, label)
+            yield list(before.effects(model, quantity, label))
         before = unit
     if before is not None:
-        yield from before.effects(model, quantity, label)
+        yield list(before.effects(model, quantity, label))
 
 
 @dataclass(frozen=True, eq=False)

@@ -228,6 +228,9 @@ def write_npz(stream: IO[bytes], stored: Stored, quantity: Quantity, options: Ex
         return (np.ascontiguousarray(records[name]) for records in stored.records())
 
     importance = (importance_of(records["substitutions"]) for records in stored.records())
+    # Of a command that was killed after it had written all.
+    stream.seek(0)
+    stream.truncate()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, kind, value in (
             ("names", f"<U{width}", lambda row: row.name),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -154,5 +155,5 @@ def explain(
         )
     options = ExplainOptions(label, strand, deletions, block, block_step, block_by, block_draws)
     data = input_of(sequences, model, window=window, stride=stride, truncate=truncate)
-    effects = list(explain_rows(model, rows_of(data), options, seed=seed, truncate=truncate))
-    return Explanations(effects, Quantity.of_model(model))
+    parts = explain_rows(model, rows_of(data), options, seed=seed, truncate=truncate)
+    return Explanations(list(chain.from_iterable(parts)), Quantity.of_model(model))

@@ -54,10 +54,10 @@ class PartialFiles:
     _hashed: list[tuple[Any, int]] = field(default_factory=list)
     _saved_at: float = -SECONDS_BETWEEN_CHECKPOINTS
 
-    def block_done(self, saved: Any = None) -> None:
-        """Record that all rows of one more block were written to the streams."""
+    def block_done(self, saved: Any = None, *, blocks: int = 1) -> None:
+        """Record that all rows of one more block, or of more, were written to the streams."""
         self.blocks, self.saved, self._ends = (
-            self.blocks + 1,
+            self.blocks + blocks,
             saved,
             [stream.tell() for stream in self.streams],
         )

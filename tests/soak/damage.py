@@ -15,9 +15,11 @@ READERS = {
     "pmi": ("model", "masks", "report", "again", "replace", "info"),
     "counted": ("again", "replace", "info"),
     "model": ("classifier", "embedded", "report", "scores", "shot", "again", "replace", "info"),
-    "classifier": ("predicted", "again", "replace", "info"),
+    "classifier": ("predicted", "scored", "explained", "hits", "again", "replace", "info"),
     "fewshot": ("shot", "again", "replace", "info"),
     "shot": ("again", "info"),
+    "divided": ("again", "replace", "info"),
+    "matched": ("again", "replace", "info"),
     "scores": ("ttest", "report", "again", "replace", "info"),
     "report": ("again", "replace", "info"),
 }

@@ -32,7 +32,8 @@ from tests.soak.mutations import (
     zipped,
 )
 from tests.soak.trials import Outcome
-from tests.soak.world import STAGES, World, letters
+from tests.soak.world import STAGES, STOPPED, World, letters
+from tests.soak.world import regions as bed_of
 
 SECONDS = 10.0
 _POSITION = struct.Struct("<qd")
@@ -95,6 +96,7 @@ path = "data"
 group = "human"
 recipe = { epochs = 3, lr = 3e-5, max_steps = 10 }
 """
+PEAKS = bed_of(range(100, 400, 100)).encode()
 COUNTED = "counts.csv"
 ODD = [cell for cell in CELLS if "\0" not in cell and "\ud800" not in cell and len(cell) < 10_000]
 
@@ -174,6 +176,66 @@ def reads(rng: random.Random) -> Words:
         "fp32",
     ]
     return [*words, *rng.choice(([], ["--truncate"], ["--window", "12", "--stride", "4"]))]
+
+
+SHORT_OUT = ["--overwrite", "--quiet", "--precision", "fp32"]
+
+
+def variants(rng: random.Random) -> Words:
+    seeds = [Path("calls.vcf").read_bytes(), b"chrom,pos,ref,alt\nchr1,41,A,C\nchr2,300,AC,G\n"]
+    _write("input.vcf", zipped(rng, _plain(rng, seeds, table=True)))
+    words = ["score-variants", "classifier", "input.vcf", "--genome", "genome.fa", "--window", "31"]
+    return [*words, "--out", rng.choice(("made.vcf", "made.tsv")), *SHORT_OUT]
+
+
+def regions(rng: random.Random) -> Words:
+    seeds = [PEAKS, b"track name=x\nchr1 100 140\nchr2 7 90 b 3.5 -\n"]
+    _write("input.bed", zipped(rng, _plain(rng, seeds, table=True)))
+    if rng.random() < 0.4:
+        words = [
+            "build-task",
+            "input.bed",
+            "--genome",
+            "genome.fa",
+            "--length",
+            "40",
+            "--gc-tolerance",
+            "0.2",
+        ]
+        return [*words, "--repeat-tolerance", "1", "--out", "made", "--overwrite", "--quiet"]
+    out = rng.choice(("made.bed", "made.tsv", "made.bedgraph"))
+    words = ["predict", "classifier", "--regions", "input.bed", "--genome", "genome.fa"]
+    return [*words, "--truncate", "--out", out, *SHORT_OUT]
+
+
+def genome_of_variants(rng: random.Random) -> Words:
+    _write("genome.fa", _plain(rng, [Path("genome.fa").read_bytes(), *GENOMES]))
+    words = ["score-variants", "classifier", "calls.vcf", "--genome", "genome.fa", "--window", "31"]
+    return [*words, "--out", "made.tsv", *SHORT_OUT]
+
+
+def explained(rng: random.Random) -> Words:
+    _write("input.fa", zipped(rng, _plain(rng, [READS[-1], b">a\nACGTACGTAACC\n>b\nACCTGA\n"], table=True)))
+    return ["explain", "classifier", "input.fa", "--truncate", "--out", "made.tsv", *SHORT_OUT]
+
+
+def divided(rng: random.Random) -> Words:
+    _write("input.csv", zipped(rng, _plain(rng, LABELLED, table=True)))
+    by = rng.choice(("cluster", "stratified", "chromosome"))
+    return [
+        "split",
+        "input.csv",
+        "--by",
+        by,
+        "--dev",
+        "0.2",
+        "--test",
+        "0.2",
+        "--out",
+        "made",
+        "--overwrite",
+        "--quiet",
+    ]
 
 
 def task(rng: random.Random) -> Words:
@@ -322,7 +384,7 @@ def checkpoint(rng: random.Random) -> Words:
 
 
 def partial(rng: random.Random) -> Words:
-    name = rng.choice(("predicted", "embedded", "model", "classifier"))
+    name = rng.choice(STOPPED)
     _bring_stopped(name)
     paths = [*Path().glob(".*.staging/*.json"), *Path().glob(f"{name}/unfinished.json")]
     path = str(rng.choice(sorted(paths)))
@@ -372,6 +434,12 @@ def options(rng: random.Random) -> Words:
         (["finetune", "model", "data", "--dry-run", "--quiet"], ("lr", "warmup-steps", "dropout", "shots")),
         (["evaluate", "model", "--bench", "bench.toml", "--dry-run", "--quiet"], ("tasks", "seeds", "shots", "shard")),
         (["ttest", "other.csv", "other.csv", "--quiet"], ("metric", "seed")),
+        (["split", "data/train.csv", "--out", "made", *SHORT_OUT[:2]], ("by", "dev", "test", "dev-chromosomes")),
+        (
+            ["score-variants", "classifier", "calls.vcf", "--genome", "genome.fa", "--out", "made.tsv", *SHORT_OUT],
+            ("window", "label", "format", "max-allele"),
+        ),
+        (["explain", "classifier", "two.fa", "--out", "made.tsv", *SHORT_OUT], ("block", "strand", "label", "window")),
         (["show-masks", "corpus", "--pmi", "pmi", "--sequences", "20", "--quiet"], ("strategies", "mask-rate", "show")),
     ))  # fmt: skip
     odd = (
@@ -405,7 +473,7 @@ def _bring_stopped(name: str) -> None:
 READERS: dict[Reader, int] = {
     genome: 10, index: 4, positives: 10, reads: 4, task: 10, counts: 10, manifest: 8, corpus_files: 8, ranking: 8,
     model_folder: 4, toml_config: 12, benchmark: 10, score_table: 12, checkpoint: 2, partial: 2, runs: 2, metrics: 0.1,
-    reported: 0.3, options: 4,
+    reported: 0.3, options: 4, variants: 4, regions: 4, genome_of_variants: 2, explained: 2, divided: 6,
 }  # type: ignore[dict-item]  # fmt: skip
 
 
@@ -431,7 +499,7 @@ class Fuzz:
         (self.clean / "few.fa").write_bytes(RECORDS[0])
         stopped = scratch / "stopped-worlds"
         shutil.rmtree(stopped, ignore_errors=True)
-        for name in ("model", "classifier", "predicted", "embedded"):
+        for name in STOPPED:
             _difference(world.stopped / name, world.folder, stopped / name)
 
     def batch(self, seed: int, numbers: list[int]) -> Iterator[tuple[int, Outcome]]:

@@ -23,6 +23,12 @@ OTHERWISE = {
     "scores": ("--lr", "0.01"),
     "predicted": ("--no-header",),
     "embedded": ("--pooling", "cls"),
+    "scored": ("--window", "21"),
+    "explained": ("--strand", "reverse"),
+    "hits": ("--strand", "forward"),
+    "track": ("--stride", "20"),
+    "divided": ("--seed", "7"),
+    "matched": ("--seed", "7"),
     "masks": ("--seed", "7"),
     "report": ("--seed", "7"),
 }
@@ -30,7 +36,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 NOTES = "notes.txt"
 # The runs of an evaluation stay where they are, and embeddings are two files, so these are replaced one by one: between
 # two of them neither the old nor the new is whole, and the next command completes the new one.
-IN_PLACE = ("scores", "embedded")
+IN_PLACE = ("scores", "embedded", "explained")
 
 
 class Kills:

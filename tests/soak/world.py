@@ -98,6 +98,37 @@ STAGES = {
         reads="model",
         more=SHORT,
     ),
+    "scored": _stage(
+        "score-variants classifier calls.vcf --genome genome.fa --window 31 --out scored.vcf",
+        "scored.vcf",
+        reads="classifier",
+        more=SHORT,
+    ),
+    "explained": _stage(
+        "explain classifier two.fa --out explained.tsv",
+        "explained.tsv",
+        "explained.npz",
+        reads="classifier",
+        more=SHORT,
+    ),
+    "hits": _stage(
+        "predict classifier --regions peaks.bed --genome genome.fa --strand both --out hits.bed",
+        "hits.bed",
+        reads="classifier",
+        more=SHORT,
+    ),
+    "track": _stage(
+        "predict classifier genome.fa --window 40 --stride 40 --out track.bw",
+        "track.bw",
+        reads="classifier",
+        more=SHORT,
+    ),
+    "divided": _stage("split data/train.csv --dev 0.2 --test 0.2 --out divided --quiet", "divided"),
+    "matched": _stage(
+        "build-task peaks.bed --genome genome.fa --length 40 --gc-tolerance 0.2 --repeat-tolerance 1"
+        " --out matched --quiet",
+        "matched",
+    ),
     "masks": _stage(
         "show-masks corpus --pmi pmi --sequences 50 --html masks.html --quiet",
         "masks.html",
@@ -108,11 +139,14 @@ STAGES = {
 }
 ARTIFACTS = tuple(name for name, stage in STAGES.items() if stage.outs and "." not in stage.outs[0])
 # Those whose kill leaves something to resume.
-STOPPED = ("model", "classifier", "predicted", "embedded")
+STOPPED = ("model", "classifier", "predicted", "embedded", "scored", "explained", "hits", "track")
 # They import the most.
 FIRST = ("corpus", "pmi", "model")
 # Those that start no threads, which forked processes would lack.
-WARMED = ("corpus", "pmi", "counted", "fewshot", "predicted", "embedded", "masks", "ttest")
+WARMED = (
+    "corpus", "pmi", "counted", "fewshot", "predicted", "embedded", "scored", "explained", "hits", "track", "divided",
+    "matched", "masks", "ttest",
+)  # fmt: skip
 
 
 def out_of(name: str) -> str:
@@ -127,9 +161,13 @@ def write_inputs(folder: Path) -> None:
     contigs = [letters(rng, 6000) + "N" * 50 + letters(rng, 3000).lower() for _ in range(3)]
     lines = [f">chr{number}\n{_wrapped(text)}" for number, text in enumerate(contigs, 1)]
     (folder / "genome.fa").write_text("".join(lines))
+    (folder / "calls.vcf").write_text(variants(contigs, range(40, 9000, 250)))
+    (folder / "peaks.bed").write_text(regions(range(100, 5900, 200)))
     for name, number, length in (("reads", 120, 50), ("positives", 60, 40)):
         records = [f">{name}{i}\n{letters(rng, length)}\n" for i in range(number)]
         (folder / f"{name}.fa").write_text("".join(records))
+    two = "".join(f">{name}\n{contigs[0][at : at + 24]}\n" for name, at in (("one", 10), ("two", 900)))
+    (folder / "two.fa").write_text(two)
     (folder / "data").mkdir()
     for split, number in (("train", 40), ("dev", 12), ("test", 12)):
         rows = [f"{letters(rng, 40)},{i % 2}\n" for i in range(number)]
@@ -152,6 +190,30 @@ def write_inputs(folder: Path) -> None:
 def letters(rng: random.Random, n: int) -> str:
     """Return a random sequence."""
     return "".join(rng.choices("ACGT", (3, 2, 2, 3), k=n))
+
+
+def variants(contigs: list[str], starts: Iterable[int]) -> str:
+    """Return a VCF of substitutions and short indels in contigs chr1, chr2, …"""
+    lines = [
+        "##fileformat=VCFv4.2",
+        "\t".join(("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")),
+    ]
+    for number, contig in enumerate(contigs, 1):
+        for start in starts:
+            ref = contig[start : start + 1 + start % 3].upper()
+            alt = {"A": "C,G", "C": "T", "G": "GA", "T": "<DEL>"}.get(ref[0], "A")
+            lines.append(f"chr{number}\t{start + 1}\t.\t{ref}\t{alt}\t.\t.\tDP=9")
+    return "\n".join([*lines, ""])
+
+
+def regions(starts: Iterable[int]) -> str:
+    """Return a BED file of regions of 40 bases in contigs chr1, chr2 and chr3, on both strands."""
+    lines = [
+        f"chr{number}\t{start}\t{start + 40}\tpeak{start}\t0\t{'+-'[start // 100 % 2]}\n"
+        for number in (1, 2, 3)
+        for start in starts
+    ]
+    return "".join(lines)
 
 
 def _wrapped(text: str) -> str:
