@@ -16,6 +16,7 @@ from cmgems_cli.modeling.masked_lm import MaskedPositionsLM, load_masked_lm, set
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.pmi.ranking import no_ranks, read_ranking
 from cmgems_cli.training.batching import LOOSE_SHAPE, fixed_shape
+from cmgems_cli.training.engine import draws_dropout
 from cmgems_cli.training.micro_batch import packed_batch_tokens
 from cmgems_cli.training.pretrain_batches import PretrainBatches
 from cmgems_cli.training.pretrain_options import PretrainingOptions
@@ -80,6 +81,8 @@ def build_pretraining_run(
             )
         if options.dropout is not None:
             set_dropout(model, options.dropout)
+        if options.cuda_graph and draws_dropout(model):
+            raise UsageError("`cuda_graph` would replay the same dropout; leave it out, or give `dropout=0`")
         return MaskedPositionsLM(model)
 
     inputs |= source.inputs
@@ -89,8 +92,13 @@ def build_pretraining_run(
         free = min(processes.gather(torch.cuda.mem_get_info(processes.device)[0]))
         tokens = packed_batch_tokens(source.config_for(corpus.k)[0], options.mask_rate, free)
         options = replace(options, max_batch_tokens=tokens)
+    if options.cuda_graph and not (packed and processes.world_size == 1):
+        raise UsageError(
+            f"`cuda_graph` needs one process on a CUDA card with bf16; here are {processes.number} on"
+            f" {processes.device} in {precision}: leave it out"
+        )
     shape = LOOSE_SHAPE
-    if packed and options.compile:
+    if packed and (options.compile or options.cuda_graph):
         shape = fixed_shape(options.max_batch_tokens, options.global_batch, _longest(corpus))
     maker = PretrainBatches(
         corpus,

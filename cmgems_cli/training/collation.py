@@ -75,6 +75,9 @@ def on_device(batch: AnyBatch, device: torch.device) -> AnyBatch:
 
 
 def _moved(value: object, device: torch.device) -> object:
+    tensor = value.bounds if isinstance(value, Packing) else value
+    if isinstance(tensor, torch.Tensor) and tensor.device == device:
+        return value
     if isinstance(value, torch.Tensor):
         return value.pin_memory().to(device, non_blocking=True)
     if isinstance(value, Packing):

@@ -22,6 +22,7 @@ from cmgems_cli.errors import InputError
 from cmgems_cli.training.heap import HeapTrimmer
 from cmgems_cli.training.parameter_groups import parameter_groups
 from cmgems_cli.training.processes import Processes
+from cmgems_cli.training.recorded_steps import RecordedSteps
 
 # torch 2.13 renamed the option. BERT's buffers never change, so they need no synchronisation.
 _DDP_OPTIONS = inspect.signature(DistributedDataParallel).parameters
@@ -125,6 +126,8 @@ class Engine:
             fused=True,
         )
         self._weights = list(self.trained().values())
+        # Replays the passes of micro-batches, if set: with one process and without dropout only.
+        self.recorded: RecordedSteps | None = None
         self._parallel: torch.nn.Module = self.module
         # Whether processes meet before each step's gradients are exchanged: not once a step has proved to be quick.
         self._meets, self._steps_taken = processes.world_size > 1, 0
@@ -175,12 +178,17 @@ class Engine:
         started = time.monotonic()
         # Those of a step that was not finished.
         self.optimizer.zero_grad(set_to_none=True)
+        if self.recorded is not None:
+            self.recorded.begin()
         self.module.train()
         self._parallel.train()
         # DDP averages over processes; the loss is a mean over the targets of all of them.
         scale = self.processes.world_size / max(1, n_targets)
         total = torch.zeros((), device=self.processes.device)
         for number, batch in enumerate(batches):
+            if self.recorded is not None:
+                total += self.recorded.run(batch, scale)
+                continue
             last = number == len(batches) - 1
             with nullcontext() if last or self.processes.world_size == 1 else self._parallel.no_sync():  # type: ignore[operator]
                 loss = self.loss(self._parallel, step, batch)

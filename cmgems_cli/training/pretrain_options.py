@@ -103,6 +103,13 @@ class PretrainingOptions:
         panel=MACHINE,
         machine=True,
     )
+    cuda_graph: bool = option(
+        False,
+        "--cuda-graph",
+        "On one CUDA card, without dropout: record the work of a micro-batch once and replay it.",
+        panel=MACHINE,
+        machine=True,
+    )
     save_every: int = option(
         None,
         "--save-every",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from cmgems_cli.training.observer import Observer
 from cmgems_cli.training.pretrain_batches import PretrainBatches, Step
 from cmgems_cli.training.pretrain_options import PretrainingOptions
 from cmgems_cli.training.processes import Processes
+from cmgems_cli.training.recorded_steps import CudaRecorder, RecordedSteps
 from cmgems_cli.training.run import Run
 from cmgems_cli.training.validation import (
     perplexity,
@@ -156,7 +157,7 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
 
     def make_engine(self) -> Engine:
         """Return the engine that trains the model."""
-        return Engine(
+        engine = Engine(
             self.module,
             _forward,
             self.options.recipe(),
@@ -164,6 +165,11 @@ class PretrainingRun(Run[Step, PretrainOutcome]):
             precision=self.precision,
             seed=self.options.seed,
         )
+        if self.options.cuda_graph:
+            self.module.packed.keeps_copies = False
+            loss = partial(engine.loss, self.module, 0)
+            engine.recorded = RecordedSteps(loss, engine.trained().values(), CudaRecorder())
+        return engine
 
     @cached_property
     def sample(self) -> np.ndarray:
@@ -344,7 +350,10 @@ def pretrain(
                 run.params, run.inputs, outcome.stats, run.corpus.manifest.stats, outcome.perplexities
             )
             files.append(write_card(run.folder, card))
-            machine = {"compiled": run.options.compile, "max_batch_tokens": run.options.max_batch_tokens}
+            options = run.options
+            machine = {"compiled": options.compile, "max_batch_tokens": options.max_batch_tokens}
+            if options.cuda_graph:
+                machine["cuda_graph"] = True
             return run.finish(stats=outcome.stats, files=files, **machine)
     return read_manifest(run.out, run.kind)
 

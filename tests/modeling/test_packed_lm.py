@@ -1,11 +1,13 @@
 """Packed batches as a card computes them, on a CPU: the operator, the copies of the weights, the compiled graphs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.library import opcheck
 from torch.nn import functional
 from transformers import BertConfig, BertForMaskedLM
@@ -20,6 +22,7 @@ from cmgems_cli.training.collation import IGNORED, MicroBatch, collate_masked
 from cmgems_cli.training.engine import Engine, Recipe
 from cmgems_cli.training.pretrain_run import _forward
 from cmgems_cli.training.processes import Processes
+from cmgems_cli.training.recorded_steps import RecordedSteps
 from tests.training.test_packing import config, gradients, sequences
 
 BOUNDS = torch.tensor([0, 5, 5, 12, 20, 20], dtype=torch.int32)  # two sequences are empty
@@ -40,6 +43,21 @@ def test_the_operator_is_what_the_compiler_takes_it_for() -> None:
         attention._attend_backward, (plain[0], *plain, *saved[:2], BOUNDS, 8, 0.0, *saved[2:]),
         test_utils=("test_schema", "test_faketensor"),
     )  # fmt: skip
+
+
+@torch.no_grad()
+def test_the_calls_of_flash_attention_fit_its_signature() -> None:
+    """No card here: torch's own shape functions stand in for the kernels."""
+    with FakeTensorMode():
+        query, key, value = torch.empty(64, 3, 2, 8, device="cuda", dtype=torch.bfloat16).unbind(1)
+        bounds = torch.empty(5, device="cuda", dtype=torch.int32)
+        for dropout in (0.0, 0.1):
+            context, *saved = attention._attend(query, key, value, bounds, 128, dropout)
+            assert (context.shape, context.dtype, context.device.type) == (query.shape, query.dtype, "cuda")
+            gradients_of = attention._attend_backward(
+                *(context, query, key, value, context, saved[0], bounds, 128, dropout, *saved[1:])
+            )
+            assert [one.shape for one in gradients_of] == 3 * [query.shape]
 
 
 def test_attention_stays_within_a_sequence() -> None:
@@ -139,6 +157,14 @@ def test_a_step_of_copies_equals_a_step_of_autocast_within_the_noise_of_bf16() -
         assert error < 2 * errors[True][name] + 0.01, (name, error, errors[True][name])
 
 
+def new_engine(precision: str) -> Any:
+    torch.manual_seed(0)
+    module = MaskedPositionsLM(BertForMaskedLM(config()))
+    recipe = Recipe(1e-3, 6, 0, (0.9, 0.98), 1e-6, 0.01, 1.0)
+    processes = Processes(0, 1, torch.device("cpu"))
+    return Engine(module, _forward, recipe, processes=processes, precision=precision, seed=1)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_steps_with_copies_are_steps_of_the_modules(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     copied = []
@@ -146,12 +172,8 @@ def test_steps_with_copies_are_steps_of_the_modules(precision: str, monkeypatch:
     monkeypatch.setattr(packed_lm, "_copied", lambda *given: copied.append(given) or copy(*given))
     engines = []
     for by_modules in (False, True, False):
-        torch.manual_seed(0)
-        module = MaskedPositionsLM(BertForMaskedLM(config()))
-        module.by_modules = by_modules
-        recipe = Recipe(1e-3, 6, 0, (0.9, 0.98), 1e-6, 0.01, 1.0)
-        processes = Processes(0, 1, torch.device("cpu"))
-        engines.append(Engine(module, _forward, recipe, processes=processes, precision=precision, seed=1))
+        engines.append(new_engine(precision))
+        engines[-1].module.by_modules = by_modules
     ours, stock, resumed = engines
     batches = [made(seed, LOOSE) for seed in (1, 2)]
     before = [ours.loss_sum(batches), stock.loss_sum(batches)]
@@ -170,6 +192,34 @@ def test_steps_with_copies_are_steps_of_the_modules(precision: str, monkeypatch:
     after = [engine.loss_sum(batches) for engine in (ours, stock)]
     torch.testing.assert_close(after[0], after[1], rtol=1e-5 if precision == "fp32" else 2e-3, atol=0)
     assert after[0] < before[0]
+
+
+def test_replayed_steps_are_the_same_steps() -> None:
+    """No card here: a recorder that runs the function again stands in for the graph, with the same fixed addresses."""
+    recorded = []
+
+    def record(function: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], Any]]:
+        function()  # a warm-up, whose gradients must not count
+        result = function()
+        recorded.append(result)
+        return result, lambda: result.copy_(function())
+
+    engines = []
+    for replays in (False, True):
+        engine = new_engine("bf16")
+        if replays:
+            engine.module.packed.keeps_copies = False
+            loss = partial(engine.loss, engine.module, 0)
+            engine.recorded = RecordedSteps(loss, engine.trained().values(), record)
+        engines.append(engine)
+    batches = [made(1, FIXED), made(2, FIXED, 9), made(3, PackedShape(1024, 64, 30, 128)), made(4, FIXED, 11)]
+    for step, chosen in enumerate((batches[:2], batches[2:], batches), start=1):
+        sums = [engine.step(step, chosen, 40 * len(chosen)) for engine in engines]
+        assert torch.equal(*sums)
+        # As a suspicious step does (`step_check`), which drops the gradients.
+        engines[1].optimizer.zero_grad(set_to_none=True)
+    assert engines[0].checksum() == engines[1].checksum()
+    assert len(recorded) == 2  # shapes
 
 
 @pytest.fixture

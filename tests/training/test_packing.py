@@ -23,7 +23,7 @@ from cmgems_cli.modeling.masked_lm import MaskedPositionsLM, load_masked_lm
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.modeling.presets import bert_config
 from cmgems_cli.training import build
-from cmgems_cli.training.batching import length_bucketed_batches, pack_batches
+from cmgems_cli.training.batching import PackedShape, length_bucketed_batches, pack_batches
 from cmgems_cli.training.collation import collate_masked, n_real_tokens, pack
 from cmgems_cli.training.finetune_batches import FinetuneBatches, evaluation_batches
 from cmgems_cli.training.metrics_log import METRICS, read_metrics
@@ -184,6 +184,19 @@ def test_a_packed_run_is_a_padded_run(
     assert (tmp_path / "again/model.safetensors").read_bytes() == (
         tmp_path / "packed/model.safetensors"
     ).read_bytes()
+
+
+def test_a_recorded_run_is_refused_where_it_would_be_wrong(
+    make_run: Callable[..., PretrainingRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        UsageError, match="one process on a CUDA card with bf16; here are 1 process on cpu in fp32"
+    ):
+        make_run(cuda_graph=True)
+    monkeypatch.setattr(build, "packs_sequences", lambda device, precision: True)
+    assert make_run(cuda_graph=True, max_batch_tokens=2048).maker.shape == PackedShape(512, 512, 12, 128)
+    with pytest.raises(UsageError, match="would replay the same dropout"):
+        _ = make_run(cuda_graph=True, dropout=0.1).module
 
 
 def test_a_card_takes_the_micro_batch_that_fits() -> None:
