@@ -48,8 +48,8 @@ class RecordedSteps:
     Parameters
     ----------
     loss : callable
-        Returns the sum of the losses of a micro-batch on the device: a scalar.
-    parameters : list of torch.nn.Parameter
+        Returns the sum of the losses of a micro-batch on the device: float32, shape ().
+    parameters : list of float32 parameters, of any shape
         Those that get gradients.
     recorder : callable
         `CudaRecorder`.
@@ -82,7 +82,7 @@ class RecordedSteps:
 
         Returns
         -------
-        tensor, shape ()
+        float32 tensor, shape ()
             The sum of its losses. The next call may overwrite it.
         """
         batch = batch.to(self._scale.device)
