@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from cmgems_cli.explaining.edits import COLUMN_OF_BYTE, LETTERS
 from cmgems_cli.explaining.shuffling import shuffle_dinucleotides
-from cmgems_cli.kernels import kernel
+from cmgems_cli.genome.codec import kmer_codes
+from cmgems_cli.genome.vocabulary import BASES
 
 # ours: shuffled copies per sequence; their mean count is then known to a third at one occurrence, to 3 % at 100.
 SHUFFLES = 10
@@ -100,17 +101,18 @@ def find_motifs(rows: Rows, k: int, *, most: int = 10, seed: int = 42) -> Motifs
         Of the shuffles.
     """
     counts, totals = np.zeros(4**k, np.int64), np.zeros(4**k)
-    in_rows, seen_in = np.zeros(4**k, np.int64), np.full(4**k, -1, np.int64)
-    controls, of_controls = np.zeros(4**k, np.int64), np.zeros(4**k)
+    in_rows, controls = np.zeros(4**k, np.int64), np.zeros(4**k, np.int64)
     letters_seen = np.zeros(len(LETTERS) + 1, np.int64)
     n_rows = 0
     for letters, importance in rows():
-        columns = COLUMN_OF_BYTE[letters]
-        letters_seen += np.bincount(columns, minlength=len(letters_seen))
-        _count(columns, importance, k, n_rows, counts, totals, in_rows, seen_in)
+        letters_seen += np.bincount(COLUMN_OF_BYTE[letters], minlength=len(letters_seen))
+        here = _occurrences(letters, importance, k)
+        np.add.at(counts, here.codes, 1)
+        np.add.at(totals, here.codes, here.totals)
+        in_rows[np.unique(here.codes)] += 1
         for draw in range(SHUFFLES):
-            shuffled = COLUMN_OF_BYTE[shuffle_dinucleotides(letters, (seed, n_rows, draw))]
-            _count(shuffled, np.zeros_like(importance), k, -1, controls, of_controls, in_rows, seen_in)
+            shuffled = kmer_codes(shuffle_dinucleotides(letters, (seed, n_rows, draw)), k)
+            np.add.at(controls, shuffled[shuffled >= 0], 1)
         n_rows += 1
     background = (letters_seen[:4] + 1) / (letters_seen[:4] + 1).sum()
     enough = in_rows >= max(LEAST_ROWS, LEAST_FRACTION * n_rows)
@@ -133,34 +135,38 @@ def find_motifs(rows: Rows, k: int, *, most: int = 10, seed: int = 42) -> Motifs
 
 
 def kmer_of(code: int, k: int) -> str:
-    """Return the k-mer of a code: two bits per base, A C G T = 0 1 2 3, the first base highest.
+    """Return the k-mer of a code of `kmer_codes`.
 
     >>> kmer_of(0b00011011, 4)
-    'ACGT'
+    'ATCG'
     """
-    return "".join(LETTERS[(code >> (2 * (k - 1 - i))) & 3] for i in range(k))
+    return "".join(BASES[(code >> (2 * (k - 1 - i))) & 3] for i in range(k))
 
 
-@kernel()
-def _count(columns, importance, k, row, counts, totals, in_rows, seen_in):  # type: ignore[no-untyped-def]
-    """Count the k-mers of a sequence and add up their importance; `row` -1 does not count sequences."""
-    code, known, mask = 0, 0, (1 << (2 * k)) - 1
-    for i in range(len(columns)):
-        if columns[i] > 3 or np.isnan(importance[i]):
-            known = 0
-            continue
-        code = ((code << 2) | columns[i]) & mask
-        known += 1
-        if known < k:
-            continue
-        counts[code] += 1
-        total = 0.0
-        for j in range(i - k + 1, i + 1):
-            total += importance[j]
-        totals[code] += total
-        if row >= 0 and seen_in[code] != row:
-            seen_in[code] = row
-            in_rows[code] += 1
+@dataclass(frozen=True, eq=False)
+class _Occurrences:
+    """The k-mers of a sequence whose bases are known and have an importance.
+
+    Attributes
+    ----------
+    starts, codes : int64, shape (n,)
+    totals : float64, shape (n,)
+        Sum of the importance of the bases of each.
+    """
+
+    starts: NDArray[np.int64]
+    codes: NDArray[np.int64]
+    totals: NDArray[np.float64]
+
+
+def _occurrences(letters: NDArray[np.uint8], importance: NDArray[np.float32], k: int) -> _Occurrences:
+    if len(letters) < k:
+        return _Occurrences(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    # A base without an importance counts like one that is not known.
+    codes = kmer_codes(np.where(np.isnan(importance), np.uint8(ord("N")), letters), k).astype(np.int64)
+    starts = np.flatnonzero(codes >= 0)
+    totals = np.lib.stride_tricks.sliding_window_view(importance.astype(np.float64), k).sum(1)
+    return _Occurrences(starts, codes[starts], totals[starts])
 
 
 def _distinct(codes: NDArray[np.int64], mean: NDArray[np.float64], k: int, most: int) -> list[int]:
@@ -200,32 +206,16 @@ def _matrices(
     for number, code in enumerate(chosen):
         motif_of[code] = number
     for letters, importance in rows():
-        _add_sites(COLUMN_OF_BYTE[letters], importance, k, motif_of, weights, sites)
+        here = _occurrences(letters, importance, k)
+        site = np.flatnonzero((motif_of[here.codes] >= 0) & (here.totals > 0))
+        motif, window = motif_of[here.codes[site]], here.starts[site][:, None] + np.arange(k)
+        np.add.at(sites, motif, 1)
+        where = (motif[:, None], np.arange(k), COLUMN_OF_BYTE[letters[window]])
+        np.add.at(weights, where, here.totals[site][:, None])
     with np.errstate(invalid="ignore", divide="ignore"):
         per_site = sites / weights.sum((1, 2)) * k
     weighted = np.nan_to_num(weights * per_site[:, None, None]) + BACKGROUND_WEIGHT * background
     return weighted / weighted.sum(2, keepdims=True), sites
-
-
-@kernel()
-def _add_sites(columns, importance, k, motif_of, weights, sites):  # type: ignore[no-untyped-def]
-    code, known, mask = 0, 0, (1 << (2 * k)) - 1
-    for i in range(len(columns)):
-        if columns[i] > 3 or np.isnan(importance[i]):
-            known = 0
-            continue
-        code = ((code << 2) | columns[i]) & mask
-        known += 1
-        if known < k or motif_of[code] < 0:
-            continue
-        total = 0.0
-        for j in range(i - k + 1, i + 1):
-            total += importance[j]
-        if total <= 0:
-            continue
-        sites[motif_of[code]] += 1
-        for j in range(k):
-            weights[motif_of[code], j, columns[i - k + 1 + j]] += total
 
 
 def meme_text(motifs: Motifs) -> str:

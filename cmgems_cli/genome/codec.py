@@ -129,6 +129,31 @@ def encode_sequences(
     return token_ids, offsets
 
 
+def kmer_codes(letters: np.ndarray, k: int) -> np.ndarray:
+    """Return the code of the k-mer that begins at each letter: two bits per base, in order of `BASES`.
+
+    Parameters
+    ----------
+    letters : uint8, shape (n,)
+    k : int
+        1 … 14; unlike those of a vocabulary.
+
+    Returns
+    -------
+    int32, shape (max(0, n - k + 1),)
+        Negative for a k-mer with any letter other than A, C, G, T.
+
+    Examples
+    --------
+    >>> kmer_codes(np.frombuffer(b"ACGNAA", np.uint8), 2)
+    array([ 2, 11, -4, -4,  0], dtype=int32)
+    """
+    offsets = np.array([0, max(0, len(letters) - k + 1)])
+    token_ids = np.empty(offsets[1], np.int32)
+    _encode_letters(letters, np.array([0, len(letters)]), k, offsets, token_ids)
+    return token_ids - np.int32(FIRST_KMER)
+
+
 def encode_sequence(text: bytes | str, k: int) -> np.ndarray:
     """Return the token ids (int32, shape (n,)) of one sequence; see `encode_sequences`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import chain
@@ -21,6 +22,9 @@ NEEDED = "needed FASTA, or a CSV or TSV file whose first line names a column 'se
 NAME_COLUMNS = ("name", "id")
 
 _BLANKS = b" \t\r\n"
+
+# The first line of regions: a contig, a start and an end, after lines for a browser.
+_BED_LINE = re.compile(rb"(?:(?:#|track|browser)[^\n]*\n)*[^\s,>]+\t[0-9]+\t[0-9]+\s")
 
 
 class Source(InputFile):
@@ -72,6 +76,7 @@ class Source(InputFile):
             start = head.lstrip(_BLANKS)
             if not start:
                 raise InputError(f"{self.name} is empty; {NEEDED}")
+            _check_no_places(start, self.name)
             check_is_text(start, shown, NEEDED)
             if start.startswith(b">"):
                 check_is_fasta(start, shown, judge_rna=False)
@@ -79,6 +84,20 @@ class Source(InputFile):
             else:
                 yield from _table_chunks(chain([head], texts), shown)
         self.was_read(file)
+
+
+def _check_no_places(head: bytes, name: str) -> None:
+    """Check that a file is not a list of places in a genome (or raise InputError): those have their own ways in."""
+    if head.startswith(b"##fileformat=VCF"):
+        raise InputError(
+            f"{name} is VCF, which has no sequences; for the effects of variants run"
+            f" `cmgems score-variants MODEL {name} --genome FASTA`"
+        )
+    if _BED_LINE.match(head):
+        raise InputError(
+            f"{name} looks like BED, which has no sequences; read its regions from a genome: `regions={name}` with"
+            " `genome=FASTA`"
+        )
 
 
 def checked_dna(chunks: Iterable[SequenceChunk], path: Path) -> Iterator[SequenceChunk]:

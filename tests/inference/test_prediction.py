@@ -252,7 +252,19 @@ def test_what_exists_is_kept_unless_told_and_a_failure_leaves_nothing(
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("", "is empty"), (">a\n", "none of its 1 sequences"), ("label\n1\n", "no column 'sequence'")],
+    [
+        ("", "is empty"),
+        (">a\n", "none of its 1 sequences"),
+        ("label\n1\n", "no column 'sequence'"),
+        (
+            "##fileformat=VCFv4.3\n",
+            "is VCF, which has no sequences; for the effects of variants run `cmgems score-v",
+        ),
+        (
+            "track name=x\nchr1\t5\t9\tone\n",
+            "looks like BED, which has no sequences; read its regions from a genome",
+        ),
+    ],
 )
 def test_input_that_holds_no_sequence_is_refused(
     cmgems: CommandLine, classifier: Path, tmp_path: Path, text: str, words: str
