@@ -14,6 +14,7 @@ _NAMES = {
     "eval_sequences": "validation sequences",
     "expected_s": "expected time",
     "global_batch": "rows per step",
+    "human_names": "names of human chromosomes",
     "keeps": "model that is tested",
     "memory_bytes": "memory",
     "n_dev": "dev rows",

@@ -36,13 +36,13 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CMGEMS_WORKSPACE", "work")
 
-    def _make(place: str, kind: str, age: int = 0, **stats: Any) -> Path:
+    def _make(place: str, kind: str, age: int = 0, model: str | None = None, **stats: Any) -> Path:
         folder = Path("work") / place
         folder.mkdir(parents=True)
         finish_artifact(
             folder,
             kind,
-            params=PARAMS.get(kind, {}),
+            params={**PARAMS.get(kind, {}), **({"model": model} if model else {})},
             inputs={},
             stats={**STATS[kind], **stats},
             files=[],
@@ -119,6 +119,11 @@ def test_the_next_command_follows_the_pipeline(cmgems: CommandLine, make: Make) 
     assert (
         next_of(shown(cmgems))
         == "cmgems ttest work/scores/tiny-cm-gems-random-fewshot work/scores/tiny-cm-gems-fewshot"
+    )
+    # A baseline is never the reference, which comes last, though it was evaluated last.
+    make("scores/kmer-linear-fewshot", "scores", age=-100, model="kmer-linear")
+    assert next_of(shown(cmgems)).startswith(
+        "cmgems ttest work/scores/kmer-linear-fewshot work/scores/tiny-cm-"
     )
 
 

@@ -122,12 +122,18 @@ def next_command(stages: list[Stage]) -> tuple[str, str]:
     newest = scores.done[0]
     rivals = [folder for folder in scores.done[1:] if _tasks(folder) == _tasks(newest)]
     if rivals:
+        # The last is the reference, whatever was evaluated last.
+        first, second = sorted((rivals[0], newest), key=lambda folder: not _is_baseline(folder))
         return (
-            f"cmgems ttest {rivals[0].path} {newest.path}",
+            f"cmgems ttest {first.path} {second.path}",
             "test whether the difference between the two is significant",
         )
     why = "the same options from random weights: the gain from pretraining"
     return f"cmgems evaluate {model} --init random --bench {newest.params['bench']}", why
+
+
+def _is_baseline(scores: Folder) -> bool:
+    return scores.params.get("init") == "random" or scores.params.get("model") == "kmer-linear"
 
 
 def _tasks(scores: Folder) -> tuple[Any, ...]:

@@ -26,12 +26,18 @@ def data_section(runs: Sequence[Run]) -> Section | None:
     parts: list[Part] = []
     for run in chosen:
         rows: list[list[str | None]] = [
-            [name_of(name), f"{value:,}" if isinstance(value, int) else str(value)]
+            [name_of(name), _counted(value)]
             for name, value in run.made.stats.items()
             if not isinstance(value, dict | list)
         ]
         parts.append(Table(ReportTable(f"{run.label} ({run.kind})", ["counted", ""], rows), [run.tag]))
     return Section("Data", parts) if parts else None
+
+
+def _counted(value: object) -> str | None:
+    if isinstance(value, bool) or value is None:
+        return None if value is None else "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 # ------------------------------------------------------------------ ranking

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from cmgems_cli.comparing.comparison import ModelComparison, p_text, signed
-from cmgems_cli.comparing.grouping import by_task, counted, mean, means
+from cmgems_cli.comparing.grouping import TaskKey, by_task, counted, mean, means
 from cmgems_cli.comparing.one_task import OneTask
 from cmgems_cli.comparing.scores import KMER_LINEAR, as_printed, rounded
 from cmgems_cli.comparing.statistics import CONFIDENCE
@@ -121,13 +121,20 @@ def _scored(benchmark: Benchmark, runs: Sequence[Run], compared: Compared | None
         f"{label} {as_printed(mean(column[key] for key in common), metric.name)}"
         for label, column in columns.items()
     ]
-    over = "on 1 task" if len(common) == 1 else f"mean over {len(common)} tasks"
+    over = f"on {_rows(common)}" if len(common) == 1 else f"mean over {_rows(common)}"
     lines = [f"{benchmark.title}, {metric.printed_title}, {over}: {', '.join(parts)}."]
     if isinstance(compared, ModelComparison):
         lines += _over_tasks(compared, metric)
     elif isinstance(compared, OneTask):
         lines += _over_rows(compared, metric)
     return lines
+
+
+def _rows(keys: Collection[TaskKey]) -> str:
+    """Return a number of rows of a table of scores in words: tasks, or tasks at several numbers of shots."""
+    tasks = len({(key.bench, key.task) for key in keys})
+    words = counted(tasks, "task")
+    return words if tasks == len(keys) else f"{len(keys)} rows ({words} at several numbers of shots)"
 
 
 def _over_tasks(compared: ModelComparison, metric: Metric) -> list[str]:
@@ -140,9 +147,9 @@ def _over_tasks(compared: ModelComparison, metric: Metric) -> list[str]:
             verdict = "significant" if p < ALPHA else "not significant"
             adjusted = "Holm-adjusted " if len(compared.tests) > 1 else ""
             line += f", {verdict} ({adjusted}p {p_text(p)}, paired t-test over"
-            line += f" {counted(len(compared.paired.rows), 'task')})"
+            line += f" {_rows(compared.paired.rows)})"
         else:
-            line += "; one task allows no test over tasks"
+            line += f"; {test.note}"
         lines.append(f"{line}.")
     return _shortened(lines, "comparisons")
 

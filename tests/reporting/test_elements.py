@@ -4,16 +4,18 @@ from pathlib import Path
 
 import pytest
 
+from cmgems_cli.artifacts import finish_artifact
 from cmgems_cli.comparing.grouping import TaskKey
 from cmgems_cli.comparing.one_task import OneTask
 from cmgems_cli.comparing.published import published_scores
 from cmgems_cli.comparing.row_tests import RowTest
+from cmgems_cli.comparing.scores import Score, write_scores
 from cmgems_cli.comparing.statistics import compare
 from cmgems_cli.metrics import metric_of
 from cmgems_cli.reporting import comparison_chapter as comparing
 from cmgems_cli.reporting import figures
 from cmgems_cli.reporting.document import make_document
-from cmgems_cli.reporting.elements import Document, Picture, Table
+from cmgems_cli.reporting.elements import Document, Notes, Picture, Table, Text
 from cmgems_cli.reporting.figures import _bars
 from cmgems_cli.reporting.methods import PRETRAINING_OPTIMIZER
 from cmgems_cli.reporting.sources import read_runs
@@ -156,6 +158,34 @@ def test_tasks_that_the_paper_does_not_have_stand_alone(tmp_path: Path) -> None:
     assert table.table.columns == ["task", "m (2 runs)"]
     assert table.table.rows == [["my-promoters, 10 shots", "0.550 ± 0.071"]]
     assert table.sources == ["R1"]
+
+
+def test_a_summary_counts_tasks_and_says_why_there_is_no_test(tmp_path: Path) -> None:
+    for name, shift in (("one", 0.0), ("two", 0.1)):
+        rows = [
+            Score("fewshot", "a", "human", shots, 42, "accuracy", 0.5 + shots / 100 + shift, 9, 9, name, "")
+            for shots in (10, 20)
+        ]
+        made = make_scores(tmp_path / name, {"a": [0.5]}, model=name, bench="fewshot")
+        write_scores(tmp_path / name / "scores.csv", rows)
+        (tmp_path / name / "manifest.json").unlink()
+        finish_artifact(
+            tmp_path / name,
+            "scores",
+            params=made.params,
+            inputs=made.inputs,
+            stats=made.stats,
+            files=["scores.csv", "report.md"],
+            environment={},
+        )
+    (text, notes) = document_of(tmp_path / "one", tmp_path / "two").sections[0].parts
+    assert isinstance(notes, Notes)
+    assert notes.notes == [
+        "Few-shot, accuracy, mean over 2 rows (1 task at several numbers of shots): one 0.650, two 0.750.",
+        "two minus one: +0.100 accuracy; the same difference in every row: it has no spread to be tested against.",
+    ]
+    assert isinstance(text, Text)
+    assert text.text == "2 evaluations."
 
 
 def test_a_summary_of_one_task_is_over_its_rows() -> None:
