@@ -126,10 +126,10 @@ def _words(problem: Problem) -> str:
         return "Predicted against true values, in their unit; on the grey line the two are equal."
     mean = {"multilabel": ", means over the labels", "multiclass": ", means of each class against the rest"}
     words = (
-        f"The areas under the first two curves are AUROC and AUPRC{mean.get(problem, '')}. They are drawn without"
-        f" points within {TOLERANCE} of the axes' length of the line. Calibration: accuracy of the predictions whose"
-        f" confidence, the probability of what is predicted, is in one of {CALIBRATION_BINS} bins; on the grey line the"
-        " two are equal."
+        f"The areas under the first two curves are AUROC and AUPRC{mean.get(problem, '')}. Points"
+        f" within {TOLERANCE} of the line that the others make are left out. Calibration: accuracy of the predictions"
+        f" whose confidence, the probability of what is predicted, is in one of {CALIBRATION_BINS} bins; on the"
+        " grey line the two are equal."
     )
     if problem != "multilabel":
         words += (

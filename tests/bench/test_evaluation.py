@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cmgems_cli.artifacts import read_manifest
+from cmgems_cli.comparing.evaluated_runs import linear_scores
 from cmgems_cli.comparing.scores import read_scores
 from cmgems_cli.metrics import METRICS
 from cmgems_cli.modeling.folder import save_model
@@ -201,7 +202,10 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_bytes(
 def test_two_torchrun_processes_find_the_same_scores(
     evaluate_tiny: CommandLine, gue: Path, whole: Path, tmp_path: Path
 ) -> None:
-    evaluate_tiny.process("--data", gue, *TWO_BY_TWO, "--out", tmp_path / "two", launcher=torchrun(2))
+    words = ("--data", gue, *TWO_BY_TWO, "--kmer-linear")
+    evaluate_tiny.process(*words, "--out", tmp_path / "two", launcher=torchrun(2))
+    # Of one process only, for each task and seed.
+    assert len({(score.task, score.seed) for score in linear_scores(tmp_path / "two")}) == 4
     two, one = (read_scores(folder / "scores.csv") for folder in (tmp_path / "two", whole))
     assert [replace(score, value=0) for score in two] == [replace(score, value=0) for score in one]
     # Probabilities differ by rounding.

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import tarfile
 from collections import Counter
 from collections.abc import Sequence
@@ -61,11 +62,11 @@ def test_every_class_is_sampled_evenly() -> None:
     assert np.bincount(labels[rows]).tolist() == [18, 2]
 
 
-@pytest.fixture
-def separable(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def separable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A task whose classes differ in one 5-mer, on either strand."""
     draw = random.Random(1)
-    root = tmp_path / "motif"
+    root = tmp_path_factory.mktemp("tasks") / "motif"
     for split, count in (("train", 300), ("dev", 80), ("test", 80)):
         lines = ["sequence,label"]
         for row in range(count):
@@ -98,19 +99,31 @@ def test_a_motif_is_found_and_the_choice_is_of_the_grid(separable: Path) -> None
     assert np.array_equal(again.probabilities, probe.probabilities)
 
 
+def words_of(separable: Path) -> tuple[object, ...]:
+    return ("--bench", separable.parent, "--tasks", "motif", "--device", "cpu", "--jobs", "1")
+
+
+@pytest.fixture(scope="module")
+def evaluated(cmgems: CommandLine, separable: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Evaluations `with` kmer-linear and `without` it."""
+    root = tmp_path_factory.mktemp("evaluated")
+    evaluate = cmgems.of("evaluate", "tiny", *words_of(separable), "--max-steps", "2")
+    evaluate("--out", root / "with")
+    evaluate("--no-kmer-linear", "--out", root / "without")
+    return root
+
+
 def test_evaluate_shows_kmer_linear_with_every_model(
-    cmgems: CommandLine, separable: Path, tmp_path: Path
+    cmgems: CommandLine, separable: Path, evaluated: Path, tmp_path: Path
 ) -> None:
-    words = ["--bench", separable.parent, "--tasks", "motif", "--device", "cpu", "--jobs", "1"]
-    cmgems("evaluate", "tiny", *words, "--max-steps", "2", "--out", tmp_path / "tiny")
-    report = (tmp_path / "tiny" / "report.md").read_text()
-    assert f"| {KMER_LINEAR} " in report
-    linear = tmp_path / "tiny" / "runs" / KMER_LINEAR
-    manifest = read_manifest(tmp_path / "tiny", "scores", verify=True)
+    words, out = words_of(separable), evaluated / "with"
+    assert f"| {KMER_LINEAR} " in (out / "report.md").read_text()
+    linear = out / "runs" / KMER_LINEAR
+    manifest = read_manifest(out, "scores", verify=True)
     assert manifest.inputs[f"runs/{KMER_LINEAR}"] == read_manifest(linear, "scores").digest
-    assert {score.model for score in read_scores(tmp_path / "tiny" / "scores.csv")} == {"tiny"}
+    assert {score.model for score in read_scores(out / "scores.csv")} == {"tiny"}
     # Alone, far from the other one, it gives the same scores, and says what was chosen.
-    alone = tmp_path / "far" / "alone"
+    alone = tmp_path / "alone"
     assert "were copied" not in cmgems("evaluate", KMER_LINEAR, *words, "--out", alone).stderr
     assert (alone / "scores.csv").read_bytes() == (linear / "scores.csv").read_bytes()
     run = read_manifest(alone / "runs" / "motif-seed-42", "scores", verify=True)
@@ -118,7 +131,7 @@ def test_evaluate_shows_kmer_linear_with_every_model(
     assert "chosen on dev" in (alone / "report.md").read_text()
     # Again there is nothing to do.
     assert "nothing to do" in cmgems("evaluate", KMER_LINEAR, *words, "--out", alone).stderr
-    done = cmgems("evaluate", "tiny", *words, "--max-steps", "2", "--out", tmp_path / "tiny")
+    done = cmgems("evaluate", "tiny", *words, "--max-steps", "2", "--out", out)
     assert "nothing to do" in done.stderr
 
 
@@ -177,14 +190,15 @@ def test_equal_runs_of_other_evaluations_are_copied(
 def test_other_runs_are_not_copied(
     cmgems: CommandLine, separable: Path, tmp_path: Path, fits: list[LoadedTask], change: str
 ) -> None:
-    words = ["--bench", separable.parent, "--tasks", "motif", "--device", "cpu"]
+    data = shutil.copytree(separable.parent, tmp_path / "tasks")
+    words = ["--bench", data, "--tasks", "motif", "--device", "cpu"]
     cmgems("evaluate", KMER_LINEAR, *words, "--out", tmp_path / "scores" / "one")
     run = tmp_path / "scores" / "one" / "runs" / "motif-seed-42"
     if change == "damage":
         table = run / "predictions.csv"
         table.write_text(table.read_text().replace(",0,", ",1,", 1))
     elif change == "data":
-        with (separable / "test.csv").open("a") as stream:
+        with (data / "motif" / "test.csv").open("a") as stream:
             stream.write("ACGTACGTACGT,1\n")
     elif change == "versions":
         made = json.loads((run / "manifest.json").read_text())
@@ -201,10 +215,8 @@ def test_other_runs_are_not_copied(
     assert len(fits) == 2
 
 
-def test_a_report_without_it_says_so(cmgems: CommandLine, separable: Path, tmp_path: Path) -> None:
-    words = ["--bench", separable.parent, "--tasks", "motif", "--device", "cpu", "--max-steps", "1"]
-    cmgems("evaluate", "tiny", *words, "--jobs", "1", "--no-kmer-linear", "--out", tmp_path / "out")
-    assert "No kmer-linear" in (tmp_path / "out" / "report.md").read_text()
+def test_a_report_without_it_says_so(evaluated: Path) -> None:
+    assert "No kmer-linear" in (evaluated / "without" / "report.md").read_text()
 
 
 def test_kmer_linear_takes_no_recipe(cmgems: CommandLine, separable: Path) -> None:
@@ -238,29 +250,15 @@ def test_six_mers_reproduce_known_scores(tmp_path: Path, name: str, mcc: float, 
 
 
 def test_report_shows_it_next_to_the_models_or_says_how_to_get_it(
-    cmgems: CommandLine, separable: Path, tmp_path: Path
+    cmgems: CommandLine, evaluated: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("matplotlib")
-    words = [
-        "--bench",
-        separable.parent,
-        "--tasks",
-        "motif",
-        "--max-steps",
-        "1",
-        "--device",
-        "cpu",
-        "--jobs",
-        "1",
-    ]
-    cmgems("evaluate", "tiny", *words, "--out", tmp_path / "with")
-    cmgems("evaluate", "tiny", *words, "--no-kmer-linear", "--out", tmp_path / "without")
-    cmgems("report", tmp_path / "with", "--out", tmp_path / "one")
+    cmgems("report", evaluated / "with", "--out", tmp_path / "one")
     text = (tmp_path / "one" / "report.md").read_text()
     header = next(line for line in text.splitlines() if line.startswith("| task"))
     assert "kmer-linear (1 run)" in header
     assert "No kmer-linear" not in text
-    cmgems("report", tmp_path / "without", "--out", tmp_path / "two")
+    cmgems("report", evaluated / "without", "--out", tmp_path / "two")
     text = (tmp_path / "two" / "report.md").read_text()
     assert text.count("No kmer-linear: ") == 1
     assert "cmgems evaluate kmer-linear --bench BENCH" in text
