@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NARROW = 4.17
 # ours: what is readable in a cell of a confusion matrix of half that width.
 CLASSES_WITH_COUNTS, CLASSES_DRAWN = 5, 20
-LONGEST_NAME, LONGEST_LABEL = 8, 60
+LONGEST_NAME, LONGEST_LABEL, LETTERS_IN_A_ROW = 8, 60, 24
 # ours: dots of a scatter plot. More hide each other, and each is some 60 bytes of the page.
 MOST_DOTS = 400
 
@@ -208,7 +208,10 @@ def _confusion(axes: Axes, counts: NDArray[np.float64], names: Sequence[str]) ->
             )  # fmt: skip
     every = max(1, -(-n // 10))
     labels = [shortened(name, LONGEST_NAME) if at % every == 0 else "" for at, name in enumerate(names)]
-    axes.set_xticks(np.arange(n) + 0.5, labels)
+    # Next to each other as long as they fit the width of a panel.
+    axes.set_xticks(
+        np.arange(n) + 0.5, labels, rotation=0 if n * max(map(len, labels)) <= LETTERS_IN_A_ROW else 90
+    )
     axes.set_yticks(np.arange(n) + 0.5, labels)
     axes.set_xlabel("predicted", fontsize=8)
     axes.set_ylabel("true", fontsize=8)
