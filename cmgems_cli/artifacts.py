@@ -16,6 +16,7 @@ from typing import Any
 
 from cmgems_cli.errors import InputError
 from cmgems_cli.files import NAME_BYTES, check_no_lfs_pointer, force_to_disk, write_json
+from cmgems_cli.invocation import command_line
 from cmgems_cli.metrics import METRICS
 from cmgems_cli.structured_text import read_json
 
@@ -376,7 +377,6 @@ def environment(started: float, **more: Any) -> dict[str, Any]:
     nothing heavy is imported.
     """
     import platform
-    import sys
     from importlib import metadata
 
     names = ("cmgems", "torch", "transformers", "numpy", "scikit-learn", "numba", "pyfaidx")
@@ -389,7 +389,7 @@ def environment(started: float, **more: Any) -> dict[str, Any]:
     return {
         "versions": versions,
         "platform": platform.platform(),
-        "command": ["cmgems", *sys.argv[1:]],
+        "command": command_line(),
         "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "elapsed_s": round(time.perf_counter() - started, 3),
         **more,

@@ -17,6 +17,7 @@ LAYERS = [
         "draws",
         "extras",
         "frames",
+        "invocation",
         "workspace",
         "palette",
         "readable",

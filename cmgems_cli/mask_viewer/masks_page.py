@@ -34,7 +34,8 @@ _STYLE = """
 pre i { font-style: normal; color: #b5b5b5 }
 pre u { text-decoration: none; color: #666 }
 b { font-weight: inherit }
-svg { display: block; width: 100%; height: auto; max-width: 60rem }
+td { white-space: nowrap }
+svg { display: block; width: 100%; height: auto; min-width: 54rem; max-width: 60rem }
 svg text { font: 12px system-ui, sans-serif; fill: #444 }
 """
 
@@ -52,11 +53,16 @@ def write_page(path: Path, sample: MaskSample, tally: MaskTally, shown: Sequence
         Whole sequences to show.
     """
     names = [variant.name for variant in sample.variants]
+    by_position = (
+        " (position): ranks are looked up by the position in the sequence, as in the released code, instead of by the"
+        " k-mer."
+        if any("(position)" in name for name in names)
+        else ""
+    )
     ranks = tally.rank_fraction(sample.rank_of_token, min(_RANK_GROUPS, 4**tally.k))
     parts = [
         f"<p>{tally.sequences:,} sequences ({tally.tokens:,} {tally.k}-mers), masked as in the first epoch of a"
-        f" pretraining run with seed {sample.seed} and mask rate {sample.mask_rate:g}. (position): ranks are looked up"
-        " by the position in the sequence, as in the released code, instead of by the k-mer.</p>",
+        f" pretraining run with seed {sample.seed} and mask rate {sample.mask_rate:g}.{by_position}</p>",
         "<h2>Masked fraction and spans</h2>",
         html_table(["", *names], summary_rows(tally)),
         "<p>A base is hidden if no visible token contains it. Mostly masked: in more than half of the sequences or"
@@ -154,4 +160,4 @@ def _curves(sample: MaskSample, fractions: NDArray[np.float64], name: str, last:
         drawn.append(f'<line {stroke} x1="{x_of_key}" x2="{x_of_key + 22}" y1="10" y2="10"/>')
         drawn.append(f'<text x="{x_of_key + 27}" y="14">{escape(variant.name)}</text>')
         x_of_key += 50 + 7 * len(variant.name)
-    return f'<svg viewBox="0 0 {width} {height}" role="img">' + "".join(drawn) + "</svg>"
+    return f'<div class="scroll"><svg viewBox="0 0 {width} {height}" role="img">{"".join(drawn)}</svg></div>'

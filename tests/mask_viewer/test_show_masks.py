@@ -227,6 +227,7 @@ def test_the_page_is_whole_and_leads_nowhere(show_masks: CommandLine, tmp_path: 
     assert "url(" not in text
     assert text.count("<polyline") == 10
     assert text.count("<h3>") == 3
+    assert text.count("(position): ranks are looked up") == 1
     assert "nan" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
     assert list(page.parent.iterdir()) == [page]
 
@@ -238,6 +239,8 @@ def test_r2_what_killed_commands_left_of_a_page_is_removed(show_masks: CommandLi
         path.write_text("")
     show_masks("--sequences", "20", "--html", tmp_path / "masks.html")
     assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "masks.html"]
+    # Without masks by position, their explanation is left out.
+    assert "(position)" not in (tmp_path / "masks.html").read_text(encoding="utf-8")
 
 
 def test_a_page_is_not_replaced_unasked(show_masks: CommandLine, tmp_path: Path) -> None:
