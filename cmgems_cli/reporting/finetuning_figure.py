@@ -56,9 +56,11 @@ def finetuning_curves(curves: Sequence[FinetuningCurve]) -> Figure:
         how = line_of(curve.colour)
         axes[0].plot(curve.steps, curve.losses, label=curve.label, **how)
         if curve.dev:
-            axes[1].plot(*zip(*curve.dev, strict=True), **how)
+            axes[1].plot(*zip(*curve.dev, strict=True), marker=".", markersize=3, **how)
             for step, loss in curve.dev:
                 if step == curve.best_step:
                     axes[1].plot([step], [loss], "o", color=how["color"], markersize=5)
+    for one in axes[1:]:
+        one.set_xlim(axes[0].get_xlim())
     figure.legend(loc="outside upper left", ncols=min(3, len(curves)))
     return figure
