@@ -13,6 +13,7 @@ from cmgems_cli.artifacts import is_finished
 from cmgems_cli.genome.bundled import bundled_fasta
 from cmgems_cli.genome.preparation import prepare_genome
 from cmgems_cli.modeling.encoder import packs_sequences
+from cmgems_cli.modeling.packed_attention import has_flash_attention_3
 from cmgems_cli.modeling.presets import PRESETS
 from cmgems_cli.system_info import (
     Device,
@@ -137,7 +138,8 @@ def _is_small(model: str) -> bool:
 def attention_of(model: str, device: torch.device, precision: str) -> str:
     """Describe the attention that pretraining uses."""
     if packs_sequences(device, precision):
-        return "FlashAttention over packed sequences"
+        version = 3 if has_flash_attention_3(device, PRESETS[model].dropout) else 2
+        return f"FlashAttention {version} over packed sequences"
     if device.type == "cpu" and PRESETS[model].dropout > 0:
         return "explicit, with dropout from 16 random bits per element"
     return "torch's fused attention over padded batches"

@@ -138,7 +138,10 @@ def test_attention_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "fused" in attention_of("logo", cpu, "fp32")
     card = torch.device("cuda", 0)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    assert "FlashAttention" in attention_of("dnabert", card, "bf16")
+    assert "FlashAttention 2" in attention_of("dnabert", card, "bf16")
+    monkeypatch.setattr(diagnostics, "has_flash_attention_3", lambda device, dropout: dropout == 0.0)
+    assert "FlashAttention 2" in attention_of("dnabert", card, "bf16")
+    assert "FlashAttention 3" in attention_of("logo", card, "bf16")
     assert "fused" in attention_of("dnabert", card, "fp32")
 
 
