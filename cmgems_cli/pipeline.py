@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -251,6 +251,7 @@ def evaluate(
     device: str = "auto",
     resume: bool = True,
     overwrite: bool = False,
+    run_done: Callable[[str], None] = lambda name: None,
     **options: Any,
 ) -> Artifact:
     """Fine-tune and test a model on every task of a benchmark, as `cmgems evaluate`; `read_scores` reads the result.
@@ -277,6 +278,8 @@ def evaluate(
         Also score kmer-linear.
     device, resume, overwrite
         As in `pretrain`.
+    run_done : callable, optional
+        Called with the name of each run after it.
     **options
         As in `finetune`.
 
@@ -288,7 +291,7 @@ def evaluate(
     from cmgems_cli.bench.baselines import Trainer, usual_baseline
     from cmgems_cli.bench.build import Finetuner
     from cmgems_cli.bench.evaluation import Evaluation
-    from cmgems_cli.bench.grids import build_grid
+    from cmgems_cli.bench.grids import Cell, build_grid
     from cmgems_cli.bench.kmer_linear import KmerLinear
     from cmgems_cli.comparing.scores import KMER_LINEAR
     from cmgems_cli.datasets.benchmark_file import find_benchmark
@@ -317,8 +320,9 @@ def evaluate(
     )
 
     @contextmanager
-    def watch(*_: Any) -> Iterator[Observer]:
+    def watch(cell: Cell, number: int, run: Any) -> Iterator[Observer]:
         yield Observer()
+        run_done(str(cell))
 
     manifest = evaluation.complete(watch=watch, resume=resume, overwrite=overwrite)
     # None only while other processes still have shards to do.

@@ -2,6 +2,7 @@
 
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ def _pretrain(console: Console, stages: "Miniature") -> "dict[str, Manifest]":
     models = {}
     for strategy, name in zip(miniature.STRATEGIES, miniature.MODELS[1:], strict=True):
         with console.progress(name, sizes.steps, "steps") as bar:
-            models[name] = stages.pretrain(strategy, TrainingProgress(console, bar))
+            models[name] = stages.pretrain(strategy, TrainingProgress(console, bar)).manifest
     return models
 
 
@@ -112,7 +113,7 @@ def _judge(console: Console, stages: "Miniature") -> "dict[str, Manifest]":
     scores = {}
     for name in miniature.MODELS:
         with console.progress(f"fine-tuning {name}", n_runs, "runs") as bar:
-            scores[name] = stages.evaluate(name, bar.advance)
+            scores[name] = stages.evaluate(name, partial(bar.advance, 1)).manifest
     return scores
 
 

@@ -8,13 +8,13 @@ task.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmgems_cli.artifacts import Manifest
+from cmgems_cli import pipeline
+from cmgems_cli.artifacts import Manifest, is_finished, read_manifest
 from cmgems_cli.demo.held_out import Segment, as_fasta, hold_out
 from cmgems_cli.errors import OverwriteError
 from cmgems_cli.files import write_whole
@@ -23,10 +23,10 @@ from cmgems_cli.genome.fasta import FastaFile
 from cmgems_cli.genome.records import fasta_records
 from cmgems_cli.masking import StrategyName
 from cmgems_cli.option_fields import Precision
+from cmgems_cli.pipeline import Artifact
+from cmgems_cli.staging import read_marker
 
 if TYPE_CHECKING:
-    from cmgems_cli.bench.grids import Cell
-    from cmgems_cli.training.finetune_run import FinetuningRun
     from cmgems_cli.training.observer import Observer
 
 ARCHITECTURE = "tiny"
@@ -140,12 +140,10 @@ class Miniature:
                 )
             write_whole(path, text.decode())
 
-    def prepare(self) -> Manifest:
+    def prepare(self) -> Artifact:
         """Make the corpus."""
-        from cmgems_cli.genome.preparation import prepare_genome
-
-        return prepare_genome(
-            [self._fasta("pretraining")],
+        return pipeline.prepare_genome(
+            self._fasta("pretraining"),
             self.corpus,
             contigs="all",
             max_tokens=MAX_TOKENS,
@@ -153,21 +151,20 @@ class Miniature:
             overwrite=self.overwrite,
         )
 
-    def rank(self) -> Manifest:
+    def rank(self) -> Artifact:
         """Rank the corpus's k-mers."""
-        from cmgems_cli.genome.corpus import Corpus
-        from cmgems_cli.pmi.stage import build_pmi
+        return pipeline.build_pmi(self.corpus, self.pmi, min_count=MIN_COUNT, overwrite=self.overwrite)
 
-        return build_pmi(Corpus.open(self.corpus), self.pmi, min_count=MIN_COUNT, overwrite=self.overwrite)
-
-    def pretrain(self, strategy: StrategyName, observer: Observer) -> Manifest:
+    def pretrain(self, strategy: StrategyName, observer: Observer) -> Artifact:
         """Pretrain a model by one of `STRATEGIES` (Interrupted: as any run)."""
-        from cmgems_cli.training.build import build_pretraining_run
-        from cmgems_cli.training.pretrain_options import PretrainingOptions
-        from cmgems_cli.training.pretrain_run import pretrain
-        from cmgems_cli.training.processes import start_processes
-
-        options = PretrainingOptions(
+        return pipeline.pretrain(
+            self.corpus,
+            self.pmi,
+            self.model_folder(f"{ARCHITECTURE}-{strategy}"),
+            device="cpu",
+            resume=not self.overwrite,
+            overwrite=self.overwrite,
+            observer=observer,
             model=ARCHITECTURE,
             strategy=strategy,
             steps=self.sizes.steps,
@@ -177,9 +174,6 @@ class Miniature:
             precision=PRECISION,
             seed=self.seed,
         )
-        out = self.model_folder(f"{ARCHITECTURE}-{strategy}")
-        run = build_pretraining_run(self.corpus, self.pmi, out, options, start_processes("cpu"))
-        return pretrain(run, resume=not self.overwrite, overwrite=self.overwrite, observer=observer)
 
     def build_task(self, task: str) -> Manifest:
         """Make the few-shot data set of one of `tasks`: the windows and a negative of each, split by pairs."""
@@ -189,47 +183,38 @@ class Miniature:
         made = make_fewshot(positives, shots=[self.sizes.shots], test_share=TEST_SHARE, seed=self.seed)
         return write_fewshot(made, self.data / task, overwrite=self.overwrite)
 
-    def evaluate(self, name: str, advance: Callable[[float, str], None]) -> Manifest:
+    def evaluate(self, name: str, run_done: Callable[[str], None]) -> Artifact:
         """Fine-tune and test a model of `MODELS` on every task.
 
         Parameters
         ----------
         name : str
-        advance : callable
-            Called with 1 and the run's name after each run.
+        run_done : callable
+            Called with the run's name after each run.
 
         Raises
         ------
         Interrupted
             On SIGINT or SIGTERM, after a checkpoint was saved.
         """
-        from cmgems_cli.bench.baselines import read_baseline
-        from cmgems_cli.bench.build import Finetuner
-        from cmgems_cli.bench.evaluation import RUNS, Evaluation
-        from cmgems_cli.bench.grids import build_grid
-        from cmgems_cli.datasets.benchmark_file import shipped
-        from cmgems_cli.datasets.finetune_options import FinetuneOptions
-        from cmgems_cli.modeling.model_source import ModelSource
-        from cmgems_cli.training.observer import Observer
-        from cmgems_cli.training.processes import start_processes
-
-        pretrained = name != ARCHITECTURE
-        tasks, shots = ",".join(self.tasks), [self.sizes.shots]
-        grid = build_grid(shipped("fewshot"), self.data, tasks=tasks, shots=shots, seeds=self.seeds)
-        source = ModelSource(str(self.model_folder(name)) if pretrained else ARCHITECTURE)
-        finetuner = Finetuner(source, FinetuneOptions(precision=PRECISION), start_processes("cpu"))
-        baseline = read_baseline(self.scores_folder(ARCHITECTURE)) if pretrained else None
-        evaluation = Evaluation(grid, finetuner, self.scores_folder(name), name, baseline)
-
-        @contextmanager
-        def watch(cell: Cell, number: int, run: FinetuningRun) -> Iterator[Observer]:
-            yield Observer()
-            advance(1, str(cell))
-
-        if self.overwrite:
-            evaluation.finished(overwrite=True)  # refuses a folder of something else
+        pretrained, out = name != ARCHITECTURE, self.scores_folder(name)
+        if self.overwrite and (
+            read_marker(out) or (is_finished(out) and read_manifest(out).kind == "scores")
+        ):
             # Runs of other seeds too.
-            shutil.rmtree(evaluation.out / RUNS, ignore_errors=True)
-        manifest = evaluation.complete(watch=watch, overwrite=self.overwrite)
-        assert manifest is not None
-        return manifest
+            shutil.rmtree(out / "runs", ignore_errors=True)
+        return pipeline.evaluate(
+            self.model_folder(name) if pretrained else ARCHITECTURE,
+            "fewshot",
+            out,
+            data=self.data,
+            tasks=self.tasks,
+            shots=[self.sizes.shots],
+            seeds=self.seeds,
+            baseline=self.scores_folder(ARCHITECTURE) if pretrained else None,
+            kmer_linear=False,
+            device="cpu",
+            overwrite=self.overwrite,
+            run_done=run_done,
+            precision=PRECISION,
+        )
