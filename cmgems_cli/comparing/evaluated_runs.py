@@ -25,12 +25,15 @@ class EvaluatedRun:
     seed : int
     test : str
         sha256 of the test file.
+    data : str
+        Name of the data, where that was recorded; a folder's name if they are of no benchmark.
     """
 
     folder: Path
     key: TaskKey
     seed: int
     test: str
+    data: str = ""
 
 
 def evaluated_runs(folder: Path) -> list[EvaluatedRun]:
@@ -55,7 +58,11 @@ def evaluated_runs(folder: Path) -> list[EvaluatedRun]:
             key = (
                 key_of_classifier(run) if run.kind == "classifier" else key_of(read_scores(part / SCORES)[0])
             )
-            found.append(EvaluatedRun(part, key, int(run.params["seed"]), run.inputs["test"]))
+            found.append(
+                EvaluatedRun(
+                    part, key, int(run.params["seed"]), run.inputs["test"], run.environment.get("data", "")
+                )
+            )
     return found
 
 

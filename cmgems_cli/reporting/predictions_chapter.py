@@ -112,7 +112,10 @@ def _picture(
         alt += "; " + "; ".join(f"{model.label}: {_counts(model)}" for model in drawn)
     name = f"predictions-{file_name(key.bench)}-{file_name(key.label)}-{test[:8]}"
     tags = list(dict.fromkeys(tag for _, (tag, _) in chosen))
-    return Picture(name, key.label, caption, f"{alt}.", svg, png, tags), _words(target.problem)
+    # Data of no benchmark are paired by their test file and named after their folder.
+    named = {run.data for _, (_, runs) in chosen for run in runs}
+    title = named.pop() if not key.bench and len(named) == 1 else ""
+    return Picture(name, title or key.label, caption, f"{alt}.", svg, png, tags), _words(target.problem)
 
 
 def _whole(run: EvaluatedRun) -> Path:

@@ -19,6 +19,7 @@ from cmgems_cli.reporting.html import page
 from cmgems_cli.reporting.predictions_chapter import prediction_parts
 from cmgems_cli.reporting.sources import read_runs
 from cmgems_cli.training import run_files
+from cmgems_cli.training.run_files import write_predictions
 from tests.command_line import CommandLine
 from tests.reporting.conftest import Reported, make_classifier
 
@@ -228,3 +229,20 @@ def test_trials_are_a_table_with_the_chosen_one(tmp_path: Path, reported: Report
     assert "| sorter | none | 25.00 | 0.5000 | no |" in text
     assert "|  | augment | 50.00 | 0.4000 | yes |" in text
     assert "|  | both | – | – | diverged |" in text
+
+
+def test_data_of_no_benchmark_are_named_after_their_folder(tmp_path: Path, reported: Reported) -> None:
+    tested, folder = predictions(20, 2, 1), tmp_path / "sorter"
+    made = make_classifier(folder, bench=None, task=None)
+    (folder / "manifest.json").unlink()
+    write_predictions(folder / "predictions.csv", tested.target.names, tested.labels, tested.probabilities)
+    finish_artifact(
+        folder,
+        "classifier",
+        params=made.params,
+        inputs={"test": "a" * 64},
+        stats=made.stats,
+        files=list(made.files),
+        environment={"data": "prom_text"},
+    )
+    assert "### prom_text\n\n![AUROC: sorter " in (reported(folder) / "report.md").read_text()
