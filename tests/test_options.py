@@ -350,5 +350,11 @@ def test_an_option_of_another_class_differs_only_in_what_is_changed() -> None:
 
 
 def test_fields_of_the_machine() -> None:
-    assert machine_fields(PretrainingOptions) == {"max_batch_tokens", "precision", "compile", "save_every"}
+    assert machine_fields(PretrainingOptions) == {
+        "max_batch_tokens",
+        "precision",
+        "compile",
+        "cuda_graph",
+        "save_every",
+    }
     assert options_of(Shared)["device"].machine
