@@ -129,10 +129,11 @@ def explanation_figure(
             for one in shown
             for start in range(0, len(one.letters), line_bases)
         ]
-        ratios = [_LOGO + 0.2, _BETWEEN] if profile is not None else []
+        ratios = [_LOGO + 0.2, *([_BETWEEN] if lines else [])] if profile is not None else []
         for _ in lines:
             ratios += [_LOGO, 0.04, _MAP, _BETWEEN]
-        ratios += [0.12]  # scale of the colours
+        if lines:
+            ratios += [0.12]  # scale of the colours
         figure = Figure(figsize=(width, sum(ratios) + 0.62))
         height = figure.get_size_inches()[1]
         grid = figure.add_gridspec(
@@ -187,7 +188,7 @@ def _draw_line(
     heat.set_yticks(range(len(LETTERS)), list(LETTERS))
     for label, letter in zip(heat.get_yticklabels(), LETTERS, strict=True):
         label.set_color(LETTER_COLOURS[letter])
-    heat.tick_params(axis="y", length=0, labelsize=7)
+    heat.tick_params(axis="y", length=0)
     for side in ("left", "bottom"):
         heat.spines[side].set_visible(False)
     heat.set_xlabel("position", labelpad=1)

@@ -8,6 +8,7 @@ import pytest
 
 from cmgems_cli.explaining.figure import LETTER_COLOURS, Shown, draw_logo, explanation_figure
 from cmgems_cli.explaining.summary import profile_of
+from cmgems_cli.explaining.summary_output import PAGE_BASES, PAGE_WIDTH
 from tests.command_line import CommandLine
 from tests.inference.conftest import random_sequence
 
@@ -40,6 +41,20 @@ def test_long_sequences_continue_on_further_lines_with_one_scale() -> None:
     assert [image.get_extent()[0] for image in maps] == [99.5, 109.5, 119.5, -0.5]
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert [title for title in titles if title] == ["mean of 1 sequences", "a sequence", "another"]
+
+
+def test_labels_of_a_page_can_be_read_on_a_telephone() -> None:
+    from matplotlib.text import Text
+
+    effects = np.full((40, 4), 1e-5, np.float32)
+    profile = profile_of([effects[:, 0]])
+    for shown, mean in (([Shown("s: class 1", 0, random_sequence(40, 1), effects)], None), ([], profile)):
+        figure = explanation_figure(shown, mean, changed="change", width=PAGE_WIDTH, line_bases=PAGE_BASES)
+        figure.canvas.draw()
+        texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+        # Measured in a browser: a screen of 400 pixels leaves 353 to a picture.
+        pixels_per_point = 353 / (PAGE_WIDTH * 72)
+        assert min(text.get_fontsize() for text in texts) * pixels_per_point >= 11
 
 
 def test_the_command_writes_figures_pages_and_motifs(
