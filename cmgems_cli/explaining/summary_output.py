@@ -136,8 +136,8 @@ def _page(
 ) -> str:
     body = [
         "<p>Every base of a sequence was substituted by each of the three others. Colours: how far this moves the"
-        f" {quantity.words} ({quantity.unit}); a dot is the base itself. Height of a letter: its importance, minus the mean of the"
-        " three; it is upside down where the others would give a higher one.</p>"
+        f" {quantity.words} ({quantity.unit}); a dot is the base itself. Height of a letter: its importance, minus the"
+        " mean of the three; it is upside down where the others would give a higher one.</p>"
     ]
     if profile is not None:
         body += [
