@@ -10,7 +10,6 @@ code is 1 if any trial failed.
 
 import argparse
 import contextlib
-import hashlib
 import os
 import random
 import shutil
@@ -30,9 +29,8 @@ from tests.soak.fuzz import Fuzz, passed_of
 from tests.soak.kills import Kills
 from tests.soak.ranks import Ranks
 from tests.soak.trials import PASSED, Ledger, Outcome
-from tests.soak.world import World
+from tests.soak.world import World, world_folder
 
-PACKAGE = Path(__file__).resolve().parents[2] / "cmgems_cli"
 # Trials of each kind that a full soak has (issue 12 asked for the first three).
 TRIALS = {
     "kills": 300,
@@ -142,13 +140,9 @@ def _work_folder(given: Path | None) -> Iterator[Path]:
 
 def _warm_world(scratch: Path) -> World:
     """Return the undisturbed world of this version of the code, with all that its commands import imported."""
-    code = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        code.update(path.read_bytes())
-    folder = scratch / f"world-{code.hexdigest()[:16]}"
     import torch  # noqa: F401
 
-    world = World(folder)
+    world = World(world_folder(scratch))
     world.warm()
     return world
 

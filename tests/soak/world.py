@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import hashlib
 import importlib
 import io
 import json
@@ -17,6 +18,8 @@ from pathlib import Path
 from cmgems_cli.artifacts import DIGESTED, MANIFEST, canonical_json
 from tests.kills import Kill
 from tests.soak.forked import Ended, cmgems, run_cmgems, run_forked
+
+PACKAGE = Path(__file__).resolve().parents[2] / "cmgems_cli"
 
 SHORT = ("--max-batch-tokens", "256", "--precision", "fp32", "--device", "cpu", "--quiet")
 K = 4
@@ -218,6 +221,14 @@ def regions(starts: Iterable[int]) -> str:
 
 def _wrapped(text: str) -> str:
     return "".join(text[at : at + 60] + "\n" for at in range(0, len(text), 60))
+
+
+def world_folder(scratch: Path) -> Path:
+    """Return the folder of the world that this version of the code makes."""
+    code = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        code.update(path.read_bytes())
+    return scratch / f"world-{code.hexdigest()[:16]}"
 
 
 class World:

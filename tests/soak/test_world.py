@@ -1,4 +1,4 @@
-"""How far equality goes: each stage again, with other numbers of threads, and in bf16 (docs/reliability.md)."""
+"""In one small world: how far equality goes (docs/reliability.md), and a short soak of every kind."""
 
 import os
 import re
@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 
 from cmgems_cli.comparing.scores import read_scores
+from tests.command_line import run_python
 from tests.soak.forked import run_cmgems, run_forked
-from tests.soak.world import STAGES, World, differs, remove_outs
+from tests.soak.trials import Ledger
+from tests.soak.world import STAGES, World, differs, remove_outs, world_folder
 
 pytestmark = [pytest.mark.soak, pytest.mark.subprocess]
+
+MAIN = "import runpy, sys; sys.argv[0] = 'soak'; runpy.run_module('tests.soak', run_name='__main__')"
 
 Again = Callable[..., Path]
 WRITING = [name for name, stage in STAGES.items() if stage.outs]
@@ -33,8 +37,13 @@ NUMBER = r"(?<![\w.])-?\d+(?:\.\d+)?(?:e-?\d+)?(?![\w.])"
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World(tmp_path_factory.mktemp("soak") / "world")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("soak")
+
+
+@pytest.fixture(scope="module")
+def world(scratch: Path) -> World:
+    return World(world_folder(scratch))
 
 
 @pytest.fixture
@@ -106,3 +115,19 @@ def test_threads_change_rounding_only(world: World, again: Again, name: str) -> 
 def test_bf16_again_gives_the_same_bytes(again: Again, name: str) -> None:
     one, other = (again(name, "--precision", "bf16") for _ in range(2))
     assert compared(name, one, other) == ""
+
+
+def test_a_short_soak_finds_nothing(world: World, scratch: Path, tmp_path: Path) -> None:
+    """By the one command that also runs for hours."""
+    results = tmp_path / "results.jsonl"
+    kinds = ["fuzz", "kills", "signals", "flips", "cuts", "disk"]
+    words = ["--seed", "3", "--minutes", "0.5", "--trials", "10", "--results", results, "--work", scratch]
+    run_python(MAIN, *words, *(word for kind in kinds for word in ("--only", kind)))
+    ledger = Ledger(results)
+    assert ledger.failures(3) == []
+    trials_done = dict.fromkeys(kinds, 0)
+    for (kind, _), verdicts in ledger.counts(3).items():
+        trials_done[kind] += sum(verdicts.values())
+    # As many as half a minute allows.
+    assert trials_done["fuzz"] >= 200
+    assert trials_done["kills"] >= 1
