@@ -18,7 +18,7 @@ from torch.nn import functional
 from transformers import BertModel
 from transformers.models.bert.modeling_bert import BertLayer, BertSelfAttention
 
-from cmgems_cli.modeling.packed_attention import packed_attention
+from cmgems_cli.modeling.packed_attention import packed_attention, packed_attention_works
 
 
 class Packing(NamedTuple):
@@ -57,9 +57,10 @@ def packs_sequences(device: torch.device, precision: str) -> bool:
     On CUDA a micro-batch costs thousands of kernel launches, so few large batches with sequences of many
     lengths are best. FlashAttention supports 16-bit numbers on GPUs from Ampere on.
     """
-    return (
+    able = (
         device.type == "cuda" and precision == "bf16" and torch.cuda.get_device_capability(device) >= (8, 0)
     )
+    return able and packed_attention_works(device)
 
 
 @cache

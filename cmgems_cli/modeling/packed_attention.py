@@ -7,16 +7,23 @@ everything around the operator computes what padded batches compute.
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from functools import cache
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 # FlashAttention's names for "no sliding window"; its third version does not take None.
 _NO_WINDOW = {"window_size_left": -1, "window_size_right": -1}
+
+
+# ours: several times the rounding of bf16, which has 8 significant bits, in numbers up to 4.
+_BF16_TOLERANCE = 0.1
 
 
 @torch.library.custom_op("cmgems::packed_attention", mutates_args=())
@@ -147,6 +154,51 @@ def packed_attention(
     """
     context: Tensor = _attend(query, key, value, bounds, longest, dropout)[0]
     return context
+
+
+@cache
+def packed_attention_works(device: torch.device) -> bool:
+    """Return whether packed attention runs on a device in bf16, and agrees with attention of each sequence by itself.
+
+    Checked once per device, on two short sequences, forward and backward. A release of torch may have another
+    operator: then a warning says so, and batches are to be padded.
+    """
+    try:
+        apart = _difference_from_plain(device)
+    except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+        found = str(error).partition("\n")[0] or type(error).__name__
+    else:
+        if apart <= _BF16_TOLERANCE:
+            return True
+        found = f"results differ by {apart:.2g}"
+    warnings.warn(
+        f"packed attention does not work on {device} with torch {torch.__version__} ({found}); batches are padded,"
+        " which is slower",
+        stacklevel=2,
+    )
+    return False
+
+
+@torch.enable_grad()
+def _difference_from_plain(device: torch.device) -> float:
+    """Return the largest difference of context and gradients from plain float32 attention, for numbers near 1."""
+    lengths = (5, 11)
+    generator = torch.Generator().manual_seed(0)
+    given = torch.randn((3, sum(lengths), 2, 32), generator=generator).to(device, torch.bfloat16)
+    bounds = torch.tensor((0, *accumulate(lengths)), dtype=torch.int32, device=device)
+    packed, plain = (given.to(dtype, copy=True).requires_grad_() for dtype in (given.dtype, torch.float32))
+    context = packed_attention(packed[0], packed[1], packed[2], bounds, max(lengths), 0.0)
+    apart = [
+        functional.scaled_dot_product_attention(*(one.transpose(0, 1) for one in part)).transpose(0, 1)
+        for part in plain.split(lengths, dim=1)
+    ]
+    expected = torch.cat(apart)
+    context.float().square().sum().backward()
+    expected.square().sum().backward()
+    assert packed.grad is not None
+    assert plain.grad is not None
+    pairs = ((context, expected), (packed.grad, plain.grad))
+    return max(float((one.float() - other).detach().abs().max()) for one, other in pairs)
 
 
 def _flash(

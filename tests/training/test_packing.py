@@ -16,6 +16,7 @@ from cmgems_cli.datasets.loaded_task import EncodedSplit
 from cmgems_cli.errors import UsageError
 from cmgems_cli.genome.tokenization import OverlappingKmers
 from cmgems_cli.genome.vocabulary import CLS, PAD, SEP
+from cmgems_cli.modeling import packed_attention as attention
 from cmgems_cli.modeling.classifier import SequenceClassifier
 from cmgems_cli.modeling.encoder import Packing, packs_sequences
 from cmgems_cli.modeling.folder import save_model
@@ -140,6 +141,23 @@ def test_classifier_logits_and_gradients_equal_those_of_padded_batches(world: in
     assert torch.allclose(logits[0], logits[1], atol=1e-5)
     for name, gradient in found[0].items():
         assert torch.allclose(gradient, found[1][name], rtol=1e-4, atol=1e-5), name
+
+
+def test_packed_attention_is_tried_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    works = attention.packed_attention_works.__wrapped__
+    assert works(cpu)
+    right = attention.packed_attention
+    monkeypatch.setattr(attention, "packed_attention", lambda *given: 1.2 * right(*given))
+    with pytest.warns(UserWarning, match=r"not work on cpu .*\(results differ by .*batches are padded"):
+        assert not works(cpu)
+
+    def missing(*given: object) -> None:
+        raise AttributeError("no operator of this name")
+
+    monkeypatch.setattr(attention, "packed_attention", missing)
+    with pytest.warns(UserWarning, match="no operator of this name"):
+        assert not works(cpu)
 
 
 def test_nothing_is_packed_on_a_cpu() -> None:
