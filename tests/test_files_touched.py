@@ -5,9 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -54,11 +53,31 @@ def corpus(cmgems: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
-@pytest.fixture
-def patched(tmp_path: Path) -> Callable[[Patch], Callable[..., str]]:
-    """Copy the package, insert lines, and return what runs `cmgems` of the copy: its output."""
+Words = Sequence[object]
+# Runs commands one after the other in one interpreter, and gives what each of them showed.
+Run = Callable[..., list[str]]
 
-    def copy(patch: Patch) -> Callable[..., str]:
+PROGRAM = """
+import contextlib, io, json, sys
+from cmgems_cli.cli import app
+shown = []
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["cmgems", *words]
+    with contextlib.redirect_stdout(io.StringIO()) as stream:
+        try:
+            app(words)
+        except SystemExit as end:
+            assert not end.code, words
+    shown.append(stream.getvalue())
+print(json.dumps(shown))
+"""
+
+
+@pytest.fixture
+def patched(tmp_path: Path) -> Callable[[Patch], Run]:
+    """Copy the package, insert lines, and return what runs commands of the copy."""
+
+    def copy(patch: Patch) -> Run:
         package = tmp_path / "package" / PACKAGE.name
         shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
         for name, insertions in patch.items():
@@ -68,59 +87,58 @@ def patched(tmp_path: Path) -> Callable[[Patch], Callable[..., str]]:
                 text = text.replace(before, inserted + before)
             (package / name).write_text(text, encoding="utf-8")
 
-        def run(*words: object) -> str:
+        def run(*commands: Words) -> list[str]:
             environment = {**os.environ, "PYTHONPATH": str(package.parent)}
+            given = json.dumps([[str(word) for word in words] for words in commands])
             ran = subprocess.run(
-                [sys.executable, "-m", "cmgems_cli", *map(str, words)],
+                [sys.executable, "-c", PROGRAM, given],
                 env=environment, capture_output=True, text=True, check=False, cwd=tmp_path,
             )  # fmt: skip
             assert ran.returncode == 0, ran.stderr
-            return ran.stdout
+            return json.loads(ran.stdout)
 
         return run
 
     return copy
 
 
-def pretrain(run: Callable[..., str], corpus: Path, out: Path, *words: object) -> dict[str, Any]:
-    """Pretrain two steps and return the parameters of the model."""
+def pretrain(corpus: Path, out: Path, *words: object) -> Words:
+    """Return a command that pretrains two steps."""
     small = ["--steps", 2, "--global-batch", 2, "--eval-sequences", 2, "--eval-every", 2, "--warmup-steps", 1]
-    run("pretrain", corpus, *words, *small, "--device", "cpu", "--quiet", "--out", out)
-    return read_manifest(out, "model", verify=True).params
+    return ["pretrain", corpus, *words, *small, "--device", "cpu", "--quiet", "--out", out]
 
 
 @pytest.mark.subprocess
 def test_a_masking_strategy_needs_two_files(
-    patched: Callable[[Patch], Callable[..., str]], corpus: Path, tmp_path: Path
+    patched: Callable[[Patch], Run], corpus: Path, tmp_path: Path
 ) -> None:
-    run, model, page = patched(STRATEGY), tmp_path / "model", tmp_path / "masks.html"
+    model, page = tmp_path / "model", tmp_path / "masks.html"
     assert len(STRATEGY) <= 3
-    shown = run(
-        "show-masks", corpus, "--strategies", "random,comb", "--sequences", 20, "--html", page, "--json"
+    shown, *_ = patched(STRATEGY)(
+        ["show-masks", corpus, "--strategies", "random,comb", "--sequences", 20, "--html", page, "--json"],
+        pretrain(corpus, model, "--strategy", "comb", "--model", "tiny"),
+        ["report", model, "--out", tmp_path / "report", "--quiet"],
     )
     variants = {one["name"]: one for one in json.loads(shown)["variants"]}
     assert variants["comb"]["masked_fraction"] == pytest.approx(1 / 6, abs=0.02)
     assert variants["comb"]["span_longest"] == 1 < variants["random"]["span_longest"]
     assert ">comb<" in page.read_text()
-    params = pretrain(run, corpus, model, "--strategy", "comb", "--model", "tiny")
-    assert params["strategy"] == "comb"
+    assert read_manifest(model, "model", verify=True).params["strategy"] == "comb"
     assert "every k-th k-mer (COMB)" in (model / "README.md").read_text()
-    run("report", model, "--out", tmp_path / "report", "--quiet")
     assert "COMB (mask rate 15 %)" in (tmp_path / "report" / "report.md").read_text()
 
 
 @pytest.mark.subprocess
-def test_a_model_size_needs_one_file(
-    patched: Callable[[Patch], Callable[..., str]], corpus: Path, tmp_path: Path
-) -> None:
-    run, model = patched(SIZE), tmp_path / "model"
+def test_a_model_size_needs_one_file(patched: Callable[[Patch], Run], corpus: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
     assert len(SIZE) == 1
-    params = pretrain(run, corpus, model, "--strategy", "random", "--model", "mini")
-    assert params["model"] == "mini"
+    _, *shown = patched(SIZE)(
+        pretrain(corpus, model, "--strategy", "random", "--model", "mini"),
+        *(["doctor", "--help"], ["pretrain", "--help"], ["info", model]),
+    )
+    assert read_manifest(model, "model", verify=True).params["model"] == "mini"
     assert '"hidden_size": 32' in (model / "config.json").read_text()
-    assert "mini" in run("doctor", "--help")
-    assert "mini" in run("pretrain", "--help")
-    assert "mini" in run("info", model)
+    assert ["mini" in text for text in shown] == [True] * 3
 
 
 BENCHMARK = """

@@ -33,7 +33,7 @@ def alone(evaluate: CommandLine, *arguments: object) -> None:
 @pytest.fixture(scope="module")
 def long(gue: Path) -> list[str | Path]:
     """Options of an evaluation whose runs last long enough to be stopped in the middle."""
-    return ["--data", gue, *FOUR_RUNS, "--epochs", "60"]
+    return ["--data", gue, *FOUR_RUNS, "--epochs", "6"]
 
 
 @pytest.fixture(scope="module")

@@ -128,6 +128,7 @@ def test_the_real_gue_folder(gue_data):
         "prom/prom_core_tata",
         "tf/0",
         "mouse/0",
+        "mouse/2",
     ]
     assert grid.missing["EMP/H3"] == "no train.csv"
     assert len(grid.tasks()) + len(grid.missing) == 28

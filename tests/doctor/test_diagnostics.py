@@ -22,6 +22,7 @@ from cmgems_cli.doctor.diagnostics import (
 )
 from cmgems_cli.genome.bundled import bundled_fasta
 from cmgems_cli.genome.preparation import prepare_genome
+from cmgems_cli.modeling import encoder
 from cmgems_cli.modeling.presets import bert_config
 from cmgems_cli.system_info import Device, Version
 from cmgems_cli.training.processes import start_processes
@@ -138,11 +139,15 @@ def test_attention_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "fused" in attention_of("logo", cpu, "fp32")
     card = torch.device("cuda", 0)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    works = [True]
+    monkeypatch.setattr(encoder, "packed_attention_works", lambda device: works[0])
     assert "FlashAttention 2" in attention_of("dnabert", card, "bf16")
     monkeypatch.setattr(diagnostics, "has_flash_attention_3", lambda device, dropout: dropout == 0.0)
     assert "FlashAttention 2" in attention_of("dnabert", card, "bf16")
     assert "FlashAttention 3" in attention_of("logo", card, "bf16")
     assert "fused" in attention_of("dnabert", card, "fp32")
+    works[0] = False
+    assert "fused" in attention_of("dnabert", card, "bf16")
 
 
 def test_a_model_is_measured_on_this_machine() -> None:
