@@ -264,7 +264,7 @@ def read_manifest(folder: Path, kind: str | None = None, *, verify: bool = False
 
 
 def verify_parts(folder: Path, manifest: Manifest) -> int:
-    """Hash the files of the artifacts inside an artifact that it was made from, such as the runs of an evaluation.
+    """Hash the files of the artifacts inside an artifact that it was made from: the runs of an evaluation, and theirs.
 
     Returns
     -------
@@ -283,7 +283,7 @@ def verify_parts(folder: Path, manifest: Manifest) -> int:
             found = read_manifest(part, verify=True)
             if found.digest != digest:
                 raise InputError(f"{part} is not the one that {folder} was made from: make {folder} again")
-            count += len(found.files)
+            count += len(found.files) + verify_parts(part, found)
     return count
 
 

@@ -113,6 +113,16 @@ def evaluated(cmgems: CommandLine, separable: Path, tmp_path_factory: pytest.Tem
     return root
 
 
+def test_s5_a_damaged_run_of_kmer_linear_is_noticed(
+    cmgems: CommandLine, evaluated: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(evaluated / "with", tmp_path / "scores"))
+    cmgems("info", out, "--verify")
+    path = sorted(out.glob("runs/kmer-linear/runs/*/per_class.csv"))[0]
+    path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
+    assert path.parent.name in cmgems("info", out, "--verify", code=3).error
+
+
 def test_evaluate_shows_kmer_linear_with_every_model(
     cmgems: CommandLine, separable: Path, evaluated: Path, tmp_path: Path
 ) -> None:
