@@ -44,7 +44,7 @@ def intervals_of(corpus: Corpus, sequence_indices: np.ndarray) -> list[GenomicIn
         If contigs.csv does not name the contigs.
     """
     names = _names(corpus.folder / CONTIGS)
-    if corpus.windows["contig"][sequence_indices].max(initial=0) >= max(len(names), 1):
+    if any(number >= len(names) for number in np.unique(corpus.windows["contig"][sequence_indices])):
         raise InputError(f"{corpus.folder} is damaged: {CONTIGS} lacks a contig; make it again")
     intervals = []
     for window in corpus.windows[sequence_indices]:
@@ -58,6 +58,10 @@ def intervals_of(corpus: Corpus, sequence_indices: np.ndarray) -> list[GenomicIn
 def _names(path: Path) -> list[str]:
     try:
         with path.open(newline="", encoding="utf-8") as stream:
-            return [from_spreadsheet_cell(row["name"]) for row in csv.DictReader(stream, strict=True)]
-    except (OSError, ValueError, KeyError, csv.Error) as error:
+            header, *rows = csv.reader(stream, strict=True)
+        place = header.index("name")
+        if any(len(row) != len(header) for row in rows):
+            raise ValueError("rows of different lengths")
+        return [from_spreadsheet_cell(row[place]) for row in rows]
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path} is damaged ({error}); make the corpus again") from None

@@ -183,9 +183,11 @@ def test_a_contig_number_without_a_name_is_refused(corpus: Path) -> None:
     opened = Corpus.open(change(WINDOWS, WINDOW, contig=7)(corpus))
     with pytest.raises(InputError, match="lacks a contig"):
         intervals_of(opened, np.array([len(opened.windows) - 1]))
-    (corpus / CONTIGS).write_bytes(b"\xff\x00")
-    with pytest.raises(InputError, match=r"contigs\.csv is damaged"):
-        intervals_of(opened, np.array([0]))
+    short = (corpus / CONTIGS).read_bytes() + b"one,cell\n"
+    for content in (b"\xff\x00", b"", b"\n", b"record\n", short):
+        (corpus / CONTIGS).write_bytes(content)
+        with pytest.raises(InputError, match=r"contigs\.csv is damaged .*make the corpus again"):
+            intervals_of(opened, np.array([0]))
 
 
 def test_long_arrays_are_mapped_and_equal(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
