@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from cmgems_cli import workspace
 from cmgems_cli.artifacts import Manifest, is_finished, read_manifest
 from cmgems_cli.comparing.pairing import from_random_weights
-from cmgems_cli.comparing.scores import Score, read_scores
+from cmgems_cli.comparing.scores import SCORES, Score, read_scores
 from cmgems_cli.datasets.finetune_options import recipe_keys
 from cmgems_cli.datasets.loaded_task import LoadedTask
 from cmgems_cli.datasets.task_files import TaskFiles
@@ -88,7 +88,7 @@ def read_baseline(folder: Path) -> Baseline:
             " `cmgems evaluate … --init random`"
         )
     changed = {name: params[name] for name in recipe_keys().values() if name in params}
-    return Baseline(read_scores(folder / "scores.csv"), manifest.digest, changed)
+    return Baseline(read_scores(folder / SCORES), manifest.digest, changed)
 
 
 def usual_baseline(

@@ -241,7 +241,7 @@ class Finetuner:
 
 
 def _chosen_before(out: Path) -> Any:
-    """Return what a finished run at this place chose, None without one."""
+    """Return what a finished run in this folder chose; None if there is no such run."""
     with suppress(InputError):  # damaged: refused later
         return parse_manifest(out / MANIFEST).stats.get(CHOSEN) if is_finished(out) else None
     return None

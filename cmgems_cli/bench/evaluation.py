@@ -14,7 +14,7 @@ from cmgems_cli.bench.grids import Cell, Grid, scores_of
 from cmgems_cli.bench.reuse import neighbours, take_over
 from cmgems_cli.comparing.grouping import mean
 from cmgems_cli.comparing.pairing import recorded_of
-from cmgems_cli.comparing.scores import KMER_LINEAR, Score, read_scores, write_scores
+from cmgems_cli.comparing.scores import KMER_LINEAR, SCORES, Score, read_scores, write_scores
 from cmgems_cli.comparing.tables import Report, make_report, markdown
 from cmgems_cli.comparing.trials_table import trials_table
 from cmgems_cli.datasets.finetune_options import said_of
@@ -33,7 +33,7 @@ from cmgems_cli.training.run_files import write_test_files
 
 # Subfolder of an evaluation with one artifact per run.
 RUNS = "runs"
-SCORES, REPORT = "scores.csv", "report.md"
+REPORT = "report.md"
 
 
 # Called before each run with its cell, its number among the cells to run, and the run; yields the observer.

@@ -31,7 +31,7 @@ def neighbours(folder: Path, runs: str, run: str) -> list[Path]:
 
 
 def take_over(output: Output, folders: Iterable[Path]) -> Path | None:
-    """Copy the first of these runs that is what `output` would be; return its folder, None without one.
+    """Copy the first of these runs that is what `output` would be; return its folder, or None if there is no such run.
 
     It has to have the same parameters and inputs, be made by the same versions, and have the files of its manifest.
 

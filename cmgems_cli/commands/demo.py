@@ -172,11 +172,11 @@ def _show(
 
 
 def _explain(console: Console, stages: "Miniature", scores: "dict[str, Manifest]") -> None:
-    from cmgems_cli.comparing.scores import read_scores
+    from cmgems_cli.comparing.scores import SCORES, read_scores
     from cmgems_cli.demo.pipeline import MODELS
 
     last = stages.scores_folder(MODELS[-1])
-    n_test = read_scores(last / "scores.csv")[0].n_test
+    n_test = read_scores(last / SCORES)[0].n_test
     folders = [stages.scores_folder(name) for name in MODELS]
     example = stages.data / stages.tasks[-1] / str(stages.sizes.shots) / "train.tsv"
     for paragraph in (_READING, _TOY):

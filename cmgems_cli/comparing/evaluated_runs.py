@@ -7,11 +7,11 @@ from pathlib import Path
 
 from cmgems_cli.artifacts import MANIFEST, PREDICTIONS, Manifest, is_finished, read_manifest
 from cmgems_cli.comparing.grouping import TaskKey, key_of
-from cmgems_cli.comparing.scores import KMER_LINEAR, Score, read_scores
+from cmgems_cli.comparing.scores import KMER_LINEAR, SCORES, Score, read_scores
 from cmgems_cli.metrics import METRICS
 
 # Files and folders of scores and classifier artifacts (docs/artifacts.md).
-SCORES, RUNS = "scores.csv", "runs/"
+RUNS = "runs/"
 
 
 @dataclass(frozen=True)

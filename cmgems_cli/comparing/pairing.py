@@ -11,7 +11,7 @@ from cmgems_cli.artifacts import MANIFEST, Manifest, is_finished, parse_manifest
 from cmgems_cli.comparing import published
 from cmgems_cli.comparing.evaluated_runs import evaluated_runs, scores_of_classifier
 from cmgems_cli.comparing.grouping import Runs, TaskKey, by_task, counted, means, span
-from cmgems_cli.comparing.scores import KMER_LINEAR, Score, in_print, read_scores
+from cmgems_cli.comparing.scores import KMER_LINEAR, SCORES, Score, in_print, read_scores
 from cmgems_cli.datasets.benchmark import Benchmark
 from cmgems_cli.datasets.benchmark_file import no_benchmark, shipped, shipped_names
 from cmgems_cli.errors import InputError, UsageError
@@ -149,7 +149,7 @@ def read_source(named: str) -> Source:
 
 def source_of_artifact(named: str, folder: Path, manifest: Manifest, chosen: str | None = None) -> Source:
     """Read the scores of a scores artifact whose manifest was read (errors as `read_source`)."""
-    return _chosen(named, folder / "scores.csv", chosen, manifest.params)
+    return _chosen(named, folder / SCORES, chosen, manifest.params)
 
 
 def from_random_weights(manifest: Manifest) -> bool:

@@ -20,6 +20,9 @@ from cmgems_cli.safe_text import from_spreadsheet_cell, spreadsheet_cell
 # The baseline that `evaluate` shows with every model (`bench.kmer_linear`).
 KMER_LINEAR = "kmer-linear"
 
+# The table of a scores artifact.
+SCORES = "scores.csv"
+
 # The required columns; the others may be missing from other people's files.
 NEEDED_COLUMNS = ("bench", "task", "metric", "value", "model")
 

@@ -51,7 +51,7 @@ class Target:
         Raises
         ------
         UsageError
-            If there is none of this name.
+            If no class or label has this name.
         """
         if name in self.names:
             return self.names.index(name)
