@@ -33,7 +33,8 @@ METRIC = {"fewshot": "accuracy"}
 CONTENT = ("genemask", "global", "cm-step", "cm-gems", "random-mask")
 # The pairs of arms that each question compares: first, second.
 QUESTIONS = {
-    "1. Does pretraining help": [("random-weights", arm) for arm in ("random", *CONTENT)],
+    "1. Does pretraining help": [("random-weights", arm) for arm in ("random", *CONTENT)]
+    + [("kmer-linear", arm) for arm in ("random-weights", "random", "cm-gems")],
     "2. Content or position": [(f"{arm}-position", arm) for arm in ("genemask", "global", "cm-gems")],
     "3. Does the switch help": [(arm, "cm-gems") for arm in ("genemask", "global", "cm-step")],
     "4. Does anything beat random masks": [("random", arm) for arm in (*CONTENT, "random-30")],
@@ -150,12 +151,21 @@ def over_tasks(first: Values, second: Values) -> list[Difference]:
         {cell: {seed: float(np.mean(list(r.values()))) for seed, r in values[cell].items()} for cell in cells}
         for values in (first, second)
     ]
-    seeds = sorted(set.intersection(*(set(runs[1][cell]) for cell in cells)))
+    # Of the seeds that an arm has in all tasks: `kmer-linear` has one.
     by_seed = [
-        {seed: float(np.mean([r[cell].get(seed, np.nan) for cell in cells])) for seed in seeds} for r in runs
+        {
+            seed: float(np.mean([r[cell][seed] for cell in cells]))
+            for seed in sorted(set.intersection(*map(set, r.values())))
+        }
+        for r in runs
     ]
     columns = [[float(np.mean(list(r[cell].values()))) for cell in cells] for r in runs]
     return [paired(f"{len(cells)} tasks", *columns, signs_of(*by_seed))]
+
+
+def p_value(p: float) -> str:
+    """Return a p value as it is printed."""
+    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
 def comparisons(block: str, arms: Mapping[str, Values], pairs: Sequence[tuple[str, str]]) -> str:
@@ -182,8 +192,8 @@ def comparisons(block: str, arms: Mapping[str, Values], pairs: Sequence[tuple[st
             str(d.n),
             f"{d.mean:+.2f}",
             f"{d.low:+.2f} to {d.high:+.2f}",
-            f"{d.p:.4f}",
-            f"{p:.4f}",
+            p_value(d.p),
+            p_value(p),
             f"{d.detectable:.2f}",
             d.signs.replace("-", "−"),
             d.verdict(p),

@@ -36,6 +36,7 @@ class Study:
             "seeds": [42],
             "data": {},
             "fetch": {},
+            "pools": {},
             "ttests": {},
             "launch": "cmgems",
             "threads": 1,
