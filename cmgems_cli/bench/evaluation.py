@@ -12,6 +12,7 @@ from cmgems_cli.artifacts import MANIFEST, Manifest, environment, is_finished, p
 from cmgems_cli.bench.baselines import Baseline, Trainer
 from cmgems_cli.bench.grids import Cell, Grid, scores_of
 from cmgems_cli.bench.reuse import neighbours, take_over
+from cmgems_cli.comparing.evaluated_runs import RUNS
 from cmgems_cli.comparing.grouping import mean
 from cmgems_cli.comparing.pairing import recorded_of
 from cmgems_cli.comparing.scores import KMER_LINEAR, SCORES, Score, read_scores, write_scores
@@ -31,8 +32,6 @@ from cmgems_cli.training.processes import Processes
 from cmgems_cli.training.run import MACHINE
 from cmgems_cli.training.run_files import write_test_files
 
-# Subfolder of an evaluation with one artifact per run.
-RUNS = "runs"
 REPORT = "report.md"
 
 

@@ -105,9 +105,10 @@ def evaluate(
     started = time.perf_counter()
     from cmgems_cli.bench.baselines import usual_baseline
     from cmgems_cli.bench.build import Finetuner
-    from cmgems_cli.bench.evaluation import RUNS, Evaluation
+    from cmgems_cli.bench.evaluation import Evaluation
     from cmgems_cli.bench.grids import parse_shard
     from cmgems_cli.bench.kmer_linear import KmerLinear
+    from cmgems_cli.comparing.evaluated_runs import RUNS
     from cmgems_cli.comparing.scores import KMER_LINEAR
     from cmgems_cli.datasets.benchmark_file import find_benchmark
     from cmgems_cli.errors import UsageError

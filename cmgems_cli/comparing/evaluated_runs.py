@@ -10,8 +10,8 @@ from cmgems_cli.comparing.grouping import TaskKey, key_of
 from cmgems_cli.comparing.scores import KMER_LINEAR, SCORES, Score, read_scores
 from cmgems_cli.metrics import METRICS
 
-# Files and folders of scores and classifier artifacts (docs/artifacts.md).
-RUNS = "runs/"
+# The folder of scores with one artifact per run (docs/artifacts.md).
+RUNS = "runs"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def evaluated_runs(folder: Path) -> list[EvaluatedRun]:
     if PREDICTIONS in manifest.files:
         parts = [folder]
     else:
-        parts = [folder / name for name in manifest.inputs if name.startswith(RUNS)]
+        parts = [folder / name for name in manifest.inputs if name.startswith(f"{RUNS}/")]
     found = []
     for part in parts:
         if not (part / MANIFEST).is_file():

@@ -196,7 +196,7 @@ def _scores(runs: Sequence[Run]) -> list[str]:
         seeds = list(dict.fromkeys(score.seed for score in scores if score.seed is not None))
         shots = sorted({score.shots for score in scores if score.shots is not None})
         words = f"The {'model' if len(chosen) == 1 else 'models'} {models} {'was' if len(chosen) == 1 else 'were'}"
-        words += f" fine-tuned on {counted(len(tasks), f'{benchmark.title} task')} ({', '.join(tasks)})"
+        words += f" fine-tuned on {counted(len(tasks), 'task')} of {benchmark.title} ({', '.join(tasks)})"
         words += f" with {listed([str(n) for n in shots])} training rows per class" if shots else ""
         words += f", {'once' if len(seeds) == 1 else f'{len(seeds)} times each'}"
         words += f" ({'seed' if len(seeds) == 1 else 'seeds'} {_seeds(seeds)}{_machine(chosen)})"

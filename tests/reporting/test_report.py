@@ -196,7 +196,7 @@ def test_a_benchmark_of_ones_own_is_reported_like_those_of_the_paper(
     assert "### Accuracy on the test split" in text
     assert "| promoters | 0.600 ± 0.000 | 0.615 ± 0.021 | 0.625 ± 0.035 |" in text
     assert "### Accuracy; p of the paired t-test against second" in text
-    assert "fine-tuned on 2 My benchmark tasks (promoters, splice)" in text
+    assert "fine-tuned on 2 tasks of My benchmark (promoters, splice)" in text
     assert (
         "reported is accuracy on the test split. Each task was trained by the recipe of its benchmark."
         in text
