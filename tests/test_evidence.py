@@ -29,6 +29,12 @@ def test_the_page_is_made_from_the_committed_scores(page: ModuleType) -> None:
     assert page.page(page.RESULTS, text) == text
 
 
+def test_the_verdict_of_the_readme_is_made_from_the_committed_scores(page: ModuleType) -> None:
+    text = page.README.read_text(encoding="utf-8")
+    assert page.readme(page.RESULTS, text) == text
+    assert len(text.partition(page.BEGIN)[2].partition(page.END)[0]) > 200
+
+
 def write_scores(folder: Path, name: str, values: dict[tuple[str, str, int], float], metric: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"tiny-{name}.csv").open("w", newline="") as stream:
@@ -121,3 +127,41 @@ def test_parts_that_are_not_run_yet_are_named(page: ModuleType, tmp_path: Path) 
     assert "Not run yet: frozen, published" in text
     assert "old" not in text
     assert "| random − random-weights | prom-core, 10 shots | 5 |" in text
+
+
+def test_the_verdict_and_the_claims_count_the_answers(page: ModuleType, tmp_path: Path) -> None:
+    """Random masks are 10 points better than random weights in both cells, CM-GEMS better in one and worse in one."""
+    block, noise = tmp_path / "fewshot", (0.0, 0.01, -0.01, 0.005, -0.005)
+    level = {
+        "random-weights": (0.5, 0.5),
+        "random": (0.6, 0.6),
+        "kmer-linear": (0.7, 0.6),
+        "cm-gems": (0.7, 0.5),
+    }
+    for number, (arm, values) in enumerate(level.items()):
+        rows = {
+            ("prom-core", shots, draw): value + noise[(index + number) % 5] / 10
+            for shots, value in zip(("10", "50"), values, strict=True)
+            for index, draw in enumerate(DRAWS)
+        }
+        write_scores(block, f"{arm}-s1", rows, "accuracy")
+        write_scores(block, f"{arm if arm != 'cm-gems' else 'genemask'}-s2", rows, "accuracy")
+    arms = page.values_of(tmp_path, "fewshot")
+    blocks = {"fewshot": arms, "frozen": {}}
+    text = page.verdict(blocks)
+    assert "random weights in 2 of 2 settings (by +10.0 to +10.0 points" in text
+    assert (
+        "k-mer counts in 0 of 2 (-10.0 to +0.0)" in text or "k-mer counts in 0 of 2 (-10.0 to -0.0)" in text
+    )
+    assert "masks in 1 of 2 (-10.0 to +10.0)" in text
+    rows = {line.split(" | ")[0].strip("| "): line for line in page.claims(blocks).splitlines()}
+    found = rows["with few labels GENEMASK beats random masks"]
+    assert "1 yes" in found
+    assert found.rstrip(" |").endswith("mixed")
+    assert rows["with few labels GLOBAL beats GENEMASK"].rstrip(" |").endswith("not run yet")
+    assert (
+        rows["CM-GEMS after 10,000 steps beats DNABERT after 120,000"]
+        .rstrip(" |")
+        .endswith("not testable here")
+    )
+    assert page.verdict({"fewshot": {}}) == ""

@@ -1,13 +1,14 @@
-"""Write the results part of docs/evidence.md from the small tables that the workflow collected.
+"""Write the results in docs/evidence.md, and the verdict in README.md, from the tables that the workflow collected.
 
-python examples/evidence/page.py [RESULTS] [PAGE]
+python examples/evidence/page.py [RESULTS] [PAGE] [README]
 """
 
 from __future__ import annotations
 
 import csv
 import sys
-from collections import defaultdict
+import textwrap
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,12 @@ from cmgems_cli.markdown import table
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "cpu"
 PAGE = HERE.parents[1] / "docs" / "evidence.md"
+README = HERE.parents[1] / "README.md"
 STUDY = HERE / "studies" / "cpu.yaml"
 HEADING = "## Results\n"
+# Around the verdict in the README.
+BEGIN, END = "<!-- verdict of docs/evidence.md -->\n", "<!-- end of the verdict -->\n"
+README_WIDTH = 140
 
 # The protocol's.
 ALPHA, POWER = 0.05, 0.8
@@ -40,6 +45,18 @@ QUESTIONS = {
     "4. Does anything beat random masks": [("random", arm) for arm in (*CONTENT, "random-30")],
 }
 JUDGED = ("fewshot", "frozen", "published", "fair")
+
+# What the paper claims, where, and the pair of arms that would show it here: block, first, second. None where a model
+# of 12 layers and the whole genome would be needed.
+CLAIMS: list[tuple[str, str, tuple[str, str, str] | None]] = [
+    ("with few labels GENEMASK beats random masks", "Table 4", ("fewshot", "random", "genemask")),
+    ("with few labels GLOBAL beats GENEMASK", "section 1, Table 4", ("fewshot", "genemask", "global")),
+    ("with few labels CM-GEMS beats GENEMASK", "RQ3", ("fewshot", "genemask", "cm-gems")),
+    ("over all rows of GUE CM-GEMS beats GENEMASK", "RQ1", ("frozen", "genemask", "cm-gems")),
+    ("random masks at a rate of 0.15 beat those at 0.30", "RQ4", ("fewshot", "random-30", "random")),
+    ("CM-GEMS after 10,000 steps beats DNABERT after 120,000", "RQ1", None),
+    ("CM-GEMS after 1,000 steps comes within 90 % of the best", "RQ2", None),
+]
 
 
 class Cell(NamedTuple):
@@ -168,8 +185,10 @@ def p_value(p: float) -> str:
     return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
-def comparisons(block: str, arms: Mapping[str, Values], pairs: Sequence[tuple[str, str]]) -> str:
-    """Return the table of a question in a block; empty without data."""
+def compared(
+    block: str, arms: Mapping[str, Values], pairs: Sequence[tuple[str, str]]
+) -> list[tuple[str, Difference, float]]:
+    """Return name, difference and adjusted p of all pairs of arms that a block has."""
     compare = few_shot if block == "fewshot" else over_tasks
     found = [
         (f"{second} − {first}", difference)
@@ -177,14 +196,20 @@ def comparisons(block: str, arms: Mapping[str, Values], pairs: Sequence[tuple[st
         if first in arms and second in arms
         for difference in compare(arms[first], arms[second])
     ]
-    if not found:
-        return ""
     adjusted: list[float] = []
     if block == "fewshot":  # over the cells of one pair of arms
         for name in dict.fromkeys(name for name, _ in found):
             adjusted += [p or 0.0 for p in holm([d.p for other, d in found if other == name])]
-    else:
+    elif found:
         adjusted = [p or 0.0 for p in holm([d.p for _, d in found])]
+    return [(name, difference, p) for (name, difference), p in zip(found, adjusted, strict=True)]
+
+
+def comparisons(block: str, arms: Mapping[str, Values], pairs: Sequence[tuple[str, str]]) -> str:
+    """Return the table of a question in a block; empty without data."""
+    found = compared(block, arms, pairs)
+    if not found:
+        return ""
     rows = [
         [
             name,
@@ -198,10 +223,68 @@ def comparisons(block: str, arms: Mapping[str, Values], pairs: Sequence[tuple[st
             d.signs.replace("-", "−"),
             d.verdict(p),
         ]
-        for (name, d), p in zip(found, adjusted, strict=True)
+        for name, d, p in found
     ]
     columns = ["difference", "of", "n", "mean", "95 % interval", "p", "Holm", "detectable", "seeds", "answer"]
     return table(columns, rows)
+
+
+def answers(block: str, arms: Mapping[str, Values], first: str, second: str) -> list[tuple[Difference, str]]:
+    """Return the cells of one pair of arms, each with the protocol's answer."""
+    # Holm's adjustment of a block with all rows is over the arms that a question compares.
+    pairs = next((pairs for pairs in QUESTIONS.values() if (first, second) in pairs), [(first, second)])
+    name = f"{second} − {first}"
+    return [(d, d.verdict(p)) for other, d, p in compared(block, arms, pairs) if other == name]
+
+
+def claims(blocks: Mapping[str, Mapping[str, Values]]) -> str:
+    """Return the table of the paper's claims."""
+    rows = []
+    for claim, where, pair in CLAIMS:
+        found = answers(pair[0], blocks[pair[0]], *pair[1:]) if pair else []
+        counts = Counter(answer for _, answer in found)
+        if not pair:
+            result = "not testable here"
+        elif not found:
+            result = "not run yet"
+        elif not counts["yes"]:
+            result = "not confirmed"
+        else:
+            result = "mixed" if counts["no"] + counts["worse"] else "confirmed"
+        shown = ", ".join(
+            f"{counts[answer]} {answer}" for answer in ("yes", "no", "worse", "undecided") if counts[answer]
+        )
+        rows.append([claim, where, f"`{pair[0]}`: {shown}" if shown and pair else "–", span(found), result])
+    return table(["claim", "in the paper", "answers", "difference", "here"], rows)
+
+
+def span(found: Sequence[tuple[Difference, str]]) -> str:
+    """Return the smallest and the largest mean of some differences."""
+    values = sorted(difference.mean for difference, _ in found)
+    if not values:
+        return "–"
+    return f"{values[0]:+.1f}" if len(values) == 1 else f"{values[0]:+.1f} to {values[-1]:+.1f}"
+
+
+def verdict(blocks: Mapping[str, Mapping[str, Values]]) -> str:
+    """Return the verdict in two sentences; empty before the few-shot block has its arms."""
+    arms = blocks["fewshot"]
+    weights, linear, curriculum = (
+        answers("fewshot", arms, first, second)
+        for first, second in (("random-weights", "random"), ("kmer-linear", "random"), ("random", "cm-gems"))
+    )
+    if not (weights and linear and curriculum):
+        return ""
+
+    def better(found: Sequence[tuple[Difference, str]]) -> str:
+        return f"in {sum(answer == 'yes' for _, answer in found)} of {len(found)}"
+
+    return (
+        "With 10 and 50 labels per class on two tasks, a `tiny` pretrained with random masks is better than random"
+        f" weights {better(weights)} settings (by {span(weights)} points of accuracy) and better than logistic"
+        f" regression on k-mer counts {better(linear)} ({span(linear)}). At equal tokens, CM-GEMS is better than random"
+        f" masks {better(curriculum)} ({span(curriculum)})."
+    )
 
 
 def means(block: str, arms: Mapping[str, Values]) -> str:
@@ -257,6 +340,7 @@ def parts(results: Path) -> Iterator[str]:
         for draws in seeds.values()
     )
     models = pretrained(results)
+    summary = verdict(blocks)
     if not models and not runs:
         yield "None yet."
         return
@@ -265,6 +349,12 @@ def parts(results: Path) -> Iterator[str]:
     yield f"Fine-tuning runs so far: {runs:,}. Blocks with results: {', '.join(done) or 'none'}." + (
         f" Not run yet: {', '.join(missing)}." if missing else ""
     )
+    if summary:
+        rule = (
+            "A claim is *confirmed* here if an answer is yes and none no or worse, *mixed* if there are both, and"
+            " *not confirmed* without a yes."
+        )
+        yield f"### Verdict\n\n{summary}\n\n### The paper's claims\n\n{rule}\n\n{claims(blocks)}"
     if models:
         shown = "Perplexity on the validation sample under fixed GENEMASK masks: mean and range over seeds."
         yield f"### The models\n\n{shown}\n\n{models}"
@@ -289,7 +379,20 @@ def page(results: Path, text: str) -> str:
     return f"{before}{HEADING}\n" + "\n\n".join(parts(results)) + "\n"
 
 
+def readme(results: Path, text: str) -> str:
+    """Return the README with the verdict written anew."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise SystemExit(f"the README has no lines {BEGIN.strip()} and {END.strip()}")
+    summary = verdict({"fewshot": values_of(results, "fewshot")})
+    return (
+        before + begin + "".join(f"{line}\n" for line in textwrap.wrap(summary, README_WIDTH)) + end + after
+    )
+
+
 if __name__ == "__main__":
-    results = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
-    target = Path(sys.argv[2]) if len(sys.argv) > 2 else PAGE
-    target.write_text(page(results, target.read_text(encoding="utf-8")), encoding="utf-8")
+    given = [Path(path) for path in sys.argv[1:]]
+    results, target, first_page = [*given, *(RESULTS, PAGE, README)[len(given) :]]
+    for file, write in ((target, page), (first_page, readme)):
+        file.write_text(write(results, file.read_text(encoding="utf-8")), encoding="utf-8")
