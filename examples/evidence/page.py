@@ -254,7 +254,7 @@ def claims(blocks: Mapping[str, Mapping[str, Values]]) -> str:
         shown = ", ".join(
             f"{counts[answer]} {answer}" for answer in ("yes", "no", "worse", "undecided") if counts[answer]
         )
-        rows.append([claim, where, f"`{pair[0]}`: {shown}" if shown and pair else "–", span(found), result])
+        rows.append([claim, where, f"{pair[0]}: {shown}" if shown and pair else "–", span(found), result])
     return table(["claim", "in the paper", "answers", "difference", "here"], rows)
 
 
