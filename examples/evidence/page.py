@@ -18,6 +18,8 @@ import numpy as np
 import yaml
 from scipy import stats
 
+from cmgems_cli.comparing.grouping import key_of
+from cmgems_cli.comparing.published import published_scores
 from cmgems_cli.comparing.statistics import holm
 from cmgems_cli.markdown import table
 
@@ -44,6 +46,8 @@ QUESTIONS = {
     "3. Does the switch help": [(arm, "cm-gems") for arm in ("genemask", "global", "cm-step")],
     "4. Does anything beat random masks": [("random", arm) for arm in (*CONTENT, "random-30")],
 }
+# Published columns that stand below the means.
+PAPER = ("dnabert-120k", "dnabert-cm-gems-10k")
 JUDGED = ("fewshot", "frozen", "published", "fair")
 
 # What the paper claims, where, and the pair of arms that would show it here: block, first, second. None where a model
@@ -300,6 +304,13 @@ def means(block: str, arms: Mapping[str, Values]) -> str:
             spread = f" ± {np.std(runs, ddof=1):.1f}" if len(runs) > 1 else ""
             row.append(f"{np.mean(runs):.1f}{spread}" if runs else "–")
         rows.append(row)
+    for model in PAPER:
+        published = {key_of(score).label: score.value for score in published_scores(model)}
+        printed = [published.get(str(cell)) for cell in cells]
+        if any(printed):
+            rows.append(
+                [f"paper: {model}", *("–" if value is None else f"{100 * value:.1f}" for value in printed)]
+            )
     return table(["arm", *map(str, cells)], rows)
 
 
@@ -367,7 +378,10 @@ def parts(results: Path) -> Iterator[str]:
     for block, values in blocks.items():
         if values:
             name = "Accuracy" if block == "fewshot" else "MCC"
-            shown = f"{name} × 100, mean ± standard deviation over runs."
+            shown = (
+                f"{name} × 100, mean ± standard deviation over runs. The paper's models have 89 million parameters,"
+                " were fine-tuned as a whole and, with few labels, on other draws of rows."
+            )
             yield f"### All means: `{block}`\n\n{shown}\n\n{means(block, values)}"
 
 
