@@ -7,10 +7,15 @@ python collect.py pretraining FOLDER… OUT.csv       what the manifests say of 
 import csv
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cmgems_cli.artifacts import read_manifest
-from cmgems_cli.comparing.scores import read_scores
+from cmgems_cli.comparing.evaluated_runs import RUNS
+from cmgems_cli.comparing.grouping import key_of
+from cmgems_cli.comparing.scores import SCORES, read_scores
+from cmgems_cli.comparing.trials_table import CHOSEN, TRIALS
 
 METRICS = ("mcc", "accuracy", "auroc")
 
@@ -27,14 +32,33 @@ def write(out: Path, columns: list[str], rows: list[list[object]]) -> None:
 
 
 def scores(folder: Path, out: Path) -> None:
-    """Write the scores of the metrics above."""
-    read_manifest(folder, "scores", verify=True)
+    """Write the scores of the metrics above, and of a run of several trials what was chosen and its dev scores."""
+    manifest = read_manifest(folder, "scores", verify=True)
+    chosen = {}
+    for name in manifest.inputs:
+        if name.startswith(f"{RUNS}/"):
+            stats = read_manifest(folder / name, verify=True).stats
+            if CHOSEN in stats:
+                one = read_scores(folder / name / SCORES)[0]
+                chosen[key_of(one), one.seed] = choice(stats)
     rows: list[list[object]] = [
-        [s.bench, s.task, "" if s.shots is None else s.shots, s.seed, s.metric, f"{s.value:.6f}", s.note]
-        for s in read_scores(folder / "scores.csv")
+        [
+            *(s.bench, s.task, "" if s.shots is None else s.shots, s.seed, s.metric, f"{s.value:.6f}", s.note),
+            *chosen.get((key_of(s), s.seed), ("", "", "")),
+        ]
+        for s in read_scores(folder / SCORES)
         if s.metric in METRICS
     ]
-    write(out, ["bench", "task", "shots", "seed", "metric", "value", "note"], rows)
+    columns = ["bench", "task", "shots", "seed", "metric", "value", "note", "chosen", "dev_mcc", "dev_loss"]
+    write(out, columns, rows)
+
+
+def choice(stats: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the chosen values, and the dev MCC and dev loss that they were chosen by."""
+    values = stats[CHOSEN]
+    (trial,) = (t for t in stats[TRIALS] if all(t.get(name) == value for name, value in values.items()))
+    said = ", ".join(f"{name} {value}" for name, value in values.items())
+    return said, f"{trial['dev_mcc']:.6f}", f"{trial['dev_loss']:.6f}"
 
 
 def pretraining(folders: list[Path], out: Path) -> None:

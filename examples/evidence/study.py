@@ -68,9 +68,17 @@ class Study:
         """Return the folder of a model."""
         return f"{self.work}/models/{size}-{arm}-s{seed}"
 
+    @property
+    def judged(self) -> list[str]:
+        """The blocks with evaluations of their own; the others choose on dev among the trials of several."""
+        return [block for block, how in self["blocks"].items() if "best_of" not in how]
+
     def pieces(self, block: str) -> Iterator[Piece]:
-        """Yield the evaluations of a block."""
+        """Yield the evaluations that a block needs."""
         judged, seeds = self["blocks"][block], self["seeds"]
+        if best_of := judged.get("best_of"):
+            yield from (piece for source in best_of for piece in self.pieces(source))
+            return
         for size in judged.get("models", self["models"]):
             for arm in judged.get("arms", [*self["arms"], WEIGHTS]):
                 # Draws of rows are seeds of their own: one evaluation has them all, and to repeat it changes only
@@ -156,6 +164,6 @@ class Study:
                 for arm in self.pretrained
                 for seed in self["seeds"]
             ),
-            *(self.evaluate(piece) for block in self["blocks"] for piece in self.pieces(block)),
+            *(self.evaluate(piece) for block in self.judged for piece in self.pieces(block)),
             *(self.ttest(test) for test in self["ttests"]),
         ]
