@@ -75,6 +75,107 @@ def test_two_arms_are_compared_over_draws(page: ModuleType, tmp_path: Path) -> N
     assert found.verdict(found.p) == "yes"
 
 
+def test_a_pretrained_arm_with_fewer_than_three_seeds_gets_no_yes(page: ModuleType, tmp_path: Path) -> None:
+    for seeds, answer in (({}, "undecided"), ({3: MODELS[1]}, "yes")):
+        block = few_shot_results(tmp_path) / "fewshot"
+        for seed, values in seeds.items():
+            rows = {("prom-core", "10", draw): value for draw, value in zip(DRAWS, values, strict=True)}
+            write_scores(block, f"random-s{seed}", rows, "accuracy")
+        arms = page.values_of(tmp_path, "fewshot")
+        ((difference, found),) = page.answers("fewshot", arms, "random-weights", "random")
+        assert difference.p < 0.05
+        assert found == answer
+
+
+def test_a_cell_is_compared_over_seeds_by_welchs_test(page: ModuleType) -> None:
+    first, second = {1: 50.0, 2: 53.0, 3: 51.0}, {1: 58.0, 2: 66.0, 3: 59.0}
+    found = page.welch("x", first, second)
+    test = stats.ttest_ind(list(second.values()), list(first.values()), equal_var=False)
+    interval = test.confidence_interval(0.95)
+    assert found.p == pytest.approx(test.pvalue)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert (found.mean, found.signs) == (pytest.approx(29 / 3), "+++")
+    assert page.welch("x", {1: 0.0, 2: 0.0}, {1: 0.0, 2: 0.0}).p == 1.0
+
+
+TASKS = ("mouse/0", "mouse/2", "prom/prom_core_tata", "tf/2")
+
+
+def write_trials(folder: Path, name: str, values: dict[tuple[str, int], tuple[float, float, float]]) -> None:
+    """Write chosen trials: test MCC, dev MCC and dev loss by task and seed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"tiny-{name}.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        columns = [
+            "bench",
+            "task",
+            "shots",
+            "seed",
+            "metric",
+            "value",
+            "note",
+            "chosen",
+            "dev_mcc",
+            "dev_loss",
+        ]
+        writer.writerow(columns)
+        writer.writerows(
+            ["gue", task, "", seed, "mcc", value, "", "learning_rate 0.001", dev, loss]
+            for (task, seed), (value, dev, loss) in values.items()
+        )
+
+
+def test_the_best_trial_of_several_blocks_is_chosen_on_dev(page: ModuleType, tmp_path: Path) -> None:
+    """By MCC, then by loss, and never by the test; runs that one of the blocks lacks are left out."""
+    plain = {
+        ("a", 1): (0.9, 0.5, 0.6),
+        ("b", 1): (0.9, 0.5, 0.6),
+        ("c", 1): (0.1, 0.5, 0.6),
+        ("d", 1): (1, 1, 1),
+    }
+    strands = {("a", 1): (0.2, 0.6, 0.7), ("b", 1): (0.2, 0.5, 0.5), ("c", 1): (0.9, 0.4, 0.1)}
+    write_trials(tmp_path / "why-plain", "random-s1", plain)
+    write_trials(tmp_path / "why-rc", "random-s1", strands)
+    found = page.chosen_rows(tmp_path, ["why-plain", "why-rc"])
+    assert {run.cell.task: (row["value"], row["chosen"]) for run, row in found.items()} == {
+        "a": ("0.2", "learning_rate 0.001, rc"),
+        "b": ("0.2", "learning_rate 0.001, rc"),
+        "c": ("0.1", "learning_rate 0.001"),
+    }
+    assert page.by_arm(found)["random"][page.Cell("a", "")] == {1: {1: 20.0}}
+
+
+@pytest.mark.parametrize(("worst", "answer"), [(0.62, "yes"), (0.52, "no"), (0.58, "no")])
+def test_a_change_is_confirmed_if_it_holds_on_all_four_tasks(
+    page: ModuleType, tmp_path: Path, worst: float, answer: str
+) -> None:
+    """With it random weights have 58 everywhere and pretrained ones 62, on tf/2 62, 52 or as little as without it."""
+
+    def of(level: float, last: float) -> dict[tuple[str, int], tuple[float, float, float]]:
+        return {
+            (task, seed): ((last if task == "tf/2" else level) + seed / 1000, 0.5, 0.5)
+            for task in TASKS
+            for seed in (1, 2, 3)
+        }
+
+    for block, weights, pretrained in (
+        ("why-plain", 0.58, of(0.5, 0.58)),
+        ("why-mean", 0.58, of(0.62, worst)),
+    ):
+        for seed in (1, 2, 3):
+            for arm, values in (("random-weights", of(weights, weights)), ("random", pretrained)):
+                rows = {key: value for key, value in values.items() if key[1] == seed}
+                write_trials(tmp_path / block, f"{arm}-s{seed}", rows)
+    blocks = {block: page.values_of(tmp_path, block) for block in (page.PLAIN, *page.CHANGES)}
+    lines = page.interventions(blocks).splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
+    assert [row[2] for row in cells] == [*TASKS, *TASKS]
+    assert cells[0][:6] == ["none", "random", "mouse/0", "58.2", "50.2", "-8.0"]
+    assert cells[4][:6] == ["mean", "random", "mouse/0", "58.2", "62.2", "+4.0"]
+    assert cells[4][8] == "+12.0"
+    assert [row[9] if len(row) > 9 else "" for row in cells] == ["", "", "", "–", "", "", "", answer]
+
+
 def test_the_smallest_difference_that_would_be_found_is_found_four_times_in_five(page: ModuleType) -> None:
     """Draws of the difference with that mean and the measured spread: the two-sided test finds 80 % of them."""
     n = 10
@@ -144,8 +245,9 @@ def test_the_verdict_and_the_claims_count_the_answers(page: ModuleType, tmp_path
             for shots, value in zip(("10", "50"), values, strict=True)
             for index, draw in enumerate(DRAWS)
         }
-        write_scores(block, f"{arm}-s1", rows, "accuracy")
-        write_scores(block, f"{arm if arm != 'cm-gems' else 'genemask'}-s2", rows, "accuracy")
+        for name in (arm, "genemask") if arm == "cm-gems" else (arm,):
+            for seed in (1, 2, 3):
+                write_scores(block, f"{name}-s{seed}", rows, "accuracy")
     arms = page.values_of(tmp_path, "fewshot")
     blocks = {"fewshot": arms, "frozen": {}}
     text = page.verdict(blocks)

@@ -43,7 +43,15 @@ def scores(folder: Path, out: Path) -> None:
                 chosen[key_of(one), one.seed] = choice(stats)
     rows: list[list[object]] = [
         [
-            *(s.bench, s.task, "" if s.shots is None else s.shots, s.seed, s.metric, f"{s.value:.6f}", s.note),
+            *(
+                s.bench,
+                s.task,
+                "" if s.shots is None else s.shots,
+                s.seed,
+                s.metric,
+                f"{s.value:.6f}",
+                s.note,
+            ),
             *chosen.get((key_of(s), s.seed), ("", "", "")),
         ]
         for s in read_scores(folder / SCORES)

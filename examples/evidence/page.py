@@ -10,9 +10,9 @@ import sys
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -48,7 +48,13 @@ QUESTIONS = {
 }
 # Published columns that stand below the means.
 PAPER = ("dnabert-120k", "dnabert-cm-gems-10k")
-JUDGED = ("fewshot", "frozen", "published", "fair")
+JUDGED = ("fewshot", "curve", "frozen", "published", "fair", "tuned")
+# Question 5: blocks with one change of the fine-tuning, and the block with none.
+PLAIN, CHANGES = "why-plain", ("why-embedding-lr", "why-mean", "why-dropout", "why-rc")
+# Arms that are not pretrained, and the seeds that the protocol asks for of the others.
+NOT_PRETRAINED, SEEDS = ("random-weights", "kmer-linear"), 3
+# The tasks of question 5.
+TASKS = 4
 
 # What the paper claims, where, and the pair of arms that would show it here: block, first, second. None where a model
 # of 12 layers and the whole genome would be needed.
@@ -77,19 +83,59 @@ class Cell(NamedTuple):
 Values = dict[Cell, dict[int, dict[int, float]]]
 
 
-def values_of(results: Path, block: str) -> dict[str, Values]:
-    """Return the values of a block by arm."""
-    arms: dict[str, Values] = {}
+class Run(NamedTuple):
+    """A fine-tuning run: its arm, cell and seeds, and what a run of several trials chose by."""
+
+    arm: str
+    cell: Cell
+    model_seed: int
+    seed: int
+
+
+def rows_of(results: Path, block: str) -> dict[Run, dict[str, str]]:
+    """Return the rows of a block: its metric's, one per run."""
+    rows = {}
     for path in sorted((results / block).glob("*.csv")):
         size_and_arm, _, seed = path.stem.rpartition("-s")
         arm = size_and_arm.partition("-")[2]
-        values = arms.setdefault(arm, defaultdict(lambda: defaultdict(dict)))
         with path.open(encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream):
                 if row["metric"] == METRIC.get(block, "mcc"):
-                    cell = Cell(row["task"], row["shots"])
-                    values[cell][int(seed)][int(row["seed"])] = 100 * float(row["value"])
+                    rows[Run(arm, Cell(row["task"], row["shots"]), int(seed), int(row["seed"]))] = row
+    return rows
+
+
+def chosen_rows(results: Path, blocks: Sequence[str]) -> dict[Run, dict[str, str]]:
+    """Return the run of the best trial of several blocks, as `evaluate` chooses: by MCC on dev, then by loss.
+
+    Of runs that all the blocks have. The column `chosen` also names the block's change.
+    """
+    found = {block: rows_of(results, block) for block in blocks}
+    best = {}
+    for run in found[blocks[0]]:
+        if all(run in rows for rows in found.values()):
+            block = max(
+                blocks,
+                key=lambda one: (float(found[one][run]["dev_mcc"]), -float(found[one][run]["dev_loss"])),
+            )
+            row = found[block][run]
+            change = "" if block == PLAIN else f", {block.removeprefix('why-')}"
+            best[run] = {**row, "chosen": f"{row['chosen']}{change}"}
+    return best
+
+
+def by_arm(rows: Mapping[Run, Mapping[str, str]]) -> dict[str, Values]:
+    """Return the values of runs by arm."""
+    arms: dict[str, Values] = {}
+    for run, row in rows.items():
+        values = arms.setdefault(run.arm, defaultdict(lambda: defaultdict(dict)))
+        values[run.cell][run.model_seed][run.seed] = 100 * float(row["value"])
     return arms
+
+
+def values_of(results: Path, block: str) -> dict[str, Values]:
+    """Return the values of a block by arm."""
+    return by_arm(rows_of(results, block))
 
 
 def by_draw(runs: Mapping[int, Mapping[int, float]]) -> dict[int, float]:
@@ -114,6 +160,8 @@ class Difference:
         The smallest difference found with a probability of `POWER`, from the measured spread.
     signs : str
         Of the difference of each model seed.
+    partial : bool
+        A pretrained arm lacks some of the protocol's seeds.
     """
 
     cell: str
@@ -124,10 +172,11 @@ class Difference:
     p: float
     detectable: float
     signs: str
+    partial: bool = False
 
     def verdict(self, adjusted: float) -> str:
         """Return the protocol's answer."""
-        if adjusted < ALPHA and len(set(self.signs)) == 1:
+        if adjusted < ALPHA and len(set(self.signs)) == 1 and not self.partial:
             return "yes" if self.mean > 0 else "worse"
         return "no" if self.high < 1 else "undecided"
 
@@ -141,6 +190,23 @@ def paired(cell: str, first: Sequence[float], second: Sequence[float], signs: st
     detectable = float((t + stats.t.ppf(POWER, n - 1)) * error)
     p = float(stats.ttest_rel(second, first).pvalue) if error else float(mean == 0)
     return Difference(cell, n, mean, mean - t * error, mean + t * error, p, detectable, signs)
+
+
+def welch(cell: str, first: Mapping[int, float], second: Mapping[int, float]) -> Difference:
+    """Compare the values of two sets of seeds by Welch's test."""
+    a, b = list(first.values()), list(second.values())
+    with np.errstate(all="ignore"):  # equal values: no spread
+        test = stats.ttest_ind(b, a, equal_var=False)
+    mean = float(np.mean(b) - np.mean(a))
+    signs = signs_of(first, second)
+    error = float(np.sqrt(np.var(a, ddof=1) / len(a) + np.var(b, ddof=1) / len(b)))
+    if not error:
+        return Difference(cell, len(a) + len(b), mean, mean, mean, float(mean == 0), 0.0, signs)
+    t = stats.t.ppf(1 - ALPHA / 2, test.df)
+    detectable = float((t + stats.t.ppf(POWER, test.df)) * error)
+    return Difference(
+        cell, len(a) + len(b), mean, mean - t * error, mean + t * error, float(test.pvalue), detectable, signs
+    )
 
 
 def signs_of(first: Mapping[int, float], second: Mapping[int, float]) -> str:
@@ -184,6 +250,26 @@ def over_tasks(first: Values, second: Values) -> list[Difference]:
     return [paired(f"{len(cells)} tasks", *columns, signs_of(*by_seed))]
 
 
+def seed_means(values: Values, cell: Cell) -> dict[int, float]:
+    """Return the mean of each model seed in a cell."""
+    return {seed: float(np.mean(list(runs.values()))) for seed, runs in sorted(values[cell].items())}
+
+
+def over_seeds(first: Values, second: Values) -> list[Difference]:
+    """Compare two arms over their seeds, cell by cell; cells where an arm has one seed are left out."""
+    found = []
+    for cell in sorted(first.keys() & second.keys(), key=lambda cell: (cell.task, int(cell.shots or 0))):
+        a, b = seed_means(first, cell), seed_means(second, cell)
+        if len(a) > 1 and len(b) > 1:
+            found.append(welch(str(cell), a, b))
+    return found
+
+
+def is_partial(arm: str, values: Values) -> bool:
+    """Tell whether a pretrained arm lacks seeds in a cell."""
+    return arm not in NOT_PRETRAINED and any(len(seeds) < SEEDS for seeds in values.values())
+
+
 def p_value(p: float) -> str:
     """Return a p value as it is printed."""
     return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
@@ -193,15 +279,21 @@ def compared(
     block: str, arms: Mapping[str, Values], pairs: Sequence[tuple[str, str]]
 ) -> list[tuple[str, Difference, float]]:
     """Return name, difference and adjusted p of all pairs of arms that a block has."""
-    compare = few_shot if block == "fewshot" else over_tasks
+    compare = {"fewshot": few_shot, "curve": over_seeds}.get(block, over_tasks)
     found = [
-        (f"{second} − {first}", difference)
+        (
+            f"{second} − {first}",
+            replace(
+                difference,
+                partial=is_partial(first, arms[first]) or is_partial(second, arms[second]),
+            ),
+        )
         for first, second in pairs
         if first in arms and second in arms
         for difference in compare(arms[first], arms[second])
     ]
     adjusted: list[float] = []
-    if block == "fewshot":  # over the cells of one pair of arms
+    if compare is not over_tasks:  # over the cells of one pair of arms
         for name in dict.fromkeys(name for name, _ in found):
             adjusted += [p or 0.0 for p in holm([d.p for other, d in found if other == name])]
     elif found:
@@ -268,6 +360,81 @@ def span(found: Sequence[tuple[Difference, str]]) -> str:
     if not values:
         return "–"
     return f"{values[0]:+.1f}" if len(values) == 1 else f"{values[0]:+.1f} to {values[-1]:+.1f}"
+
+
+def interventions(blocks: Mapping[str, Mapping[str, Values]]) -> str:
+    """Return the table of question 5: pretrained against random weights, with each change and without any."""
+    rows = []
+    for block in (PLAIN, *CHANGES):
+        for arm in blocks[block]:
+            if arm in NOT_PRETRAINED or "random-weights" not in blocks[block]:
+                continue
+            weights, values = blocks[block]["random-weights"], blocks[block][arm]
+            against = {d.cell: d for d in over_seeds(weights, values)}
+            without = {d.cell: d for d in over_seeds(blocks[PLAIN].get(arm, {}), values)}
+            shown = []
+            for cell, d in against.items():
+                gain = without.get(cell)
+                shown.append(
+                    [
+                        "none" if block == PLAIN else block.removeprefix("why-"),
+                        arm,
+                        cell,
+                        *(
+                            f"{np.mean(list(seed_means(v, Cell(cell, '')).values())):.1f}"
+                            for v in (weights, values)
+                        ),
+                        f"{d.mean:+.1f}",
+                        f"{d.low:+.1f} to {d.high:+.1f}",
+                        f"{d.detectable:.1f}",
+                        f"{gain.mean:+.1f}" if gain and block != PLAIN else "–",
+                    ]
+                )
+            answer = "–"
+            if block != PLAIN and len(without) == len(against) == TASKS and not is_partial(arm, values):
+                level = all(d.low > -1 for d in against.values())
+                answer = "yes" if level and all(d.mean > 0 for d in without.values()) else "no"
+            rows += [[*row, answer if row is shown[-1] else ""] for row in shown]
+    columns = [
+        "change",
+        "arm",
+        "task",
+        "random weights",
+        "pretrained",
+        "difference",
+        "95 % interval",
+        "detectable",
+    ]
+    return table([*columns, "gain of the change", "confirmed"], rows) if rows else ""
+
+
+def choices(results: Path, planned: Mapping[str, Any]) -> str:
+    """Return the table of question 6: the means of each way of fine-tuning, and what was chosen on dev."""
+    ways = {"published": by_arm(rows_of(results, "published"))}
+    picked = {}
+    for block, how in planned["blocks"].items():
+        if "best_of" in how:
+            picked[block] = chosen_rows(results, how["best_of"])
+            ways[block] = by_arm(picked[block])
+    cells = sorted({cell for block in picked for values in ways[block].values() for cell in values})
+    rows = []
+    for cell in cells:
+        for arm in ways["published"] | ways["fair"]:
+            if arm == "kmer-linear" or cell not in ways["fair"].get(arm, {}):
+                continue
+            means = [
+                f"{np.mean(list(seed_means(values[arm], cell).values())):.1f}"
+                if cell in values.get(arm, {})
+                else "–"
+                for values in ways.values()
+            ]
+            said = [
+                "; ".join(row["chosen"] for run, row in rows.items() if (run.arm, run.cell) == (arm, cell))
+                or "–"
+                for rows in picked.values()
+            ]
+            rows.append([str(cell), arm, *means, *said])
+    return table(["task", "arm", *ways, *(f"chosen: {block}" for block in picked)], rows) if rows else ""
 
 
 def verdict(blocks: Mapping[str, Mapping[str, Values]]) -> str:
@@ -341,10 +508,14 @@ def pretrained(results: Path) -> str:
 def parts(results: Path) -> Iterator[str]:
     """Yield the parts of the results: what is done, the models, each question, all means."""
     planned = yaml.safe_load(STUDY.read_text(encoding="utf-8"))
-    blocks = {block: values_of(results, block) for block in planned["blocks"]}
+    blocks = {
+        block: by_arm(chosen_rows(results, how["best_of"])) if "best_of" in how else values_of(results, block)
+        for block, how in planned["blocks"].items()
+    }
     runs = sum(
         len(draws)
-        for arms in blocks.values()
+        for block, arms in blocks.items()
+        if "best_of" not in planned["blocks"][block]
         for arm, values in arms.items()
         if arm != "kmer-linear"
         for seeds in values.values()
@@ -375,6 +546,11 @@ def parts(results: Path) -> Iterator[str]:
             yield f"### {title}\n\n" + "\n\n".join(
                 f"`{block}`:\n\n{text}" for block, text in found.items() if text
             )
+    if changes := interventions(blocks):
+        shown = "Each with its rate chosen on dev among three; means over seeds."
+        yield f"### 5. Why do pretrained weights lose\n\n{shown}\n\n{changes}"
+    if ways := choices(results, planned):
+        yield f"### 6. Which way of fine-tuning is fair\n\nMeans over seeds, and what each seed chose.\n\n{ways}"
     for block, values in blocks.items():
         if values:
             name = "Accuracy" if block == "fewshot" else "MCC"
