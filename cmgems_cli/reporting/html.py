@@ -21,7 +21,11 @@ details { margin: .4rem 0 }
 details figure { display: inline-block; vertical-align: top; width: 26rem; max-width: 100%; margin-right: 1.5rem }
 summary { cursor: pointer; font-weight: 600 }
 pre { background: #f6f6f6; padding: .6rem; white-space: pre-wrap; overflow-wrap: anywhere }
-@media print { figure img { min-width: 0; max-width: 100% } a { color: inherit; text-decoration: none } }
+@media print {
+  figure img { min-width: 0; max-width: 100% } a { color: inherit; text-decoration: none }
+  /* Nobody can unfold paper. */
+  details::details-content { content-visibility: visible; block-size: auto }
+}
 """
 
 
