@@ -9,6 +9,7 @@ from cmgems_cli.bench.grids import parse_shard
 from cmgems_cli.cli import app
 from cmgems_cli.comparing.published import published_scores
 from cmgems_cli.datasets.benchmark_file import find_benchmark
+from cmgems_cli.datasets.finetune_options import FinetuneOptions
 from cmgems_cli.datasets.number_list import parse_numbers
 from cmgems_cli.option_fields import options_of
 from cmgems_cli.training.pretrain_options import PretrainingOptions
@@ -42,7 +43,12 @@ def check_values(name: str, params: dict[str, Any]) -> None:
         for option, least in (("seeds", 0), ("shots", 1)):
             if params[option] is not None:
                 parse_numbers(option, params[option], least=least)
-        find_benchmark(params["bench"]).selected(params["tasks"])
+        benchmark = find_benchmark(params["bench"])
+        benchmark.selected(params["tasks"])
+        keys = {name: option.key for name, option in options_of(FinetuneOptions).items()}
+        changes = FinetuneOptions(**{name: params[key] for name, key in keys.items()}).changes()
+        several = [name for name, value in changes.items() if isinstance(value, tuple)]
+        assert not (params["shots"] and several), f"drawn rows have no dev split to choose {several} on"
     if name == "ttest":
         for model in params["models"]:
             if model.startswith("paper:"):
