@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cmgems_cli.palette import GREY, text_colour_on
 from cmgems_cli.reporting.plot_style import (
+    LETTERS,
+    LETTERS_OF_LABEL,
     MARKERS,
     PALE,
     colour_of,
     grouped_digits,
+    legend_above,
     line_of,
     log_scale,
     panels,
+    shortened,
 )
 
 if TYPE_CHECKING:
@@ -85,23 +90,25 @@ def learning_curves(curves: Sequence[Curve], unigram: Sequence[float], x_name: s
         axes.set_xlabel(x_name)
         grouped_digits(axes.xaxis)
         axes.grid(axis="y")
-    for curve in curves:
+    labels = [shortened(curve.label, LETTERS_OF_LABEL) for curve in curves]
+    for curve, label in zip(curves, labels, strict=True):
         how = line_of(curve.colour)
-        left.plot(curve.x, curve.fixed, label=curve.label, **how)
+        left.plot(curve.x, curve.fixed, label=label, **how)
         right.plot(curve.x, curve.active, **how)
         for axes in (left, right):
             if curve.switched_at is not None:
                 axes.axvline(curve.switched_at, color=how["color"], linewidth=0.8, linestyle=":")
     for value in unigram:
         left.axhline(value, color=GREY, linewidth=0.8, linestyle=(0, (2, 2)))
+    if unigram:
         left.annotate(
-            "k-mer frequencies alone", (1, value), (0, 2), ha="right", va="bottom", fontsize=7.5, color=GREY,
+            "k-mer frequencies alone", (1, max(unigram)), (0, 2), ha="right", va="bottom", fontsize=7.5, color=GREY,
             xycoords=("axes fraction", "data"), textcoords="offset points",
         )  # fmt: skip
     log_scale(left)
     left.set_ylabel("validation perplexity")
     _mark_switches(left, curves)
-    figure.legend(loc="outside upper left", ncols=min(3, len(curves)))
+    legend_above(figure, labels)
     return figure
 
 
@@ -175,8 +182,9 @@ def fractions_of_best(groups: Mapping[str, tuple[str, Sequence[Bar]]]) -> Figure
     """
     rows = max(len(bars) for _, bars in groups.values())
     figure, every = panels(len(groups), height=1.5 + 0.27 * rows, sharey=True)
+    letters = max(16, (LETTERS - LETTERS_OF_LABEL) // len(groups) - 4)
     for axes, (title, (best, bars)) in zip(every, groups.items(), strict=True):
-        axes.set_title(f"{title}\n100 % = {best}", loc="left")
+        axes.set_title("\n".join([title, *textwrap.wrap(f"100 % = {best}", letters)]), loc="left")
         for row, bar in enumerate(bars):
             look: dict[str, Any] = (
                 {"color": colour_of(bar.colour)}
@@ -208,7 +216,7 @@ def fractions_of_best(groups: Mapping[str, tuple[str, Sequence[Bar]]]) -> Figure
         axes.set_xlabel("% of the best mean")
         axes.grid(axis="x")
     first = next(iter(groups.values()))[1]
-    every[0].set_yticks(range(len(first)), [bar.label for bar in first])
+    every[0].set_yticks(range(len(first)), [shortened(bar.label, LETTERS_OF_LABEL) for bar in first])
     every[0].invert_yaxis()
     return figure
 
@@ -263,10 +271,10 @@ def differences(rows: Sequence[Difference], overall: Difference, x_name: str) ->
         axes.plot([row.mean], [y], "D" if last else "o", color=colour, markersize=6 if last else 5)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.axhline(len(rows) - 0.33, color=PALE, linewidth=0.8)
-    labels = [row.label for row in (*rows, overall)]
+    labels = [shortened(row.label, LETTERS_OF_LABEL) for row in (*rows, overall)]
     axes.set_yticks([*range(len(rows)), len(rows) + 0.35], labels)
     axes.set_ylim(len(rows) + 0.9, -0.6)
-    axes.set_xlabel(x_name)
+    axes.set_xlabel(textwrap.fill(x_name, LETTERS - LETTERS_OF_LABEL))
     axes.grid(axis="x")
     return figure
 
@@ -298,12 +306,13 @@ def mean_ranks(ranks: Mapping[str, float], colours: Mapping[str, int], critical:
     axes.set_xticks(range(1, n + 1))
     axes.xaxis.set_label_position("top")
     axes.set_xlabel("mean rank (1 = best)")
-    for place, (label, rank) in enumerate(ordered):
+    for place, (name, rank) in enumerate(ordered):
+        label = shortened(name, LETTERS_OF_LABEL - 6)
         left = place < (n + 1) // 2
         y = -depth - 0.8 * (place if left else n - 1 - place)
         end = 1 if left else n
         axes.plot([rank, rank, end], [top, y, y], color=GREY, linewidth=0.8, clip_on=False)
-        colour = colour_of(colours[label]) if label in colours else GREY
+        colour = colour_of(colours[name]) if name in colours else GREY
         axes.plot([rank], [top], "o", color=colour, markersize=5, clip_on=False, zorder=3)
         side = -1 if left else 1
         axes.annotate(

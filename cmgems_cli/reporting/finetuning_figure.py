@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cmgems_cli.reporting.plot_style import grouped_digits, line_of, panels
+from cmgems_cli.reporting.plot_style import (
+    LETTERS_OF_LABEL,
+    grouped_digits,
+    legend_above,
+    line_of,
+    panels,
+    shortened,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,9 +59,10 @@ def finetuning_curves(curves: Sequence[FinetuningCurve]) -> Figure:
         grouped_digits(one.xaxis)
         one.grid(axis="y")
     axes[0].set_ylabel("loss")
-    for curve in curves:
+    labels = [shortened(curve.label, LETTERS_OF_LABEL) for curve in curves]
+    for curve, label in zip(curves, labels, strict=True):
         how = line_of(curve.colour)
-        axes[0].plot(curve.steps, curve.losses, label=curve.label, **how)
+        axes[0].plot(curve.steps, curve.losses, label=label, **how)
         if curve.dev:
             axes[1].plot(*zip(*curve.dev, strict=True), marker=".", markersize=3, **how)
             for step, loss in curve.dev:
@@ -62,5 +70,5 @@ def finetuning_curves(curves: Sequence[FinetuningCurve]) -> Figure:
                     axes[1].plot([step], [loss], "o", color=how["color"], markersize=5)
     for one in axes[1:]:
         one.set_xlim(axes[0].get_xlim())
-    figure.legend(loc="outside upper left", ncols=min(3, len(curves)))
+    legend_above(figure, labels)
     return figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ PALE = "#d9d9d9"
 # Inches: the text width of a page with one column; dots per inch asked for by most journals.
 WIDTH = 6.7
 DPI = 300
+# ours: letters of the labels' size that fit into WIDTH, and of a label beside a panel or in a legend.
+LETTERS, LETTERS_OF_LABEL = 96, 32
 
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
@@ -112,6 +114,26 @@ def line_of(index: int) -> dict[str, Any]:
     """Return the line style of the index-th model's curve."""
     dashes = DASHES[(index + index // len(COLOURS)) % len(DASHES)]
     return {"color": colour_of(index), "linestyle": dashes, "linewidth": 1.6}
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most this many characters; names that begin alike differ at their ends.
+
+    >>> shortened("promoters", 6)
+    'pro…rs'
+    """
+    end = (most - 1) // 2
+    return text if len(text) <= most else f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
+
+
+def legend_above(figure: Figure, labels: Sequence[str]) -> None:
+    """Put the legend of lines with these labels above the panels, and make the figure higher by its rows but one."""
+    longest = max(map(len, labels))
+    # ours: characters that fit into the width, the line of each entry counted.
+    columns = max(1, min(3, len(labels), LETTERS // (longest + 6)))
+    rows = -(-len(labels) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.17 * (rows - 1))
+    figure.legend(loc="outside upper left", ncols=columns)
 
 
 def grouped_digits(axis: Any) -> None:

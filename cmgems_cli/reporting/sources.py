@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,13 +110,28 @@ def read_runs(named: Sequence[str]) -> list[Run]:
         if identity not in seen:
             seen.add(identity)
             runs.append(_read(name, f"R{len(runs) + 1}"))
-    counts = Counter((run.kind, run.label, _bench(run)) for run in runs)
+    alike: dict[tuple[str, str, str], list[Run]] = {}
+    for run in runs:
+        alike.setdefault((run.kind, run.label, _bench(run)), []).append(run)
+    endings = {
+        run.tag: ending
+        for same in alike.values()
+        if len(same) > 1
+        for run, ending in zip(same, _endings([run.folder for run in same]), strict=True)
+    }
     return [
-        run
-        if counts[run.kind, run.label, _bench(run)] == 1
-        else replace(run, label=f"{run.label} ({run.named})")
-        for run in runs
+        replace(run, label=f"{run.label} ({endings[run.tag]})") if run.tag in endings else run for run in runs
     ]
+
+
+def _endings(folders: Sequence[Path]) -> list[str]:
+    """Return as many last parts of different paths as it takes to tell them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    for depth in range(1, max(map(len, parts))):
+        endings = ["/".join(one[-depth:]) for one in parts]
+        if len(set(endings)) == len(endings):
+            return endings
+    return [str(folder) for folder in folders]
 
 
 def runs_of_workspace(workspace: Path) -> list[str]:

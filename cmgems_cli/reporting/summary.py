@@ -42,13 +42,13 @@ def summary_section(runs: Sequence[Run], comparisons: Mapping[str, Compared]) ->
         From `compare_runs`.
     """
     found = [
-        *_shortened([_pretrained(run) for run in runs if run.kind == "model"], "pretrained models"),
+        *_shortened([_pretrained(run) for run in runs if run.kind == "model"], "pretrained model"),
         *[
             line
             for name, benchmark in benchmarks_of(runs).items()
             for line in _scored(benchmark, runs, comparisons.get(name))
         ],
-        *_shortened([_classified(run) for run in runs if run.kind == "classifier"], "classifiers"),
+        *_shortened([_classified(run) for run in runs if run.kind == "classifier"], "classifier"),
     ]
     return Section("Summary", [Text(_opening(runs)), *([Notes(found)] if found else [])])
 
@@ -75,7 +75,7 @@ def _when(runs: Sequence[Run]) -> str:
 def _shortened(lines: Sequence[str | None], what: str) -> list[str]:
     known = [line for line in lines if line]
     left = len(known) - LINES_OF_A_KIND
-    return known if left <= 0 else [*known[:LINES_OF_A_KIND], f"{left:,} more {what}: see below."]
+    return known if left <= 0 else [*known[:LINES_OF_A_KIND], f"{counted(left, f'more {what}')}: see below."]
 
 
 def _pretrained(run: Run) -> str | None:
@@ -151,7 +151,7 @@ def _over_tasks(compared: ModelComparison, metric: Metric) -> list[str]:
         else:
             line += f"; {test.note}"
         lines.append(f"{line}.")
-    return _shortened(lines, "comparisons")
+    return _shortened(lines, "comparison")
 
 
 def _over_rows(compared: OneTask, metric: Metric) -> list[str]:
@@ -166,4 +166,4 @@ def _over_rows(compared: OneTask, metric: Metric) -> list[str]:
             f" {metric.printed_title}, {100 * CONFIDENCE:.0f} % interval {rounded(low, metric.decimals)} to"
             f" {rounded(high, metric.decimals)}{zero} ({counted(test.n_rows, 'test row')} of one run each)."
         )
-    return _shortened(lines, "comparisons")
+    return _shortened(lines, "comparison")

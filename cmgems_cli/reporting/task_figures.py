@@ -14,7 +14,7 @@ from cmgems_cli.comparing import curves
 from cmgems_cli.comparing.scores import as_printed
 from cmgems_cli.metrics import METRICS, score
 from cmgems_cli.palette import BLUE, GREY
-from cmgems_cli.reporting.plot_style import DASHES, PALE, colour_of, grid_of_panels, line_of
+from cmgems_cli.reporting.plot_style import DASHES, PALE, colour_of, grid_of_panels, line_of, shortened
 from cmgems_cli.training.run_files import Tested
 
 if TYPE_CHECKING:
@@ -99,7 +99,9 @@ def classes(models: Sequence[TestedModel]) -> Figure:
     for axes, model in zip(others, models, strict=False):
         _confusion(axes, curves.confusion(model.runs), target.names)
         axes.set_title(shortened(model.label, 26), loc="left", color=model.line["color"], fontsize=8)
-    handles = [roc.plot([], [], label=shortened(model.label), **model.line)[0] for model in models]
+    handles = [
+        roc.plot([], [], label=shortened(model.label, LONGEST_LABEL), **model.line)[0] for model in models
+    ]
     figure.legend(handles=handles, loc="upper left", ncols=1, fontsize=8, borderpad=0.1, labelspacing=0.2)
     return figure
 
@@ -128,15 +130,6 @@ def values(models: Sequence[TestedModel], rows: NDArray[np.int64]) -> Figure:
         axes.tick_params(labelsize=7)
         axes.set_aspect("equal", adjustable="box")
     return figure
-
-
-def shortened(text: str, most: int = LONGEST_LABEL) -> str:
-    """Return a text of at most this many characters.
-
-    >>> shortened("promoters", 6)
-    'promo…'
-    """
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def spread_rows(labels: NDArray[Any], most: int = MOST_DOTS) -> NDArray[np.int64]:
