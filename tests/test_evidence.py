@@ -267,3 +267,21 @@ def test_the_verdict_and_the_claims_count_the_answers(page: ModuleType, tmp_path
         .endswith("not testable here")
     )
     assert page.verdict({"fewshot": {}}) == ""
+
+    for index, task in enumerate(TASKS):
+        for seed in (1, 2, 3):
+            for arm, value in (("random-weights", 0.5), ("random", 0.55 + index / 1000), ("cm-gems", 0.5523)):
+                cell = {(task, "", seed): value}
+                write_scores(tmp_path / "fair" / task.replace("/", "-"), f"{arm}-s{seed}", cell, "mcc")
+    fair: dict[str, dict[object, object]] = {}
+    for folder in (tmp_path / "fair").iterdir():
+        for arm, values in page.values_of(tmp_path / "fair", folder.name).items():
+            fair.setdefault(arm, {}).update(values)
+    text = page.verdict({**blocks, "fair": fair})
+    assert (
+        "; with all labels of 4 tasks the difference is +5.2 MCC × 100 (95 % interval +4.9 to +5.4: yes). At"
+        in text
+    )
+    assert text.endswith(
+        "; with all labels of 4 tasks the difference is +0.1 MCC × 100 (95 % interval -0.1 to +0.3: no)."
+    )

@@ -437,6 +437,16 @@ def choices(results: Path, planned: Mapping[str, Any]) -> str:
     return table(["task", "arm", *ways, *(f"chosen: {block}" for block in picked)], rows) if rows else ""
 
 
+def with_all_labels(blocks: Mapping[str, Mapping[str, Values]], first: str, second: str) -> str:
+    """Return the end of a sentence of the verdict: two arms, fine-tuned fairly on all rows; empty without scores."""
+    found = answers("fair", blocks.get("fair", {}), first, second)
+    return "".join(
+        f"; with all labels of {d.n} tasks the difference is {d.mean:+.1f} MCC × 100 (95 % interval {d.low:+.1f} to"
+        f" {d.high:+.1f}: {answer})"
+        for d, answer in found
+    )
+
+
 def verdict(blocks: Mapping[str, Mapping[str, Values]]) -> str:
     """Return the verdict in two sentences; empty before the few-shot block has its arms."""
     arms = blocks["fewshot"]
@@ -450,11 +460,15 @@ def verdict(blocks: Mapping[str, Mapping[str, Values]]) -> str:
     def better(found: Sequence[tuple[Difference, str]]) -> str:
         return f"in {sum(answer == 'yes' for _, answer in found)} of {len(found)}"
 
+    pretraining, masks = (
+        with_all_labels(blocks, *pair) for pair in (("random-weights", "random"), ("random", "cm-gems"))
+    )
     return (
         "With 10 and 50 labels per class on two tasks, a `tiny` pretrained with random masks is better than random"
         f" weights {better(weights)} settings (by {span(weights)} points of accuracy) and better than logistic"
-        f" regression on k-mer counts {better(linear)} ({span(linear)}). At equal tokens, CM-GEMS is better than random"
-        f" masks {better(curriculum)} ({span(curriculum)})."
+        f" regression on k-mer counts {better(linear)} ({span(linear)}){pretraining}."
+        f" At equal tokens, CM-GEMS is better than random masks {better(curriculum)}"
+        f" ({span(curriculum)}){masks}."
     )
 
 
@@ -505,13 +519,18 @@ def pretrained(results: Path) -> str:
     return table(["arm", "models", "perplexity", "range", "masked", "switched at step"], rows)
 
 
-def parts(results: Path) -> Iterator[str]:
-    """Yield the parts of the results: what is done, the models, each question, all means."""
-    planned = yaml.safe_load(STUDY.read_text(encoding="utf-8"))
-    blocks = {
+def values_of_all(results: Path, planned: Mapping[str, Any]) -> dict[str, dict[str, Values]]:
+    """Return the values of every block of the study, by arm."""
+    return {
         block: by_arm(chosen_rows(results, how["best_of"])) if "best_of" in how else values_of(results, block)
         for block, how in planned["blocks"].items()
     }
+
+
+def parts(results: Path) -> Iterator[str]:
+    """Yield the parts of the results: what is done, the models, each question, all means."""
+    planned = yaml.safe_load(STUDY.read_text(encoding="utf-8"))
+    blocks = values_of_all(results, planned)
     runs = sum(
         len(draws)
         for block, arms in blocks.items()
@@ -575,7 +594,7 @@ def readme(results: Path, text: str) -> str:
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise SystemExit(f"the README has no lines {BEGIN.strip()} and {END.strip()}")
-    summary = verdict({"fewshot": values_of(results, "fewshot")})
+    summary = verdict(values_of_all(results, yaml.safe_load(STUDY.read_text(encoding="utf-8"))))
     return (
         before + begin + "".join(f"{line}\n" for line in textwrap.wrap(summary, README_WIDTH)) + end + after
     )
