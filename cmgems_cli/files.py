@@ -192,11 +192,12 @@ def _user(status: os.stat_result) -> int:
 
 
 @contextmanager
-def exclusive_lock(path: Path, out: Path, *, wait: bool = False) -> Iterator[None]:
+def exclusive_lock(path: Path, out: Path, *, wait: bool = False, shared: bool = False) -> Iterator[None]:
     """Let one command at a time write `out`, by a lock on the file or folder `path`.
 
     If nothing exists at `path`, an empty file is created and removed at the end. The lock ends with the process,
-    however that ends. Without locks in the system or file system, nothing is excluded.
+    however that ends. Without locks in the system or file system, nothing is excluded. With `shared`, for which `path`
+    is a folder, several may hold the lock, but none beside one that is not shared.
 
     Raises
     ------
@@ -208,7 +209,8 @@ def exclusive_lock(path: Path, out: Path, *, wait: bool = False) -> Iterator[Non
     except ImportError:  # Windows
         yield
         return
-    opened = _locked(path, out, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    opened = _locked(path, out, kind | (0 if wait else fcntl.LOCK_NB))
     try:
         yield
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,10 +62,19 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
-def remove(found: Leftover) -> bool:
-    """Remove it, unless a command is at work on it; return whether it was removed."""
+def in_use(found: Leftover) -> bool:
+    """Return whether a running command is at work on it."""
     try:
-        with exclusive_lock(lock_of(found.out), found.out):
+        with _alone(found):
+            return False
+    except OverwriteError:
+        return True
+
+
+def remove(found: Leftover) -> bool:
+    """Remove it, unless a running command is at work on it; return whether it was removed."""
+    try:
+        with _alone(found):
             if found.path.is_dir():
                 shutil.rmtree(found.path)
             else:
@@ -72,3 +82,15 @@ def remove(found: Leftover) -> bool:
     except OverwriteError:
         return False
     return True
+
+
+@contextmanager
+def _alone(found: Leftover) -> Iterator[None]:
+    """Hold the lock of its output, and of the folders in it, which the commands share that write their parts."""
+    with ExitStack() as locks:
+        locks.enter_context(exclusive_lock(lock_of(found.out), found.out))
+        if found.path.is_dir():
+            for entry in sorted(found.path.iterdir()):
+                if entry.is_dir() and not entry.is_symlink():
+                    locks.enter_context(exclusive_lock(entry, found.out))
+        yield

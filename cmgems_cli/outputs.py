@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -247,14 +247,24 @@ class Output:
     def _locked(self, *, wait: bool = False) -> AbstractContextManager[None]:
         return exclusive_lock(lock_of(self.path), self.given, wait=wait)
 
-    def begin(self) -> None:
-        """Mark the output as unfinished, before its parts are written; an artifact that is there stays readable."""
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Mark the output as unfinished while its parts are written; an artifact that is there stays readable.
+
+        Several commands may be at work on parts; `clean` leaves them alone.
+        """
+        assert self.parts is not None
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._locked(wait=True):
-            self._recover()
-            if not is_finished(self.path):
-                self.path.mkdir(exist_ok=True)
-                self._mark(self._stage())
+        with ExitStack() as held:
+            with self._locked(wait=True):
+                self._recover()
+                if not is_finished(self.path):
+                    self.path.mkdir(exist_ok=True)
+                    self._mark(self._stage())
+                folder = self.path / self.parts
+                folder.mkdir(exist_ok=True)
+                held.enter_context(exclusive_lock(folder, self.given, wait=True, shared=True))
+            yield
 
     def _begin_here(self, *, resume: bool) -> None:
         if not resume:

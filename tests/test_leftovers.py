@@ -6,7 +6,8 @@ import pytest
 
 from cmgems_cli.files import exclusive_lock
 from cmgems_cli.leftovers import DOWNLOAD, RUN, WORK, leftovers
-from cmgems_cli.staging import Staging, lock_of, write_marker
+from cmgems_cli.outputs import Output
+from cmgems_cli.staging import MARKER, Staging, lock_of, write_marker
 from tests.command_line import CommandLine
 
 
@@ -58,9 +59,23 @@ def test_finished_and_other_peoples_files_stay(cmgems: CommandLine, work: Path) 
 
 def test_what_a_command_is_writing_stays(cmgems: CommandLine, work: Path) -> None:
     with exclusive_lock(lock_of(work / "corpus"), work / "corpus"):
-        said = cmgems("clean", work, "--delete").stderr
-    assert "was kept: a command is writing" in said
+        said = cmgems("clean", work, "--delete")
+    assert f"stays: a command is writing {work / 'corpus'}" in said.stderr
+    assert not (work / "models" / "logo").exists()
     assert any(name.endswith("bases.npy") for name in kept(work))
+
+
+def test_an_evaluation_stays_while_its_runs_are_written(cmgems: CommandLine, tmp_path: Path) -> None:
+    """Of each run there is a lock, but between two of them none of the output itself."""
+    out = tmp_path / "scores" / "logo-gue"
+    output = Output(out, "scores", params={}, inputs={}, parts="runs")
+    with output.at_work(), output.at_work():
+        said = cmgems("clean", tmp_path, "--delete", "--json")
+        assert f"{out} stays: a command is writing {out}" in said.stderr
+        assert said.json["leftovers"] == []
+        assert (out / MARKER).is_file()
+    assert cmgems("clean", tmp_path, "--delete", "--json").json["leftovers"][0]["removed"]
+    assert not out.exists()
 
 
 def test_a_folder_that_does_not_exist_is_refused(cmgems: CommandLine, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,24 +155,27 @@ class Evaluation:
             On SIGINT or SIGTERM, after a checkpoint was saved.
         """
         copied: list[Path] = []
-        if cells and self.processes.is_main:
-            self.output.begin()
-        for number, cell in enumerate(cells, start=1):
-            self.run_folder(cell).parent.mkdir(parents=True, exist_ok=True)
-            if resume and self.finetuner.reusable and self._taken_over(cell, copied):
-                continue
-            run = self.finetuner.build_finetuning_run(
-                cell.task, self.run_folder(cell), cell.seed, kind="scores"
-            )
-            if run.finished(overwrite=True) is not None:
-                continue  # a killed command had finished it
-            with (
-                watch(cell, number, run) as observer,
-                run.training(resume=resume, overwrite=True, observer=observer) as outcome,
-            ):
-                if self.processes.is_main:
-                    self._write_run(cell, run, outcome)
+        with self.at_work() if cells else nullcontext():
+            for number, cell in enumerate(cells, start=1):
+                self.run_folder(cell).parent.mkdir(parents=True, exist_ok=True)
+                if resume and self.finetuner.reusable and self._taken_over(cell, copied):
+                    continue
+                run = self.finetuner.build_finetuning_run(
+                    cell.task, self.run_folder(cell), cell.seed, kind="scores"
+                )
+                if run.finished(overwrite=True) is not None:
+                    continue  # a killed command had finished it
+                with (
+                    watch(cell, number, run) as observer,
+                    run.training(resume=resume, overwrite=True, observer=observer) as outcome,
+                ):
+                    if self.processes.is_main:
+                        self._write_run(cell, run, outcome)
         return copied
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """Mark the folder as unfinished, and keep it from `clean`, while its runs are written (on rank 0)."""
+        return self.output.at_work() if self.processes.is_main else nullcontext()
 
     def complete(self, *, watch: Watch, resume: bool = True, overwrite: bool = False) -> Manifest | None:
         """Do all runs that are left, one at a time, and merge (errors as `finished`, `left` and `run`)."""
@@ -180,9 +183,11 @@ class Evaluation:
         done = self.finished(overwrite=overwrite)
         if done is not None:
             return done
-        self.run_linear(self.grid.cells, watch=watch, resume=resume, overwrite=overwrite)
-        self.run(self.left(self.grid.cells, resume=resume, overwrite=overwrite), resume=resume, watch=watch)
-        return self.merge(started, overwrite=overwrite)
+        left = self.left(self.grid.cells, resume=resume, overwrite=overwrite)
+        with self.at_work():
+            self.run_linear(self.grid.cells, watch=watch, resume=resume, overwrite=overwrite)
+            self.run(left, resume=resume, watch=watch)
+            return self.merge(started, overwrite=overwrite)
 
     def run_linear(
         self, cells: Sequence[Cell], *, watch: Watch, resume: bool = True, overwrite: bool = False
@@ -190,9 +195,8 @@ class Evaluation:
         """Run `kmer-linear` on these cells, if it is wanted and not done (return and errors as `left` and `run`)."""
         if self.linear is None or not (left := self.linear.left(cells, resume=resume, overwrite=overwrite)):
             return []
-        if self.processes.is_main:
-            self.output.begin()
-        return self.linear.run(left, resume=resume, watch=watch)
+        with self.at_work():
+            return self.linear.run(left, resume=resume, watch=watch)
 
     def _taken_over(self, cell: Cell, copied: list[Path]) -> bool:
         """Copy a cell's run from a neighbouring evaluation, and note where it was; return whether there is one."""

@@ -9,7 +9,7 @@ import typer
 
 from cmgems_cli import workspace
 from cmgems_cli.errors import InputError
-from cmgems_cli.leftovers import leftovers, remove
+from cmgems_cli.leftovers import in_use, leftovers, remove
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import Shared, takes
 from cmgems_cli.readable import size
@@ -34,7 +34,11 @@ def clean(
     root = folder or workspace.workspace()
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; needed a workspace of cmgems")
-    found = leftovers(root)
+    every = leftovers(root)
+    found = [one for one in every if not in_use(one)]
+    busy = [one for one in every if one not in found]
+    for one in busy:
+        console.warn(f"{one.path} stays: a command is writing {one.out}")
     removed = [remove(one) if delete else False for one in found]
     freed = sum(one.n_bytes for one, done in zip(found, removed, strict=True) if done)
     console.result(
@@ -57,6 +61,6 @@ def clean(
         console.say("nothing was removed; add --delete to remove all of it")
         return
     for one, done in zip(found, removed, strict=True):
-        if not done:
-            console.warn(f"{one.path} was kept: a command is writing {one.out}")
+        if not done:  # a command began meanwhile
+            console.warn(f"{one.path} stays: a command is writing {one.out}")
     console.say(f"removed {sum(removed)} of {len(found)}, {size(freed)}")

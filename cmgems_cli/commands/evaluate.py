@@ -154,21 +154,22 @@ def evaluate(
             left = evaluation.left(cells, resume=io.resume, overwrite=io.overwrite)
             console.say("checking the data of every task first")
             evaluation.check_data(left)
-            watch_linear = _watch(console, len(cells), f"{KMER_LINEAR} ")
-            copied = evaluation.run_linear(
-                cells, watch=watch_linear, resume=io.resume, overwrite=io.overwrite
-            )
-            at_a_time = 1 if is_linear or options.freeze else _at_a_time(jobs, len(left), evaluation)
-            if at_a_time == 1:
-                copied += evaluation.run(left, resume=io.resume, watch=_watch(console, len(left)))
-            else:
-                _run_in_jobs(console, evaluation, left, at_a_time, resume=io.resume)
-            if copied:
-                console.say(
-                    f"{KMER_LINEAR}: {len(copied)} finished runs of the same data and options were copied, the first"
-                    f" from {copied[0]}"
+            with evaluation.at_work():
+                watch_linear = _watch(console, len(cells), f"{KMER_LINEAR} ")
+                copied = evaluation.run_linear(
+                    cells, watch=watch_linear, resume=io.resume, overwrite=io.overwrite
                 )
-            manifest = evaluation.merge(started, overwrite=io.overwrite)
+                at_a_time = 1 if is_linear or options.freeze else _at_a_time(jobs, len(left), evaluation)
+                if at_a_time == 1:
+                    copied += evaluation.run(left, resume=io.resume, watch=_watch(console, len(left)))
+                else:
+                    _run_in_jobs(console, evaluation, left, at_a_time, resume=io.resume)
+                if copied:
+                    console.say(
+                        f"{KMER_LINEAR}: {len(copied)} finished runs of the same data and options were copied, the"
+                        f" first from {copied[0]}"
+                    )
+                manifest = evaluation.merge(started, overwrite=io.overwrite)
         if processes.is_main:
             _close(console, evaluation, manifest, started)
     finally:
