@@ -181,7 +181,7 @@ def module_at(path: Path) -> Any:
     return module
 
 
-def test_the_figure_shows_the_tutorials_masks_and_the_logs_scores() -> None:
+def test_the_figure_shows_the_tutorials_masks_and_the_studys_scores() -> None:
     make_overview = module_at(DOCS / "figures" / "make_overview.py")
     current = make_overview.figure()
     assert (DOCS / "figures" / "overview.svg").read_text(encoding="utf-8") == current, (

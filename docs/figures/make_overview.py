@@ -1,17 +1,23 @@
 """Writes docs/figures/overview.svg: `python docs/figures/make_overview.py`. A test compares the two.
 
-Its masks are those that docs/tutorial.md shows, its numbers those of a table of docs/log.md: nothing is measured here.
+Its masks are those that docs/tutorial.md shows, its numbers those of docs/evidence.md: nothing is measured here.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import statistics
+import sys
+from functools import cache
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from cmgems_cli.palette import BLUE, GREY, VERMILION
 
 DOCS = Path(__file__).resolve().parents[1]
+EVIDENCE = DOCS.parent / "examples" / "evidence" / "page.py"
 FIGURE = Path(__file__).with_name("overview.svg")
 
 K = 6
@@ -19,12 +25,14 @@ WIDTH, CELL, LEFT = 760, 11, 100
 PALE = {GREY: "#e3e3e3", BLUE: "#cfe5f3", VERMILION: "#f9dcc8"}
 TITLES = {"random": "random", "genemask": "GENEMASK", "global": "GLOBAL"}
 ROWS = {"random": BLUE, "genemask": VERMILION, "global": VERMILION}
-# The columns of the log's tables, and how each is drawn.
-STARTS = {"random weights": GREY, "`random`": BLUE, "`cm-gems`": VERMILION}
+# The arms of the study, and how each is drawn.
+LINEAR = "kmer-linear"
+STARTS = {"random-weights": GREY, "random": BLUE, "cm-gems": VERMILION, LINEAR: "#222222"}
 LEGEND = {
-    "random weights": "random weights",
-    "`random`": "pretrained, random masks",
-    "`cm-gems`": "pretrained, CM-GEMS",
+    "random-weights": "random weights",
+    "random": "pretrained, random masks",
+    "cm-gems": "pretrained, CM-GEMS",
+    LINEAR: "logistic regression on k-mer counts",
 }
 
 
@@ -43,21 +51,35 @@ def hidden_bases(masked: list[bool]) -> list[bool]:
     return [all(masked[max(0, base - K + 1) : base + 1]) for base in range(n)]
 
 
-def measured(header: str) -> list[tuple[str, dict[str, tuple[float, float]]]]:
-    """Return the rows of a table of the log by their first cells: mean and standard deviation by column."""
-    text = (DOCS / "log.md").read_text(encoding="utf-8")
-    table = re.search(rf"^{re.escape(header)}.*\n\|[-|]+\n((?:\|.*\n)+)", text, flags=re.M)
-    assert table
-    names = [cell.strip() for cell in header.strip("|").split("|")]
+@cache
+def study() -> Any:
+    """Return the module that makes the tables of docs/evidence.md."""
+    spec = importlib.util.spec_from_file_location("evidence_page_of_the_figure", EVIDENCE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def measured(block: str) -> list[tuple[str, dict[str, tuple[float, float]]]]:
+    """Return the cells of a block of the study: label, mean and standard deviation by arm.
+
+    With few labels the deviation is that over draws, of means over models; with all, that over models.
+    """
+    page = study()
+    arms = page.values_of_all(page.RESULTS, page.yaml.safe_load(page.STUDY.read_text(encoding="utf-8")))[
+        block
+    ]
     rows = []
-    for line in table[1].splitlines():
-        cells = dict(zip(names, (cell.strip() for cell in line.strip("|").split("|")), strict=False))
+    for cell in sorted(arms["random"], key=lambda cell: (cell.task, int(cell.shots or 0))):
         values = {}
-        for start in STARTS:
-            mean, sd = cells[start].split(" ± ")
-            values[start] = (float(mean), float(sd))
-        label = " ".join(cells[name] for name in names if name not in STARTS)
-        rows.append((label, values))
+        for arm in (one for one in STARTS if cell in arms.get(one, {})):
+            runs = page.by_draw(arms[arm][cell]) if cell.shots else page.seed_means(arms[arm], cell)
+            spread = statistics.stdev(runs.values()) if len(runs) > 1 else 0.0
+            values[arm] = (statistics.mean(runs.values()), spread)
+        rows.append((f"{cell.task.rpartition('prom/')[2]} {cell.shots}".strip(), values))
     return rows
 
 
@@ -103,16 +125,16 @@ def mask_rows(top: float) -> list[str]:
 
 
 def panel(
-    left: float, top: float, title: str, header: str, low: float, high: float, ticks: list[float]
+    left: float, top: float, title: str, block: str, low: float, high: float, ticks: list[float]
 ) -> list[str]:
-    """Return the means and standard deviations of a table of the log, one line per row."""
+    """Return the means and standard deviations of a block of the study, one line per cell."""
     label_width, width = 112, 250
     x0 = left + label_width
 
     def across(value: float) -> float:
         return round(x0 + (value - low) / (high - low) * width, 1)
 
-    rows = measured(header)
+    rows = measured(block)
     bottom = top + 14 + 32 * len(rows)
     parts = [text(left, top, title)]
     for tick in ticks:
@@ -123,9 +145,11 @@ def panel(
     for number, (label, values) in enumerate(rows):
         y = top + 30 + 32 * number
         parts.append(text(left, y + 4, label))
-        for step, (start, colour) in enumerate(STARTS.items()):
-            mean, sd = values[start]
-            line = y + 7 * (step - 1)
+        for step, start in enumerate(STARTS):
+            if start not in values:
+                continue
+            (mean, sd), colour = values[start], STARTS[start]
+            line = y + 7 * (step - 1) if start != LINEAR else y
             parts.append(
                 f'<line x1="{across(mean - sd):g}" x2="{across(mean + sd):g}" y1="{line:g}" y2="{line:g}"'
                 f' stroke="{colour}" stroke-width="1.5"/>'
@@ -135,11 +159,13 @@ def panel(
 
 
 def marker(start: str, x: float, y: float) -> str:
-    """Return a start's mark: square, circle or diamond, so that colour is not needed."""
+    """Return a start's mark: square, circle, diamond or bar, so that colour is not needed."""
     colour = STARTS[start]
-    if start == "random weights":
+    if start == LINEAR:
+        return f'<rect x="{x - 1:g}" y="{y - 12:g}" width="2" height="24" fill="{colour}"/>'
+    if start == "random-weights":
         return f'<rect x="{x - 4:g}" y="{y - 4:g}" width="8" height="8" fill="{colour}"/>'
-    if start == "`random`":
+    if start == "random":
         return f'<circle cx="{x:g}" cy="{y:g}" r="4.5" fill="{colour}"/>'
     return f'<path d="M{x:g} {y - 6:g} l6 6 l-6 6 l-6 -6 z" fill="{colour}"/>'
 
@@ -151,30 +177,16 @@ def figure() -> str:
     top = 168
     parts.append(text(0, top, "What comes of it", font_weight="bold", font_size=15))
     parts.append(
-        text(132, top, "4.9 M parameters (logo), one chromosome; mean ± sd; further right is better")
+        text(132, top, "0.4 M parameters (tiny), one chromosome; mean ± sd; further right is better")
     )
     x = 0.0
     for start, words in LEGEND.items():
         parts += [marker(start, x + 6, top + 20), text(x + 18, top + 24, words)]
-        x += 36 + 7.2 * len(words)
-    parts += panel(
-        0,
-        top + 52,
-        "few labels (rows per class): test accuracy, ten draws",
-        "| data set | shots | random weights | `random` | `cm-gems` |",
-        0.3,
-        0.7,
-        [0.3, 0.4, 0.5, 0.6, 0.7],
-    )
-    parts += panel(
-        390,
-        top + 52,
-        "all labels: test MCC × 100, three seeds",
-        "| task | random weights | `random` | `cm-gems` |",
-        0,
-        80,
-        [0, 20, 40, 60, 80],
-    )
+        x += 30 + 6.1 * len(words)
+    few = "few labels (rows per class): accuracy × 100, ten draws"
+    parts += panel(0, top + 52, few, "fewshot", 30, 75, [30, 40, 50, 60, 70])
+    every = "all labels: MCC × 100, rate and strands chosen on dev"
+    parts += panel(390, top + 52, every, "fair", 40, 90, [40, 50, 60, 70, 80, 90])
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-10 0 {WIDTH + 20} {height}" width="{WIDTH + 20}"'
         f' height="{height}" font-family="Helvetica, Arial, sans-serif" font-size="12" fill="#222222" role="img">\n'

@@ -521,10 +521,16 @@ def pretrained(results: Path) -> str:
 
 def values_of_all(results: Path, planned: Mapping[str, Any]) -> dict[str, dict[str, Values]]:
     """Return the values of every block of the study, by arm."""
-    return {
-        block: by_arm(chosen_rows(results, how["best_of"])) if "best_of" in how else values_of(results, block)
-        for block, how in planned["blocks"].items()
-    }
+    blocks = {}
+    for block, how in planned["blocks"].items():
+        if "best_of" in how:
+            blocks[block] = by_arm(chosen_rows(results, how["best_of"]))
+            # Without weights there is no way of fine-tuning to choose: the same on the same tasks.
+            linear = values_of(results, "published").get("kmer-linear")
+            blocks[block] |= {"kmer-linear": linear} if blocks[block] and linear else {}
+        else:
+            blocks[block] = values_of(results, block)
+    return blocks
 
 
 def parts(results: Path) -> Iterator[str]:
