@@ -218,7 +218,7 @@ def _show(console: Console, manifest: "Manifest", title: str) -> None:
     rows.append(["parameters", f"{stats['parameters']:,}"])
     if stats["collapsed"]:
         # Of a test split of one class this may be right.
-        learnt = "" if stats.get("accuracy") == 1 else ": nothing was learnt"
-        rows.append(["collapsed", f"the same was predicted for every row{learnt}"])
+        why = "" if stats.get("accuracy") == 1 else ": too few steps, or --lr is too low or too high"
+        rows.append(["collapsed", f"the same was predicted for every row{why}"])
     rows += [["note", note] for note in stats["notes"]]
     console.table(title, ["what", "value"], rows)

@@ -126,7 +126,7 @@ def classifier_card(
     scores = [(metric.title, f"{stats[name]:.4f}") for name, metric in METRICS.items() if name in stats]
     notes = [f"- {escaped(note)}" for note in stats["notes"]]
     if stats.get("collapsed") and stats.get("accuracy") != 1:
-        notes.insert(0, "- **The model predicts the same for every test row: it has learnt nothing.**")
+        notes.insert(0, "- **The model predicts the same for every test row: its labels are of no use.**")
     notes.append(
         "- One seed: other seeds give other scores. Report several, and compare with random weights."
     )
