@@ -29,6 +29,7 @@ td.number, td:first-child { white-space: nowrap }
 @media print {
   body { font-size: 10pt; max-width: none; margin: 0; padding: 0 }
   .scroll { overflow: visible } nav { display: none }
+  table { font-size: 8pt } th, td { padding-right: .7em } td:first-child:not(.number) { white-space: normal }
   h1, h2, h3 { break-after: avoid } tr, figure { break-inside: avoid }
 }
 pre { font: 12px/1.4 "DejaVu Sans Mono", Menlo, Consolas, monospace; overflow-x: auto }

@@ -23,8 +23,9 @@ summary { cursor: pointer; font-weight: 600 }
 pre { background: #f6f6f6; padding: .6rem; white-space: pre-wrap; overflow-wrap: anywhere }
 @media print {
   figure img { min-width: 0; max-width: 100% } a { color: inherit; text-decoration: none }
-  /* Nobody can unfold paper. */
-  details::details-content { content-visibility: visible; block-size: auto }
+  details figure { width: 48%; margin-right: 1% }
+  /* Nobody can unfold paper; of whole manifests a page has enough. */
+  details:not(:has(> pre))::details-content { content-visibility: visible; block-size: auto }
 }
 """
 
