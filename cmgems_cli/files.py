@@ -197,7 +197,7 @@ def exclusive_lock(path: Path, out: Path, *, wait: bool = False, shared: bool = 
 
     If nothing exists at `path`, an empty file is created and removed at the end. The lock ends with the process,
     however that ends. Without locks in the system or file system, nothing is excluded. With `shared`, for which `path`
-    is a folder, several may hold the lock, but none beside one that is not shared.
+    is a folder, several may hold the lock, but then none that is not shared.
 
     Raises
     ------

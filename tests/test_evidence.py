@@ -170,8 +170,8 @@ def test_a_change_is_confirmed_if_it_holds_on_all_four_tasks(
     lines = page.interventions(blocks).splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
     assert [row[2] for row in cells] == [*TASKS, *TASKS]
-    assert cells[0][:6] == ["none", "random", "mouse/0", "58.2", "50.2", "-8.0"]
-    assert cells[4][:6] == ["mean", "random", "mouse/0", "58.2", "62.2", "+4.0"]
+    assert cells[0][:6] == ["rate chosen on dev", "random", "mouse/0", "58.2", "50.2", "-8.0"]
+    assert cells[4][:6] == ["+ mean", "random", "mouse/0", "58.2", "62.2", "+4.0"]
     assert cells[4][8] == "+12.0"
     assert [row[9] if len(row) > 9 else "" for row in cells] == ["", "", "", "–", "", "", "", answer]
 

@@ -21,7 +21,7 @@ PALE = "#d9d9d9"
 # Inches: the text width of a page with one column; dots per inch asked for by most journals.
 WIDTH = 6.7
 DPI = 300
-# ours: letters of the labels' size that fit into WIDTH, and of a label beside a panel or in a legend.
+# ours: letters of the labels' size that fit into WIDTH, and of a label next to a panel or in a legend.
 LETTERS, LETTERS_OF_LABEL = 96, 32
 
 _STYLE: dict[str, Any] = {
