@@ -124,7 +124,7 @@ def write_output(path: Path, text: str | bytes) -> None:
         If another command is writing it.
     """
     path = Path(os.path.realpath(path))
-    with exclusive_lock(path.with_name(hidden_name(path.name, "lock")), path):
+    with output_lock(path.with_name(hidden_name(path.name, "lock")), path):
         for left in path.parent.iterdir():
             token = re.search(r"[0-9a-f]{16}\.tmp$", left.name)
             if token and left.name == hidden_name(path.name, token[0]) and left.is_file():
@@ -192,12 +192,12 @@ def _user(status: os.stat_result) -> int:
 
 
 @contextmanager
-def exclusive_lock(path: Path, out: Path, *, wait: bool = False, shared: bool = False) -> Iterator[None]:
-    """Let one command at a time write `out`, by a lock on the file or folder `path`.
+def output_lock(path: Path, out: Path, *, wait: bool = False, shared: bool = False) -> Iterator[None]:
+    """Let one command at a time write `out`, or with `shared` several, by a lock on the file or folder `path`.
 
     If nothing exists at `path`, an empty file is created and removed at the end. The lock ends with the process,
-    however that ends. Without locks in the system or file system, nothing is excluded. With `shared`, for which `path`
-    is a folder, several may hold the lock, but then none that is not shared.
+    however that ends. Without locks in the system or file system, nothing is excluded. `shared` needs a folder; while
+    it is held, no lock that is not shared can be taken.
 
     Raises
     ------

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cmgems_cli.artifacts import is_finished
 from cmgems_cli.errors import OverwriteError
-from cmgems_cli.files import exclusive_lock
+from cmgems_cli.files import output_lock
 from cmgems_cli.staging import lock_of, read_marker
 
 DOWNLOAD, WORK, RUN = "unfinished download", "unfinished work", "unfinished run"
@@ -63,9 +63,10 @@ def _size(folder: Path) -> int:
 
 
 def in_use(found: Leftover) -> bool:
-    """Return whether a running command is at work on it."""
+    """Return whether a running command is at work on it; a command that begins meanwhile is not disturbed."""
     try:
-        with _alone(found):
+        # Without the file no one holds the lock. To create it could refuse a command, and needs a writable folder.
+        with _alone(found, lock=lock_of(found.out).exists()):
             return False
     except OverwriteError:
         return True
@@ -85,12 +86,13 @@ def remove(found: Leftover) -> bool:
 
 
 @contextmanager
-def _alone(found: Leftover) -> Iterator[None]:
+def _alone(found: Leftover, *, lock: bool = True) -> Iterator[None]:
     """Hold the lock of its output, and of the folders in it, which the commands share that write their parts."""
     with ExitStack() as locks:
-        locks.enter_context(exclusive_lock(lock_of(found.out), found.out))
+        if lock:
+            locks.enter_context(output_lock(lock_of(found.out), found.out))
         if found.path.is_dir():
             for entry in sorted(found.path.iterdir()):
                 if entry.is_dir() and not entry.is_symlink():
-                    locks.enter_context(exclusive_lock(entry, found.out))
+                    locks.enter_context(output_lock(entry, found.out))
         yield

@@ -26,7 +26,7 @@ from cmgems_cli.artifacts import (
     read_manifest,
 )
 from cmgems_cli.errors import InputError, OverwriteError
-from cmgems_cli.files import exclusive_lock
+from cmgems_cli.files import output_lock
 from cmgems_cli.output_state import Holds, State, place_state, refuse
 from cmgems_cli.staging import (
     MARKER,
@@ -245,7 +245,7 @@ class Output:
                 yield from self._claim_aside(resume=resume)
 
     def _locked(self, *, wait: bool = False) -> AbstractContextManager[None]:
-        return exclusive_lock(lock_of(self.path), self.given, wait=wait)
+        return output_lock(lock_of(self.path), self.given, wait=wait)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -263,7 +263,7 @@ class Output:
                     self._mark(self._stage())
                 folder = self.path / self.parts
                 folder.mkdir(exist_ok=True)
-                held.enter_context(exclusive_lock(folder, self.given, wait=True, shared=True))
+                held.enter_context(output_lock(folder, self.given, wait=True, shared=True))
             yield
 
     def _begin_here(self, *, resume: bool) -> None:

@@ -1,11 +1,13 @@
 """`cmgems clean`: it removes what stopped commands left and nothing else."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from cmgems_cli.files import exclusive_lock
-from cmgems_cli.leftovers import DOWNLOAD, RUN, WORK, leftovers
+from cmgems_cli.files import output_lock
+from cmgems_cli.leftovers import DOWNLOAD, RUN, WORK, in_use, leftovers
 from cmgems_cli.outputs import Output
 from cmgems_cli.staging import MARKER, Staging, lock_of, write_marker
 from tests.command_line import CommandLine
@@ -58,7 +60,7 @@ def test_finished_and_other_peoples_files_stay(cmgems: CommandLine, work: Path) 
 
 
 def test_what_a_command_is_writing_stays(cmgems: CommandLine, work: Path) -> None:
-    with exclusive_lock(lock_of(work / "corpus"), work / "corpus"):
+    with output_lock(lock_of(work / "corpus"), work / "corpus"):
         said = cmgems("clean", work, "--delete")
     assert f"stays: a command is writing {work / 'corpus'}" in said.stderr
     assert not (work / "models" / "logo").exists()
@@ -76,6 +78,21 @@ def test_an_evaluation_stays_while_its_runs_are_written(cmgems: CommandLine, tmp
         assert (out / MARKER).is_file()
     assert cmgems("clean", tmp_path, "--delete", "--json").json["leftovers"][0]["removed"]
     assert not out.exists()
+
+
+def test_a_listing_takes_no_lock_that_a_command_may_want(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be refused, and a workspace that cannot be written could not be listed."""
+    locked: list[Path] = []
+
+    @contextmanager
+    def recorded(path: Path, out: Path) -> Iterator[None]:
+        locked.append(path)
+        yield
+
+    monkeypatch.setattr("cmgems_cli.leftovers.output_lock", recorded)
+    assert not any(in_use(one) for one in leftovers(work))
+    assert locked
+    assert all(path.is_dir() for path in locked)
 
 
 def test_a_folder_that_does_not_exist_is_refused(cmgems: CommandLine, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cmgems_cli.errors import as_user_error
-from cmgems_cli.files import exclusive_lock
+from cmgems_cli.files import output_lock
 from tests.command_line import CommandLine
 
 FASTA = str(files("cmgems_cli") / "data" / "hg38_chr16_186964_397118.fa.gz")
@@ -135,10 +135,10 @@ def test_the_error_of_a_full_disk_names_the_output(tmp_path: Path) -> None:
     for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         with (
             pytest.raises(OSError, match="lack") as caught,
-            exclusive_lock(tmp_path / "lock", tmp_path / "out"),
+            output_lock(tmp_path / "lock", tmp_path / "out"),
         ):
             raise OSError(code, "lack")
         assert str(as_user_error(caught.value)).startswith(f"{tmp_path / 'out'}: lack; free some space")
-    with pytest.raises(OSError, match="lack") as caught, exclusive_lock(tmp_path / "lock", tmp_path / "out"):
+    with pytest.raises(OSError, match="lack") as caught, output_lock(tmp_path / "lock", tmp_path / "out"):
         raise OSError(errno.EIO, "lack")
     assert caught.value.filename is None

@@ -39,7 +39,7 @@ def trials_table(runs: Mapping[str, Manifest]) -> ReportTable | None:
                 *(_text(trial[option]) if option in trial else None for option in options),
                 *scores,
                 loss,
-                DIVERGED if trial.get(DIVERGED) else "yes" if _is_chosen(trial, run.stats) else "no",
+                DIVERGED if trial.get(DIVERGED) else "yes" if is_chosen(trial, run.stats) else "no",
             ]
         )
         before = name
@@ -48,7 +48,8 @@ def trials_table(runs: Mapping[str, Manifest]) -> ReportTable | None:
     return ReportTable("Trials, of which the best on dev was tested", columns, rows, wide=True)
 
 
-def _is_chosen(trial: Mapping[str, Any], stats: Mapping[str, Any]) -> bool:
+def is_chosen(trial: Mapping[str, Any], stats: Mapping[str, Any]) -> bool:
+    """Return whether a trial is the one that was chosen, by the values of its options."""
     return all(trial.get(name) == value for name, value in stats[CHOSEN].items())
 
 

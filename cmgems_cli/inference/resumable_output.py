@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from cmgems_cli.artifacts import canonical_json, sha256_of_bytes
 from cmgems_cli.errors import InputError, Interrupted, OverwriteError
-from cmgems_cli.files import exclusive_lock, force_to_disk, open_new, write_json
+from cmgems_cli.files import force_to_disk, open_new, output_lock, write_json
 from cmgems_cli.output_state import check_file
 from cmgems_cli.staging import Staging, lock_of, stagings
 from cmgems_cli.structured_text import read_json
@@ -140,7 +140,7 @@ def partial_files(
         In place of KeyboardInterrupt and Interrupted if the run can be resumed.
     """
     outs[0].parent.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(lock_of(outs[0]), outs[0]):
+    with output_lock(lock_of(outs[0]), outs[0]):
         files = [*outs, *(outs[0].with_name(name) for name in scratch)]
         staging, state = _begin(files, task, resume=resume)
         checkpoint = staging.path / _CHECKPOINT

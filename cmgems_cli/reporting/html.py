@@ -24,7 +24,7 @@ pre { background: #f6f6f6; padding: .6rem; white-space: pre-wrap; overflow-wrap:
 @media print {
   figure img { min-width: 0; max-width: 100% } a { color: inherit; text-decoration: none }
   details figure { width: 48%; margin-right: 1% }
-  /* Nobody can unfold paper; of whole manifests a page has enough. */
+  /* On paper, folded parts are shown, except whole manifests. */
   details:not(:has(> pre))::details-content { content-visibility: visible; block-size: auto }
 }
 """

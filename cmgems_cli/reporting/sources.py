@@ -117,14 +117,14 @@ def read_runs(named: Sequence[str]) -> list[Run]:
         run.tag: ending
         for same in alike.values()
         if len(same) > 1
-        for run, ending in zip(same, _endings([run.folder for run in same]), strict=True)
+        for run, ending in zip(same, endings_of([run.folder for run in same]), strict=True)
     }
     return [
         replace(run, label=f"{run.label} ({endings[run.tag]})") if run.tag in endings else run for run in runs
     ]
 
 
-def _endings(folders: Sequence[Path]) -> list[str]:
+def endings_of(folders: Sequence[Path]) -> list[str]:
     """Return as many last parts of different paths as it takes to tell them apart."""
     parts = [folder.resolve().parts for folder in folders]
     for depth in range(1, max(map(len, parts))):

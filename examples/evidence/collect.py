@@ -15,7 +15,7 @@ from cmgems_cli.artifacts import read_manifest
 from cmgems_cli.comparing.evaluated_runs import RUNS
 from cmgems_cli.comparing.grouping import key_of
 from cmgems_cli.comparing.scores import SCORES, read_scores
-from cmgems_cli.comparing.trials_table import CHOSEN, TRIALS
+from cmgems_cli.comparing.trials_table import CHOSEN, TRIALS, is_chosen
 
 METRICS = ("mcc", "accuracy", "auroc")
 
@@ -64,7 +64,7 @@ def scores(folder: Path, out: Path) -> None:
 def choice(stats: Mapping[str, Any]) -> tuple[str, str, str]:
     """Return the chosen values, and the dev MCC and dev loss that they were chosen by."""
     values = stats[CHOSEN]
-    (trial,) = (t for t in stats[TRIALS] if all(t.get(name) == value for name, value in values.items()))
+    trial = next(trial for trial in stats[TRIALS] if is_chosen(trial, stats))
     said = ", ".join(f"{name} {value}" for name, value in values.items())
     return said, f"{trial['dev_mcc']:.6f}", f"{trial['dev_loss']:.6f}"
 

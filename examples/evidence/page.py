@@ -234,10 +234,7 @@ def over_tasks(first: Values, second: Values) -> list[Difference]:
     cells = sorted(first.keys() & second.keys())
     if len(cells) < 2:
         return []
-    runs = [
-        {cell: {seed: float(np.mean(list(r.values()))) for seed, r in values[cell].items()} for cell in cells}
-        for values in (first, second)
-    ]
+    runs = [{cell: seed_means(values, cell) for cell in cells} for values in (first, second)]
     # Of the seeds that an arm has in all tasks: `kmer-linear` has one.
     by_seed = [
         {
@@ -248,6 +245,11 @@ def over_tasks(first: Values, second: Values) -> list[Difference]:
     ]
     columns = [[float(np.mean(list(r[cell].values()))) for cell in cells] for r in runs]
     return [paired(f"{len(cells)} tasks", *columns, signs_of(*by_seed))]
+
+
+def cell_mean(values: Values, cell: Cell) -> str:
+    """Return the mean over model seeds in a cell as it is printed; a dash without values."""
+    return f"{np.mean(list(seed_means(values, cell).values())):.1f}" if cell in values else "–"
 
 
 def seed_means(values: Values, cell: Cell) -> dict[int, float]:
@@ -382,10 +384,7 @@ def interventions(blocks: Mapping[str, Mapping[str, Values]]) -> str:
                         names.get(block, f"+ {block.removeprefix('why-')}"),
                         arm,
                         cell,
-                        *(
-                            f"{np.mean(list(seed_means(v, Cell(cell, '')).values())):.1f}"
-                            for v in (weights, values)
-                        ),
+                        *(cell_mean(one, Cell(cell, "")) for one in (weights, values)),
                         f"{d.mean:+.1f}",
                         f"{d.low:+.1f} to {d.high:+.1f}",
                         f"{d.detectable:.1f}",
@@ -424,12 +423,7 @@ def choices(results: Path, planned: Mapping[str, Any]) -> str:
         for arm in ways["published"] | ways["fair"]:
             if arm == "kmer-linear" or cell not in ways["fair"].get(arm, {}):
                 continue
-            means = [
-                f"{np.mean(list(seed_means(values[arm], cell).values())):.1f}"
-                if cell in values.get(arm, {})
-                else "–"
-                for values in ways.values()
-            ]
+            means = [cell_mean(values.get(arm, {}), cell) for values in ways.values()]
             said = [
                 "; ".join(row["chosen"] for run, row in rows.items() if (run.arm, run.cell) == (arm, cell))
                 or "–"

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from cmgems_cli.reporting import figures
 from cmgems_cli.reporting.finetuning_figure import FinetuningCurve, finetuning_curves
 from cmgems_cli.reporting.plot_style import shortened, style
-from cmgems_cli.reporting.sources import _endings
+from cmgems_cli.reporting.sources import endings_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,4 +73,4 @@ def test_a_shortened_name_keeps_its_end() -> None:
 def test_runs_of_one_name_are_told_apart_by_as_much_of_their_paths_as_it_takes(
     folders: list[str], endings: list[str]
 ) -> None:
-    assert _endings([Path(folder) for folder in folders]) == endings
+    assert endings_of([Path(folder) for folder in folders]) == endings
