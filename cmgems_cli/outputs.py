@@ -92,7 +92,7 @@ class Claim:
         )
         clear_work(self.folder, output.work)
         if self._staging is not None:
-            publish(self._staging, output.path, output.work, in_place=output.parts is not None)
+            publish(self._staging, output.path, output.work, parts=output.parts)
             clear_work(output.path, output.work)
         self.finished = True
         return manifest
@@ -118,7 +118,8 @@ class Output:
         unfinished work it can use.
     parts : str
         Subfolder in which other commands write the artifacts that are inputs `PARTS/NAME` of this one. These inputs
-        are not compared. `path` keeps its identity: its files are replaced one by one.
+        are not compared. The parts of a first artifact are written in `path`; those that replace finished ones in a
+        staging folder, until the new artifact is complete.
     work : sequence of str
         Folders that an unfinished run needs in addition to its files. Such an output is resumable: its first run works
         in `path` itself, and only a run that replaces an artifact works in a staging folder.
@@ -249,22 +250,50 @@ class Output:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Mark the output as unfinished while its parts are written; an artifact that is there stays readable.
-
-        Several commands may be at work on parts; `clean` leaves them alone.
-        """
+        """Keep `building`, where parts are written, from `clean`. Several commands may be at work on parts."""
         assert self.parts is not None
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:
             with self._locked(wait=True):
                 self._recover()
+                staging = self._parts_aside()
                 if not is_finished(self.path):
                     self.path.mkdir(exist_ok=True)
-                    self._mark(self._stage())
-                folder = self.path / self.parts
-                folder.mkdir(exist_ok=True)
-                held.enter_context(output_lock(folder, self.given, wait=True, shared=True))
+                    self._mark(staging or self._stage())
+                elif staging is None:
+                    (self._stage().folder / self.parts).mkdir()
+                held.enter_context(output_lock(self._guard(), self.given, wait=True, shared=True))
             yield
+
+    def alone(self) -> bool:
+        """Return whether no command is at work on parts."""
+        try:
+            with output_lock(self._guard(), self.given):
+                return True
+        except OverwriteError:
+            return False
+
+    def building(self) -> Path:
+        """Return the folder below which parts are written: the path, or where its successor is built."""
+        staging = self._parts_aside() if is_finished(self.path) else None
+        return staging.folder if staging else self.path
+
+    def _guard(self) -> Path:
+        """Return the folder that is locked while parts are written: what `clean` would remove, or a folder in it."""
+        building = self.building()
+        if building != self.path:
+            return building
+        folder = self.path / str(self.parts)
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def _parts_aside(self) -> Staging | None:
+        """Return the staging folder in which parts are written."""
+        return next((staging for staging in stagings(self.path) if self._holds_parts(staging)), None)
+
+    def _holds_parts(self, staging: Staging) -> bool:
+        within = self.parts is not None and (staging.folder / self.parts).is_dir()
+        return within and staging.marker["kind"] == self.kind and "successor" not in staging.marker
 
     def _begin_here(self, *, resume: bool) -> None:
         if not resume:
@@ -294,7 +323,8 @@ class Output:
             if not claim.finished:
                 raise RuntimeError(f"{claim.folder} was left without a manifest")
         finally:
-            if not self.work and staging.path.exists() and not is_finished(staging.folder):
+            lost = staging.path.exists() and not is_finished(staging.folder)
+            if lost and not self.work and not self._holds_parts(staging):
                 staging.remove()
 
     def _stage(self) -> Staging:
@@ -304,6 +334,9 @@ class Output:
         """Return the stopped run that was to replace the artifact; remove those that cannot be resumed."""
         kept = None
         for staging in stagings(self.path):
+            if self._holds_parts(staging):
+                kept = staging
+                continue
             resumable = (
                 self.work and resume and staging.marker["kind"] == self.kind and staging.folder.is_dir()
             )
@@ -339,9 +372,9 @@ class Output:
                     read_manifest(staging.folder, self.kind, verify=True)
                     ready = state is None or state.holds is Holds.NOTHING
             if ready:
-                publish(staging, self.path, self.work, in_place=self.parts is not None)
+                publish(staging, self.path, self.work, parts=self.parts)
                 recovered = True
-            elif not self.work and staging.marker["kind"] == self.kind:
+            elif not self.work and staging.marker["kind"] == self.kind and not self._holds_parts(staging):
                 staging.remove()
         if is_finished(self.path):
             clear_work(self.path, self.work)

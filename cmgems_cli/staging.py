@@ -157,11 +157,12 @@ def stagings(out: Path, *, clean: bool = False) -> list[Staging]:
     return existing
 
 
-def publish(staging: Staging, out: Path, work: Iterable[str] = (), *, in_place: bool = False) -> None:
+def publish(staging: Staging, out: Path, work: Iterable[str] = (), *, parts: str | None = None) -> None:
     """Move the finished artifact of a staging folder to `out`; remove the old artifact and the staging folder.
 
     Other files in `out` stay; if the new artifact needs their name, they become `NAME.RANDOM.kept`. Each step can be
-    repeated: after a kill the next command calls this function again.
+    repeated: after a kill the next command calls this function again. Where a folder has to keep its identity, the
+    files are replaced one by one, the manifest last.
 
     Parameters
     ----------
@@ -170,21 +171,27 @@ def publish(staging: Staging, out: Path, work: Iterable[str] = (), *, in_place: 
         Missing, empty or an artifact, with its links resolved.
     work : iterable of str
         Names in `out` that belong to an unfinished run and are removed with the artifact.
-    in_place : bool
-        Replace the files one by one, the manifest last, so that the folder stays the same.
+    parts : str, optional
+        That of `Output`. The parts are in `out`, or in the staging folder if they replace finished ones.
     """
     if "successor" not in staging.marker:
-        # A mount point, or the current folder of this process, keeps its identity.
-        fixed = in_place or base_of(out) == out or Path(os.path.realpath(".")).is_relative_to(out)
+        # A mount point, the current folder of this process, or a folder that holds the parts keeps its identity.
+        fixed = base_of(out) == out or Path(os.path.realpath(".")).is_relative_to(out)
+        fixed = fixed or (parts is not None and not (staging.folder / parts).is_dir())
         staging.note(successor=staging.folder.stat().st_ino, in_place=fixed and out.is_dir())
     if staging.marker["in_place"]:
-        _move_in(staging, out)
+        _move_in(staging, out, parts)
     else:
-        _swap_in(staging, out, {*work, MARKER})
+        _swap_in(staging, out, {*work, MARKER}, parts)
     staging.remove()
 
 
-def _swap_in(staging: Staging, out: Path, work: set[str]) -> None:
+def _parts_of(manifest: Path, parts: str | None) -> list[str]:
+    """Return the names of an artifact's parts, relative to its folder."""
+    return [name for name in parse_manifest(manifest).inputs if parts and name.startswith(f"{parts}/")]
+
+
+def _swap_in(staging: Staging, out: Path, work: set[str], parts: str | None) -> None:
     """Swap the new folder with the old one atomically, then move over files that the old artifact does not own."""
     new, old = staging.folder, staging.path / "old"
     if staging.marker.get("retired"):
@@ -203,13 +210,14 @@ def _swap_in(staging: Staging, out: Path, work: set[str]) -> None:
                     raise
                 # The folder cannot be renamed, for example on the lower layer of an overlay file system.
                 staging.note(in_place=True)
-                _move_in(staging, out)
+                _move_in(staging, out, parts)
                 return
             new.rename(out)
         force_to_disk(out.parent)
     for folder in (new, old):
         if folder.is_dir():
-            own = {*parse_manifest(folder / MANIFEST).files, MANIFEST, *work}
+            replaced = [name for name in _parts_of(folder / MANIFEST, parts) if (out / name).exists()]
+            own = {*parse_manifest(folder / MANIFEST).files, MANIFEST, *work, *replaced}
             for name in foreign_names(folder, own):
                 (out / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).rename(
@@ -220,8 +228,8 @@ def _swap_in(staging: Staging, out: Path, work: set[str]) -> None:
     staging.note(retired=True)
 
 
-def _move_in(staging: Staging, out: Path) -> None:
-    """Move the new files into a folder that keeps its identity; the manifest last."""
+def _move_in(staging: Staging, out: Path, parts: str | None) -> None:
+    """Move the new files and parts into a folder that keeps its identity; the manifest last."""
     new, old = staging.folder, staging.path / "old.json"
     if not is_finished(new):
         return
@@ -239,6 +247,14 @@ def _move_in(staging: Staging, out: Path) -> None:
             if name not in replaced and os.path.lexists(out / name):
                 (out / name).rename(_another_name(out / name))
             (new / name).replace(out / name)
+    for name in _parts_of(new / MANIFEST, parts):
+        if (new / name).exists() and is_inside(out / name, out):
+            if os.path.lexists(out / name):
+                retired = staging.path / "parts" / name
+                retired.parent.mkdir(parents=True, exist_ok=True)
+                (out / name).rename(retired)
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (new / name).rename(out / name)
     for name in replaced - set(files):
         remove_inside(out, name)
     force_to_disk(*{(out / name).parent for name in files}, out)

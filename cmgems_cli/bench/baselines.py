@@ -11,7 +11,9 @@ from cmgems_cli import workspace
 from cmgems_cli.artifacts import Manifest, is_finished, read_manifest
 from cmgems_cli.comparing.pairing import from_random_weights
 from cmgems_cli.comparing.scores import SCORES, Score, read_scores
-from cmgems_cli.datasets.finetune_options import recipe_keys
+from cmgems_cli.comparing.tables import Report
+from cmgems_cli.datasets.benchmark import Benchmark
+from cmgems_cli.datasets.finetune_options import recipe_keys, said_of
 from cmgems_cli.datasets.loaded_task import LoadedTask
 from cmgems_cli.datasets.task_files import TaskFiles
 from cmgems_cli.errors import InputError
@@ -114,3 +116,24 @@ def usual_baseline(
         return read_baseline(Path(given))
     usual = workspace.scores_folder(source.baseline_name + suffix, bench)
     return read_baseline(usual) if source.init is None and is_finished(usual) else None
+
+
+def add_recipe_notes(
+    report: Report, benchmark: Benchmark, changed: dict[str, Any], baseline: Baseline | None
+) -> None:
+    """Add to the notes of a report how the model and its baseline depart from the benchmark's recipe.
+
+    Parameters
+    ----------
+    report : Report
+    benchmark : Benchmark
+    changed : dict
+        As in `Baseline`, of the model.
+    baseline : Baseline or None
+    """
+    if changed:
+        recipe = "published recipe" if benchmark.shipped else "recipe of the benchmark"
+        report.notes.insert(0, f"Not the {recipe}: {said_of(changed)}.")
+    if baseline and baseline.changed != changed:
+        said = said_of(baseline.changed) or "the one of the benchmark"
+        report.notes.append(f"The baseline was not made with the same recipe, but with {said}.")

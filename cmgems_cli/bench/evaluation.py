@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from cmgems_cli.artifacts import MANIFEST, Manifest, environment, is_finished, parse_manifest, read_manifest
-from cmgems_cli.bench.baselines import Baseline, Trainer
-from cmgems_cli.bench.grids import Cell, Grid, scores_of
+from cmgems_cli.bench.baselines import Baseline, Trainer, add_recipe_notes
+from cmgems_cli.bench.grids import Cell, Grid, merged_stats, scores_of
 from cmgems_cli.bench.reuse import neighbours, take_over
+from cmgems_cli.bench.run_places import RunPlaces
 from cmgems_cli.comparing.evaluated_runs import RUNS
-from cmgems_cli.comparing.grouping import mean
 from cmgems_cli.comparing.pairing import recorded_of
 from cmgems_cli.comparing.scores import KMER_LINEAR, SCORES, Score, read_scores, write_scores
 from cmgems_cli.comparing.tables import Report, make_report, markdown
 from cmgems_cli.comparing.trials_table import trials_table
-from cmgems_cli.datasets.finetune_options import said_of
 from cmgems_cli.errors import OverwriteError
-from cmgems_cli.metrics import METRICS, score
+from cmgems_cli.metrics import score
 from cmgems_cli.output_state import place_state
 from cmgems_cli.outputs import Output
 from cmgems_cli.training.checkpoints import FOLDER
@@ -34,7 +33,6 @@ from cmgems_cli.training.run_files import write_test_files
 
 REPORT = "report.md"
 
-
 # Called before each run with its cell, its number among the cells to run, and the run; yields the observer.
 Watch = Callable[[Cell, int, FinetuningRun], AbstractContextManager[Observer]]
 
@@ -43,7 +41,8 @@ class Evaluation:
     """A grid of runs of one model in a folder.
 
     The folder holds one scores artifact per run below `runs/`. Once all runs of the grid are finished they are merged
-    into the folder's own artifact, by the process that finishes the last one: shards do not communicate.
+    into the folder's own artifact, by the process that finishes the last one: shards do not communicate. What replaces
+    a finished evaluation is made aside, with the runs that stay the same, until all of it is finished.
 
     Parameters
     ----------
@@ -70,7 +69,7 @@ class Evaluation:
         linear: Trainer | None = None,
         siblings: Path | None = None,
     ) -> None:
-        self.grid, self.finetuner, self.out, self.name, self.baseline = grid, finetuner, out, name, baseline
+        self.grid, self.finetuner, self.name, self.baseline = grid, finetuner, name, baseline
         self.siblings = siblings or out.parent
         self.linear = (
             Evaluation(grid, linear, out / RUNS / KMER_LINEAR, KMER_LINEAR, siblings=self.siblings)
@@ -78,20 +77,30 @@ class Evaluation:
             else None
         )
         self._differences: dict[tuple[str, bytes], str] = {}
-        self.output = self._output()
+        self._move(out)
 
     @property
     def processes(self) -> Processes:
         """The processes that share every run."""
         return self.finetuner.processes
 
+    def _write_to(self, folder: Path) -> None:
+        """Write runs below this folder: `out`, or where its successor is built."""
+        self._places.building = folder
+        if self.linear is not None:
+            self.linear._move(folder / RUNS / KMER_LINEAR)
+
+    def _move(self, out: Path) -> None:
+        self.out, self._places = out, RunPlaces(out)
+        self.output = self._output()
+
     def run_folder(self, cell: Cell) -> Path:
-        """Return where a cell's run is kept."""
-        return self.out / RUNS / cell.folder
+        """Return where a cell's run is written."""
+        return self._places.written(cell)
 
     def done(self, cell: Cell) -> bool:
         """Return whether a cell's run is finished, with any options and data."""
-        return is_finished(self.run_folder(cell))
+        return is_finished(self._places.found(cell))
 
     def fits(self, cell: Cell) -> bool:
         """Return whether a cell's run is finished with the options and data of this evaluation."""
@@ -99,7 +108,7 @@ class Evaluation:
 
     def precisions(self) -> list[str]:
         """Return what the finished runs were computed in: fp32, bf16 or both."""
-        manifests = [read_manifest(self.run_folder(cell)) for cell in self.grid.cells if self.fits(cell)]
+        manifests = [read_manifest(self._places.found(cell)) for cell in self.grid.cells if self.fits(cell)]
         return sorted({manifest.environment["precision"] for manifest in manifests})
 
     def check_data(self, cells: Sequence[Cell]) -> None:
@@ -173,9 +182,13 @@ class Evaluation:
                         self._write_run(cell, run, outcome)
         return copied
 
-    def at_work(self) -> AbstractContextManager[None]:
-        """Mark the folder as unfinished, and keep it from `clean`, while its runs are written (on rank 0)."""
-        return self.output.at_work() if self.processes.is_main else nullcontext()
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Keep the folder in which runs are written from `clean` (rank 0)."""
+        with self.output.at_work() if self.processes.is_main else nullcontext():
+            self.processes.barrier()
+            self._write_to(self.output.building())
+            yield
 
     def complete(self, *, watch: Watch, resume: bool = True, overwrite: bool = False) -> Manifest | None:
         """Do all runs that are left, one at a time, and merge (errors as `finished`, `left` and `run`)."""
@@ -187,7 +200,7 @@ class Evaluation:
         with self.at_work():
             self.run_linear(self.grid.cells, watch=watch, resume=resume, overwrite=overwrite)
             self.run(left, resume=resume, watch=watch)
-            return self.merge(started, overwrite=overwrite)
+        return self.merge(started, overwrite=overwrite)
 
     def run_linear(
         self, cells: Sequence[Cell], *, watch: Watch, resume: bool = True, overwrite: bool = False
@@ -222,7 +235,7 @@ class Evaluation:
 
     def _difference(self, cell: Cell) -> str:
         """Describe how a finished run differs from this evaluation's; empty without a difference."""
-        folder = self.run_folder(cell)
+        folder = self._places.found(cell)
         key = (cell.folder, (folder / MANIFEST).read_bytes())
         if key not in self._differences:
             state = place_state(folder, "scores")
@@ -249,15 +262,13 @@ class Evaluation:
         files = [SCORES, REPORT, *tested]
         run.finish(stats=stats, files=files, max_batch_tokens=run.max_batch_tokens)
 
-    # ------------------------------------------------------------------ all runs together
-
     def scores(self) -> list[Score]:
         """Return the scores of all finished runs of the grid, under this evaluation's name of the model."""
         return [
             replace(score, model=self.name)
             for cell in self.grid.cells
             if self.fits(cell)
-            for score in read_scores(self.run_folder(cell) / SCORES)
+            for score in read_scores(self._places.found(cell) / SCORES)
         ]
 
     def report(self) -> Report:
@@ -275,16 +286,7 @@ class Evaluation:
         manifests = {str(cell): self._parsed(cell) for cell in self.grid.cells if self.fits(cell)}
         if trials := trials_table(manifests):
             report.tables.append(trials)
-        changed = self.finetuner.changes()
-        if changed:
-            said = said_of(changed)
-            recipe = "published recipe" if self.grid.benchmark.shipped else "recipe of the benchmark"
-            report.notes.insert(0, f"Not the {recipe}: {said}.")
-        if self.baseline and self.baseline.changed != changed:
-            said = said_of(self.baseline.changed)
-            report.notes.append(
-                f"The baseline was not made with the same recipe, but with {said or 'the one of the benchmark'}."
-            )
+        add_recipe_notes(report, self.grid.benchmark, self.finetuner.changes(), self.baseline)
         return report
 
     def finished(self, *, overwrite: bool) -> Manifest | None:
@@ -296,8 +298,14 @@ class Evaluation:
             If something different is there that may not be replaced.
         """
         self.processes.check_equal({**self.output.params, **self.output.inputs()})
-        is_main = self.processes.is_main
-        manifest = self.output.finished(overwrite=overwrite, repair=is_main)
+        self._write_to(self.out)
+        manifest = self._finished(overwrite=overwrite)
+        if manifest is None:
+            self._write_to(self.output.building())
+        return manifest
+
+    def _finished(self, *, overwrite: bool) -> Manifest | None:
+        manifest = self.output.finished(overwrite=overwrite, repair=self.processes.is_main)
         if not self.processes.broadcast_from_main(float(manifest is not None)):
             return None
         # As in `_reusable`: rank 0's view of the disk decides.
@@ -311,18 +319,20 @@ class Evaluation:
         return manifest if self._run_digests().items() <= manifest.inputs.items() else None
 
     def merge(self, started: float, *, overwrite: bool) -> Manifest | None:
-        """Make the folder an artifact of all runs, on rank 0; None while some are still to be done.
+        """Make the folder an artifact of all runs, on rank 0; None while some are still to be done, or being done.
 
         Shards that end at the same moment may both do so: they write the same. With `overwrite`, runs that were
-        made with other parameters are still to be done.
+        made with other parameters are still to be done. To be called after `at_work` has ended.
 
         Raises
         ------
         OverwriteError
             If a finished run was made with other parameters or data and is not to be replaced.
         """
-        # As in `_reusable`: another shard may end meanwhile.
-        if not self.processes.broadcast_from_main(float(all(self.done(cell) for cell in self.grid.cells))):
+        self._write_to(self.output.building())
+        # As in `_reusable`: another shard may end meanwhile, or be at work on runs again.
+        done = all(self.done(cell) for cell in self.grid.cells)
+        if not self.processes.broadcast_from_main(float(done and self.output.alone())):
             return None
         if self.left(self.grid.cells, resume=True, overwrite=overwrite):
             return None
@@ -333,6 +343,7 @@ class Evaluation:
             return None
         manifest = self._merge(started) if self.processes.is_main else None
         self.processes.barrier()
+        self._write_to(self.out)
         return manifest or read_manifest(self.out, "scores")
 
     def _output(self) -> Output:
@@ -361,10 +372,10 @@ class Evaluation:
         return digests
 
     def _parsed(self, cell: Cell) -> Manifest:
-        return parse_manifest(self.run_folder(cell) / MANIFEST)
+        return parse_manifest(self._places.found(cell) / MANIFEST)
 
     def _manifest(self, cell: Cell) -> Manifest:
-        return read_manifest(self.run_folder(cell), "scores", verify=True)
+        return read_manifest(self._places.found(cell), "scores", verify=True)
 
     def _merge(self, started: float) -> Manifest:
         # Existing scores are replaced: they may be of other runs.
@@ -372,22 +383,13 @@ class Evaluation:
             manifests, scores = [self._manifest(cell) for cell in self.grid.cells], self.scores()
             if claim.done is not None:
                 return claim.done
+            for cell, made in zip(self.grid.cells, manifests, strict=True):
+                self._places.keep(cell, made)
             write_scores(claim.folder / SCORES, scores)
             (claim.folder / REPORT).write_text(markdown(self.report()), encoding="utf-8")
             return claim.finish(
                 inputs={**self.output.inputs(), **self._run_digests()},
-                stats={
-                    "runs": len(manifests),
-                    "tasks": len(self.grid.tasks()),
-                    "missing_tasks": sorted(self.grid.missing),
-                    "collapsed_runs": sum(bool(m.stats["collapsed"]) for m in manifests),
-                    **{
-                        f"mean_{metric}": mean(values)
-                        for metric in METRICS
-                        if len(values := [score.value for score in scores if score.metric == metric])
-                        == len(manifests)
-                    },
-                },
+                stats=merged_stats(self.grid, [made.stats for made in manifests], scores),
                 files=[SCORES, REPORT],
                 environment=environment(
                     started,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cmgems_cli.comparing.grouping import mean
 from cmgems_cli.comparing.scores import Score
 from cmgems_cli.comparing.tables import COLLAPSED
 from cmgems_cli.datasets.benchmark import Benchmark
@@ -154,6 +155,27 @@ def scores_of(cell: Cell, bench: str, name: str, stats: dict[str, Any]) -> list[
         for metric in METRICS
         if metric in stats
     ]
+
+
+def merged_stats(grid: Grid, runs: Sequence[dict[str, Any]], scores: Sequence[Score]) -> dict[str, Any]:
+    """Return what the manifest of an evaluation says: counts, and means of the metrics that every run has.
+
+    Parameters
+    ----------
+    grid : Grid
+    runs : sequence of dict
+        What the manifests of the runs say.
+    scores : sequence of Score
+        Of all runs.
+    """
+    values = {name: [score.value for score in scores if score.metric == name] for name in METRICS}
+    return {
+        "runs": len(runs),
+        "tasks": len(grid.tasks()),
+        "missing_tasks": sorted(grid.missing),
+        "collapsed_runs": sum(bool(stats["collapsed"]) for stats in runs),
+        **{f"mean_{name}": mean(found) for name, found in values.items() if len(found) == len(runs)},
+    }
 
 
 def parse_shots(text: str) -> list[int | None]:

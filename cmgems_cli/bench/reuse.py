@@ -30,10 +30,11 @@ def neighbours(folder: Path, runs: str, run: str) -> list[Path]:
     return [path for path in dict.fromkeys(found) if is_finished(path)]
 
 
-def take_over(output: Output, folders: Iterable[Path]) -> Path | None:
+def take_over(output: Output, folders: Iterable[Path], *, any_version: bool = False) -> Path | None:
     """Copy the first of these runs that is what `output` would be; return its folder, or None if there is no such run.
 
-    It has to have the same parameters and inputs, be made by the same versions, and have the files of its manifest.
+    It has to have the same parameters and inputs, be made by the same versions unless `any_version`, and have the files
+    of its manifest.
 
     Parameters
     ----------
@@ -47,7 +48,9 @@ def take_over(output: Output, folders: Iterable[Path]) -> Path | None:
         other = Output(folder, output.kind, params=output.params, inputs=output.inputs())
         state = other.state()
         made = state.manifest
-        if state.holds is not Holds.SAME or made is None or made.environment.get("versions") != versions:
+        if state.holds is not Holds.SAME or made is None:
+            continue
+        if not any_version and made.environment.get("versions") != versions:
             continue
         content = _content(folder, made)
         if content is None:

@@ -169,7 +169,7 @@ def evaluate(
                         f"{KMER_LINEAR}: {len(copied)} finished runs of the same data and options were copied, the"
                         f" first from {copied[0]}"
                     )
-                manifest = evaluation.merge(started, overwrite=io.overwrite)
+            manifest = evaluation.merge(started, overwrite=io.overwrite)
         if processes.is_main:
             _close(console, evaluation, manifest, started)
     finally:

@@ -46,6 +46,10 @@ def bytes_of(out: Path) -> tuple[bytes, bytes, str]:
     )
 
 
+def made_with(out: Path) -> set[int]:
+    return {read_manifest(run, verify=True).params["max_steps"] for run in (out / "runs").glob("*-seed-*")}
+
+
 # --- what is written
 
 
@@ -229,10 +233,11 @@ def test_finished_scores_are_not_overwritten_but_may_grow(
     merged = (out / "manifest.json").stat().st_mtime_ns
     assert "nothing to do" in evaluate(*options, "--seeds", "42").stderr
     assert (out / "manifest.json").stat().st_mtime_ns == merged
-    first = (out / "runs" / "tf-0-seed-42" / "manifest.json").stat().st_mtime_ns
+    # It says how long the run took, so that of a second run differs.
+    first = (out / "runs" / "tf-0-seed-42" / "manifest.json").read_bytes()
     evaluate(*options, "--seeds", "42,43", "--overwrite")
     assert read_manifest(out, "scores", verify=True).params["seeds"] == [42, 43]
-    assert (out / "runs" / "tf-0-seed-42" / "manifest.json").stat().st_mtime_ns == first
+    assert (out / "runs" / "tf-0-seed-42" / "manifest.json").read_bytes() == first
 
 
 def test_runs_made_otherwise_are_refused_or_replaced(
@@ -264,15 +269,16 @@ def test_runs_of_another_shard_made_otherwise_are_never_merged(
     assert not (out / "manifest.json").exists()
     evaluate(*options, "--max-steps", "3", "--shard", "1/2", "--overwrite")
     assert read_manifest(out).params["max_steps"] == 3
-    # Runs are replaced one shard at a time: the scores stay until the new ones are complete.
+    # Scores and runs stay until the new ones of every shard are complete; the old command finds its own.
     before = bytes_of(out)
-    evaluate(*options, "--max-steps", "4", "--shard", "1/2", "--overwrite")
-    made = {read_manifest(path).params["max_steps"] for path in (out / "runs").iterdir()}
-    assert made == {3, 4}
-    assert bytes_of(out) == before
+    said = evaluate(*options, "--max-steps", "4", "--shard", "1/2", "--overwrite", "--json").json
+    assert (said["runs"], said["runs_done"]) == (2, 1)
+    assert (bytes_of(out), made_with(out)) == (before, {3})
+    assert "nothing to do" in evaluate(*options, "--max-steps", "3").stderr
     evaluate(*options, "--max-steps", "4", "--shard", "2/2", "--overwrite")
     assert read_manifest(out, verify=True).params["max_steps"] == 4
-    assert bytes_of(out)[2] != before[2]
+    assert made_with(out) == {4}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_finished_evaluation_is_known_by_its_digests_and_changed_data_by_theirs(
