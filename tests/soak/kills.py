@@ -34,9 +34,9 @@ OTHERWISE = {
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 NOTES = "notes.txt"
-# The runs of an evaluation stay where they are, and embeddings are two files, so these are replaced one by one: between
-# two of them neither the old nor the new is whole, and the next command completes the new one.
-IN_PLACE = ("scores", "embedded", "explained")
+# These are two files, replaced one by one: in between neither the old nor the new is whole, and the next command
+# completes the new one.
+IN_PLACE = ("embedded", "explained")
 
 
 class Kills:
