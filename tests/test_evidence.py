@@ -1,8 +1,9 @@
 """The results of docs/evidence.md follow from the scores that are committed."""
 
 import csv
-import importlib.util
-import sys
+import importlib
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -13,20 +14,43 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 EVIDENCE = REPOSITORY / "examples" / "evidence"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def workflow() -> Iterator[None]:
+    """The folder of the workflow's own modules."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(EVIDENCE)
+        yield
+
+
 @pytest.fixture(scope="module")
 def page() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("evidence_page", EVIDENCE / "page.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("page")
+
+
+@pytest.fixture(scope="module")
+def scores() -> ModuleType:
+    return importlib.import_module("study_scores")
+
+
+@pytest.fixture(scope="module")
+def differences() -> ModuleType:
+    return importlib.import_module("study_differences")
 
 
 def test_the_page_is_made_from_the_committed_scores(page: ModuleType) -> None:
     text = page.PAGE.read_text(encoding="utf-8")
     assert page.page(page.RESULTS, text) == text
+
+
+def test_the_numbers_said_in_words_are_in_the_tables(page: ModuleType) -> None:
+    text = page.PAGE.read_text(encoding="utf-8")
+    said = text.partition("## What it says\n")[2].partition(page.HEADING)[0]
+    lines = text.partition(page.HEADING)[2].splitlines()
+    cells = " ".join(line for line in lines if line.startswith("|"))
+    printed = {f"{float(number):.1f}" for number in re.findall(r"\d+\.\d+", cells)}
+    words = re.findall(r"(?<![\d.])\d+\.\d(?![\d.])", said)
+    assert len(words) > 20
+    assert [number for number in words if number not in printed] == []
 
 
 def test_the_verdict_of_the_readme_is_made_from_the_committed_scores(page: ModuleType) -> None:
@@ -61,9 +85,11 @@ def few_shot_results(folder: Path) -> Path:
     return folder
 
 
-def test_two_arms_are_compared_over_draws(page: ModuleType, tmp_path: Path) -> None:
-    arms = page.values_of(few_shot_results(tmp_path), "fewshot")
-    (found,) = page.few_shot(arms["random-weights"], arms["random"])
+def test_two_arms_are_compared_over_draws(
+    scores: ModuleType, differences: ModuleType, tmp_path: Path
+) -> None:
+    arms = scores.values_of(few_shot_results(tmp_path), "fewshot")
+    (found,) = differences.few_shot(arms["random-weights"], arms["random"])
     means = [100 * (a + b) / 2 for a, b in zip(*MODELS.values(), strict=True)]
     weights = [100 * value for value in WEIGHTS]
     test = stats.ttest_rel(means, weights)
@@ -75,27 +101,29 @@ def test_two_arms_are_compared_over_draws(page: ModuleType, tmp_path: Path) -> N
     assert found.verdict(found.p) == "yes"
 
 
-def test_a_pretrained_arm_with_fewer_than_three_seeds_gets_no_yes(page: ModuleType, tmp_path: Path) -> None:
+def test_a_pretrained_arm_with_fewer_than_three_seeds_gets_no_yes(
+    page: ModuleType, scores: ModuleType, tmp_path: Path
+) -> None:
     for seeds, answer in (({}, "undecided"), ({3: MODELS[1]}, "yes")):
         block = few_shot_results(tmp_path) / "fewshot"
         for seed, values in seeds.items():
             rows = {("prom-core", "10", draw): value for draw, value in zip(DRAWS, values, strict=True)}
             write_scores(block, f"random-s{seed}", rows, "accuracy")
-        arms = page.values_of(tmp_path, "fewshot")
+        arms = scores.values_of(tmp_path, "fewshot")
         ((difference, found),) = page.answers("fewshot", arms, "random-weights", "random")
         assert difference.p < 0.05
         assert found == answer
 
 
-def test_a_cell_is_compared_over_seeds_by_welchs_test(page: ModuleType) -> None:
+def test_a_cell_is_compared_over_seeds_by_welchs_test(differences: ModuleType) -> None:
     first, second = {1: 50.0, 2: 53.0, 3: 51.0}, {1: 58.0, 2: 66.0, 3: 59.0}
-    found = page.welch("x", first, second)
+    found = differences.welch("x", first, second)
     test = stats.ttest_ind(list(second.values()), list(first.values()), equal_var=False)
     interval = test.confidence_interval(0.95)
     assert found.p == pytest.approx(test.pvalue)
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
     assert (found.mean, found.signs) == (pytest.approx(29 / 3), "+++")
-    assert page.welch("x", {1: 0.0, 2: 0.0}, {1: 0.0, 2: 0.0}).p == 1.0
+    assert differences.welch("x", {1: 0.0, 2: 0.0}, {1: 0.0, 2: 0.0}).p == 1.0
 
 
 TASKS = ("mouse/0", "mouse/2", "prom/prom_core_tata", "tf/2")
@@ -125,7 +153,7 @@ def write_trials(folder: Path, name: str, values: dict[tuple[str, int], tuple[fl
         )
 
 
-def test_the_best_trial_of_several_blocks_is_chosen_on_dev(page: ModuleType, tmp_path: Path) -> None:
+def test_the_best_trial_of_several_blocks_is_chosen_on_dev(scores: ModuleType, tmp_path: Path) -> None:
     """By MCC, then by loss, and never by the test; runs that one of the blocks lacks are left out."""
     plain = {
         ("a", 1): (0.9, 0.5, 0.6),
@@ -136,18 +164,18 @@ def test_the_best_trial_of_several_blocks_is_chosen_on_dev(page: ModuleType, tmp
     strands = {("a", 1): (0.2, 0.6, 0.7), ("b", 1): (0.2, 0.5, 0.5), ("c", 1): (0.9, 0.4, 0.1)}
     write_trials(tmp_path / "why-plain", "random-s1", plain)
     write_trials(tmp_path / "why-rc", "random-s1", strands)
-    found = page.chosen_rows(tmp_path, ["why-plain", "why-rc"])
+    found = scores.chosen_rows(tmp_path, ["why-plain", "why-rc"])
     assert {run.cell.task: (row["value"], row["chosen"]) for run, row in found.items()} == {
         "a": ("0.2", "learning_rate 0.001, rc"),
         "b": ("0.2", "learning_rate 0.001, rc"),
         "c": ("0.1", "learning_rate 0.001"),
     }
-    assert page.by_arm(found)["random"][page.Cell("a", "")] == {1: {1: 20.0}}
+    assert scores.by_arm(found)["random"][scores.Cell("a", "")] == {1: {1: 20.0}}
 
 
 @pytest.mark.parametrize(("worst", "answer"), [(0.62, "yes"), (0.52, "no"), (0.58, "no")])
 def test_a_change_is_confirmed_if_it_holds_on_all_four_tasks(
-    page: ModuleType, tmp_path: Path, worst: float, answer: str
+    page: ModuleType, scores: ModuleType, tmp_path: Path, worst: float, answer: str
 ) -> None:
     """With it random weights have 58 everywhere and pretrained ones 62, on tf/2 62, 52 or as little as without it."""
 
@@ -166,7 +194,7 @@ def test_a_change_is_confirmed_if_it_holds_on_all_four_tasks(
             for arm, values in (("random-weights", of(weights, weights)), ("random", pretrained)):
                 rows = {key: value for key, value in values.items() if key[1] == seed}
                 write_trials(tmp_path / block, f"{arm}-s{seed}", rows)
-    blocks = {block: page.values_of(tmp_path, block) for block in (page.PLAIN, *page.CHANGES)}
+    blocks = {block: scores.values_of(tmp_path, block) for block in (page.PLAIN, *page.CHANGES)}
     lines = page.interventions(blocks).splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
     assert [row[2] for row in cells] == [*TASKS, *TASKS]
@@ -176,12 +204,14 @@ def test_a_change_is_confirmed_if_it_holds_on_all_four_tasks(
     assert [row[9] if len(row) > 9 else "" for row in cells] == ["", "", "", "–", "", "", "", answer]
 
 
-def test_the_smallest_difference_that_would_be_found_is_found_four_times_in_five(page: ModuleType) -> None:
+def test_the_smallest_difference_that_would_be_found_is_found_four_times_in_five(
+    differences: ModuleType,
+) -> None:
     """Draws of the difference with that mean and the measured spread: the two-sided test finds 80 % of them."""
     n = 10
     first = [0.0] * n
     second = [float(value) for value in stats.norm.ppf([(i + 0.5) / n for i in range(n)])]
-    found = page.paired("x", first, second, "+")
+    found = differences.paired("x", first, second, "+")
     spread = stats.tstd(second)
     trials = stats.norm.rvs(found.detectable, spread, size=(4000, n), random_state=1)
     power = float((stats.ttest_1samp(trials, 0, axis=1).pvalue < 0.05).mean())
@@ -200,12 +230,17 @@ def test_the_smallest_difference_that_would_be_found_is_found_four_times_in_five
     ],
 )
 def test_the_answer_follows_the_protocol(
-    page: ModuleType, mean: float, high: float, adjusted: float, signs: str, answer: str
+    differences: ModuleType, mean: float, high: float, adjusted: float, signs: str, answer: str
 ) -> None:
-    assert page.Difference("x", 10, mean, mean - 1, high, adjusted, 1.0, signs).verdict(adjusted) == answer
+    assert (
+        differences.Difference("x", 10, mean, mean - 1, high, adjusted, 1.0, signs).verdict(adjusted)
+        == answer
+    )
 
 
-def test_several_tasks_are_compared_by_their_means_over_seeds(page: ModuleType, tmp_path: Path) -> None:
+def test_several_tasks_are_compared_by_their_means_over_seeds(
+    scores: ModuleType, differences: ModuleType, tmp_path: Path
+) -> None:
     block = tmp_path / "published"
     mcc = {"a": (0.5, 0.6), "b": (0.3, 0.2), "c": (0.7, 0.8)}
     for seed in (1, 2):
@@ -213,8 +248,8 @@ def test_several_tasks_are_compared_by_their_means_over_seeds(page: ModuleType, 
         trained = {(task, "", seed): values[1] - seed / 50 for task, values in mcc.items()}
         write_scores(block, f"random-weights-s{seed}", weights, "mcc")
         write_scores(block, f"random-s{seed}", trained, "mcc")
-    arms = page.values_of(tmp_path, "published")
-    (found,) = page.over_tasks(arms["random-weights"], arms["random"])
+    arms = scores.values_of(tmp_path, "published")
+    (found,) = differences.over_tasks(arms["random-weights"], arms["random"])
     differences = [100 * (values[1] - 0.03 - values[0] - 0.015) for values in mcc.values()]
     assert found.n == 3
     assert found.mean == pytest.approx(sum(differences) / 3)
@@ -230,7 +265,9 @@ def test_parts_that_are_not_run_yet_are_named(page: ModuleType, tmp_path: Path) 
     assert "| random − random-weights | prom-core, 10 shots | 5 |" in text
 
 
-def test_the_verdict_and_the_claims_count_the_answers(page: ModuleType, tmp_path: Path) -> None:
+def test_the_verdict_and_the_claims_count_the_answers(
+    page: ModuleType, scores: ModuleType, tmp_path: Path
+) -> None:
     """Random masks are 10 points better than random weights in both cells, CM-GEMS better in one and worse in one."""
     block, noise = tmp_path / "fewshot", (0.0, 0.01, -0.01, 0.005, -0.005)
     level = {
@@ -248,7 +285,7 @@ def test_the_verdict_and_the_claims_count_the_answers(page: ModuleType, tmp_path
         for name in (arm, "genemask") if arm == "cm-gems" else (arm,):
             for seed in (1, 2, 3):
                 write_scores(block, f"{name}-s{seed}", rows, "accuracy")
-    arms = page.values_of(tmp_path, "fewshot")
+    arms = scores.values_of(tmp_path, "fewshot")
     blocks = {"fewshot": arms, "frozen": {}}
     text = page.verdict(blocks)
     assert "random weights in 2 of 2 settings (by +10.0 to +10.0 points" in text
@@ -275,7 +312,7 @@ def test_the_verdict_and_the_claims_count_the_answers(page: ModuleType, tmp_path
                 write_scores(tmp_path / "fair" / task.replace("/", "-"), f"{arm}-s{seed}", cell, "mcc")
     fair: dict[str, dict[object, object]] = {}
     for folder in (tmp_path / "fair").iterdir():
-        for arm, values in page.values_of(tmp_path / "fair", folder.name).items():
+        for arm, values in scores.values_of(tmp_path / "fair", folder.name).items():
             fair.setdefault(arm, {}).update(values)
     text = page.verdict({**blocks, "fair": fair})
     assert (

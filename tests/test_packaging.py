@@ -1,4 +1,4 @@
-"""The container file, the conda recipe and the citation agree with pyproject.toml; to build them takes minutes and an image."""
+"""The container file, the conda recipe and the citation agree with pyproject.toml. They are not built here."""
 
 import re
 import shlex

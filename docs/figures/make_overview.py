@@ -5,7 +5,7 @@ Its masks are those that docs/tutorial.md shows, its numbers those of docs/evide
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
 import statistics
 import sys
@@ -17,7 +17,7 @@ from typing import Any
 from cmgems_cli.palette import BLUE, GREY, VERMILION
 
 DOCS = Path(__file__).resolve().parents[1]
-EVIDENCE = DOCS.parent / "examples" / "evidence" / "page.py"
+EVIDENCE = DOCS.parent / "examples" / "evidence"
 FIGURE = Path(__file__).with_name("overview.svg")
 
 K = 6
@@ -54,13 +54,11 @@ def hidden_bases(masked: list[bool]) -> list[bool]:
 @cache
 def study() -> Any:
     """Return the module that makes the tables of docs/evidence.md."""
-    spec = importlib.util.spec_from_file_location("evidence_page_of_the_figure", EVIDENCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(EVIDENCE))
+    try:
+        return importlib.import_module("page")
+    finally:
+        sys.path.remove(str(EVIDENCE))
 
 
 def measured(block: str) -> list[tuple[str, dict[str, tuple[float, float]]]]:

@@ -8,19 +8,18 @@ from __future__ import annotations
 import csv
 import sys
 import textwrap
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import yaml
-from scipy import stats
+from study_differences import NOT_PRETRAINED, Difference, compared, is_partial, over_seeds
+from study_scores import PLAIN, Cell, Values, by_arm, cell_mean, chosen_rows, rows_of, values_of_all
 
 from cmgems_cli.comparing.grouping import key_of
 from cmgems_cli.comparing.published import published_scores
-from cmgems_cli.comparing.statistics import holm
 from cmgems_cli.markdown import table
 
 HERE = Path(__file__).resolve().parent
@@ -32,10 +31,6 @@ HEADING = "## Results\n"
 # Around the verdict in the README.
 BEGIN, END = "<!-- verdict of docs/evidence.md -->\n", "<!-- end of the verdict -->\n"
 README_WIDTH = 140
-
-# The protocol's.
-ALPHA, POWER = 0.05, 0.8
-METRIC = {"fewshot": "accuracy"}
 
 CONTENT = ("genemask", "global", "cm-step", "cm-gems", "random-mask")
 # The pairs of arms that each question compares: first, second.
@@ -49,10 +44,8 @@ QUESTIONS = {
 # Published columns that stand below the means.
 PAPER = ("dnabert-120k", "dnabert-cm-gems-10k")
 JUDGED = ("fewshot", "curve", "frozen", "published", "fair", "tuned")
-# Question 5: blocks with one change of the fine-tuning, and the block with none.
-PLAIN, CHANGES = "why-plain", ("why-embedding-lr", "why-mean", "why-dropout", "why-rc")
-# Arms that are not pretrained, and the seeds that the protocol asks for of the others.
-NOT_PRETRAINED, SEEDS = ("random-weights", "kmer-linear"), 3
+# Question 5: blocks with one change of the fine-tuning.
+CHANGES = ("why-embedding-lr", "why-mean", "why-dropout", "why-rc")
 # The tasks of question 5.
 TASKS = 4
 
@@ -69,238 +62,9 @@ CLAIMS: list[tuple[str, str, tuple[str, str, str] | None]] = [
 ]
 
 
-class Cell(NamedTuple):
-    """What is compared: a task and its rows per class (empty: all)."""
-
-    task: str
-    shots: str
-
-    def __str__(self) -> str:
-        return f"{self.task}, {self.shots} shots" if self.shots else self.task
-
-
-# cell -> model seed -> run seed -> value, on the printed scale: times 100.
-Values = dict[Cell, dict[int, dict[int, float]]]
-
-
-class Run(NamedTuple):
-    """A fine-tuning run: its arm, cell and seeds, and what a run of several trials chose by."""
-
-    arm: str
-    cell: Cell
-    model_seed: int
-    seed: int
-
-
-def rows_of(results: Path, block: str) -> dict[Run, dict[str, str]]:
-    """Return the rows of a block: its metric's, one per run."""
-    rows = {}
-    for path in sorted((results / block).glob("*.csv")):
-        size_and_arm, _, seed = path.stem.rpartition("-s")
-        arm = size_and_arm.partition("-")[2]
-        with path.open(encoding="utf-8", newline="") as stream:
-            for row in csv.DictReader(stream):
-                if row["metric"] == METRIC.get(block, "mcc"):
-                    rows[Run(arm, Cell(row["task"], row["shots"]), int(seed), int(row["seed"]))] = row
-    return rows
-
-
-def chosen_rows(results: Path, blocks: Sequence[str]) -> dict[Run, dict[str, str]]:
-    """Return the run of the best trial of several blocks, as `evaluate` chooses: by MCC on dev, then by loss.
-
-    Of runs that all the blocks have. The column `chosen` also names the block's change.
-    """
-    found = {block: rows_of(results, block) for block in blocks}
-    best = {}
-    for run in found[blocks[0]]:
-        if all(run in rows for rows in found.values()):
-            block = max(
-                blocks,
-                key=lambda one: (float(found[one][run]["dev_mcc"]), -float(found[one][run]["dev_loss"])),
-            )
-            row = found[block][run]
-            change = "" if block == PLAIN else f", {block.removeprefix('why-')}"
-            best[run] = {**row, "chosen": f"{row['chosen']}{change}"}
-    return best
-
-
-def by_arm(rows: Mapping[Run, Mapping[str, str]]) -> dict[str, Values]:
-    """Return the values of runs by arm."""
-    arms: dict[str, Values] = {}
-    for run, row in rows.items():
-        values = arms.setdefault(run.arm, defaultdict(lambda: defaultdict(dict)))
-        values[run.cell][run.model_seed][run.seed] = 100 * float(row["value"])
-    return arms
-
-
-def values_of(results: Path, block: str) -> dict[str, Values]:
-    """Return the values of a block by arm."""
-    return by_arm(rows_of(results, block))
-
-
-def by_draw(runs: Mapping[int, Mapping[int, float]]) -> dict[int, float]:
-    """Return the mean over the models, for each draw that all of them have."""
-    shared = set.intersection(*(set(values) for values in runs.values()))
-    return {draw: float(np.mean([values[draw] for values in runs.values()])) for draw in sorted(shared)}
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A paired difference, second minus first.
-
-    Attributes
-    ----------
-    cell : str
-    n : int
-        Pairs.
-    mean, low, high : float
-        With its 95 % interval.
-    p : float
-    detectable : float
-        The smallest difference found with a probability of `POWER`, from the measured spread.
-    signs : str
-        Of the difference of each model seed.
-    partial : bool
-        A pretrained arm lacks some of the protocol's seeds.
-    """
-
-    cell: str
-    n: int
-    mean: float
-    low: float
-    high: float
-    p: float
-    detectable: float
-    signs: str
-    partial: bool = False
-
-    def verdict(self, adjusted: float) -> str:
-        """Return the protocol's answer."""
-        if adjusted < ALPHA and len(set(self.signs)) == 1 and not self.partial:
-            return "yes" if self.mean > 0 else "worse"
-        return "no" if self.high < 1 else "undecided"
-
-
-def paired(cell: str, first: Sequence[float], second: Sequence[float], signs: str) -> Difference:
-    """Compare by a paired t-test."""
-    differences = np.subtract(second, first)
-    n, mean = len(differences), float(differences.mean())
-    error = float(differences.std(ddof=1) / np.sqrt(n))
-    t = stats.t.ppf(1 - ALPHA / 2, n - 1)
-    detectable = float((t + stats.t.ppf(POWER, n - 1)) * error)
-    p = float(stats.ttest_rel(second, first).pvalue) if error else float(mean == 0)
-    return Difference(cell, n, mean, mean - t * error, mean + t * error, p, detectable, signs)
-
-
-def welch(cell: str, first: Mapping[int, float], second: Mapping[int, float]) -> Difference:
-    """Compare the values of two sets of seeds by Welch's test."""
-    a, b = list(first.values()), list(second.values())
-    with np.errstate(all="ignore"):  # equal values: no spread
-        test = stats.ttest_ind(b, a, equal_var=False)
-    mean = float(np.mean(b) - np.mean(a))
-    signs = signs_of(first, second)
-    error = float(np.sqrt(np.var(a, ddof=1) / len(a) + np.var(b, ddof=1) / len(b)))
-    if not error:
-        return Difference(cell, len(a) + len(b), mean, mean, mean, float(mean == 0), 0.0, signs)
-    t = stats.t.ppf(1 - ALPHA / 2, test.df)
-    detectable = float((t + stats.t.ppf(POWER, test.df)) * error)
-    return Difference(
-        cell, len(a) + len(b), mean, mean - t * error, mean + t * error, float(test.pvalue), detectable, signs
-    )
-
-
-def signs_of(first: Mapping[int, float], second: Mapping[int, float]) -> str:
-    """Return the sign of the difference for each model seed; a first that has one seed is compared with each."""
-    only = next(iter(first.values()))
-    return "".join("+" if second[seed] > first.get(seed, only) else "-" for seed in sorted(second))
-
-
-def few_shot(first: Values, second: Values) -> list[Difference]:
-    """Compare two arms over the draws, cell by cell."""
-    found = []
-    for cell in sorted(first.keys() & second.keys(), key=lambda cell: (cell.task, int(cell.shots))):
-        draws = [by_draw(values[cell]) for values in (first, second)]
-        shared = sorted(draws[0].keys() & draws[1].keys())
-        means = [
-            {seed: float(np.mean([runs[draw] for draw in shared])) for seed, runs in values[cell].items()}
-            for values in (first, second)
-        ]
-        found.append(paired(str(cell), *([d[draw] for draw in shared] for d in draws), signs_of(*means)))
-    return found
-
-
-def over_tasks(first: Values, second: Values) -> list[Difference]:
-    """Compare two arms over tasks, by their means over seeds."""
-    cells = sorted(first.keys() & second.keys())
-    if len(cells) < 2:
-        return []
-    runs = [{cell: seed_means(values, cell) for cell in cells} for values in (first, second)]
-    # Of the seeds that an arm has in all tasks: `kmer-linear` has one.
-    by_seed = [
-        {
-            seed: float(np.mean([r[cell][seed] for cell in cells]))
-            for seed in sorted(set.intersection(*map(set, r.values())))
-        }
-        for r in runs
-    ]
-    columns = [[float(np.mean(list(r[cell].values()))) for cell in cells] for r in runs]
-    return [paired(f"{len(cells)} tasks", *columns, signs_of(*by_seed))]
-
-
-def cell_mean(values: Values, cell: Cell) -> str:
-    """Return the mean over model seeds in a cell as it is printed; a dash without values."""
-    return f"{np.mean(list(seed_means(values, cell).values())):.1f}" if cell in values else "–"
-
-
-def seed_means(values: Values, cell: Cell) -> dict[int, float]:
-    """Return the mean of each model seed in a cell."""
-    return {seed: float(np.mean(list(runs.values()))) for seed, runs in sorted(values[cell].items())}
-
-
-def over_seeds(first: Values, second: Values) -> list[Difference]:
-    """Compare two arms over their seeds, cell by cell; cells where an arm has one seed are left out."""
-    found = []
-    for cell in sorted(first.keys() & second.keys(), key=lambda cell: (cell.task, int(cell.shots or 0))):
-        a, b = seed_means(first, cell), seed_means(second, cell)
-        if len(a) > 1 and len(b) > 1:
-            found.append(welch(str(cell), a, b))
-    return found
-
-
-def is_partial(arm: str, values: Values) -> bool:
-    """Tell whether a pretrained arm lacks seeds in a cell."""
-    return arm not in NOT_PRETRAINED and any(len(seeds) < SEEDS for seeds in values.values())
-
-
 def p_value(p: float) -> str:
     """Return a p value as it is printed."""
     return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
-
-
-def compared(
-    block: str, arms: Mapping[str, Values], pairs: Sequence[tuple[str, str]]
-) -> list[tuple[str, Difference, float]]:
-    """Return name, difference and adjusted p of all pairs of arms that a block has."""
-    compare = {"fewshot": few_shot, "curve": over_seeds}.get(block, over_tasks)
-    found = [
-        (
-            f"{second} − {first}",
-            replace(
-                difference,
-                partial=is_partial(first, arms[first]) or is_partial(second, arms[second]),
-            ),
-        )
-        for first, second in pairs
-        if first in arms and second in arms
-        for difference in compare(arms[first], arms[second])
-    ]
-    adjusted: list[float] = []
-    if compare is not over_tasks:  # over the cells of one pair of arms
-        for name in dict.fromkeys(name for name, _ in found):
-            adjusted += [p or 0.0 for p in holm([d.p for other, d in found if other == name])]
-    elif found:
-        adjusted = [p or 0.0 for p in holm([d.p for _, d in found])]
-    return [(name, difference, p) for (name, difference), p in zip(found, adjusted, strict=True)]
 
 
 def comparisons(block: str, arms: Mapping[str, Values], pairs: Sequence[tuple[str, str]]) -> str:
@@ -513,20 +277,6 @@ def pretrained(results: Path) -> str:
              f"{100 * masked:.1f} %", switched]
         )  # fmt: skip
     return table(["arm", "models", "perplexity", "range", "masked", "switched at step"], rows)
-
-
-def values_of_all(results: Path, planned: Mapping[str, Any]) -> dict[str, dict[str, Values]]:
-    """Return the values of every block of the study, by arm."""
-    blocks = {}
-    for block, how in planned["blocks"].items():
-        if "best_of" in how:
-            blocks[block] = by_arm(chosen_rows(results, how["best_of"]))
-            # Without weights there is no way of fine-tuning to choose: the same on the same tasks.
-            linear = values_of(results, "published").get("kmer-linear")
-            blocks[block] |= {"kmer-linear": linear} if blocks[block] and linear else {}
-        else:
-            blocks[block] = values_of(results, block)
-    return blocks
 
 
 def parts(results: Path) -> Iterator[str]:
