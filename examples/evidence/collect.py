@@ -16,6 +16,7 @@ from cmgems_cli.comparing.evaluated_runs import RUNS
 from cmgems_cli.comparing.grouping import key_of
 from cmgems_cli.comparing.scores import SCORES, read_scores
 from cmgems_cli.comparing.trials_table import CHOSEN, TRIALS, is_chosen
+from cmgems_cli.errors import CmgemsError
 
 METRICS = ("mcc", "accuracy", "auroc")
 
@@ -97,7 +98,10 @@ STATS = ("sequences", "switched_at_step")
 
 if __name__ == "__main__":
     what, *paths = sys.argv[1:]
-    if what == "scores":
-        scores(Path(paths[0]), Path(paths[1]))
-    else:
-        pretraining([Path(path) for path in paths[:-1]], Path(paths[-1]))
+    try:
+        if what == "scores":
+            scores(Path(paths[0]), Path(paths[1]))
+        else:
+            pretraining([Path(path) for path in paths[:-1]], Path(paths[-1]))
+    except CmgemsError as error:
+        sys.exit(f"error: {error}")
