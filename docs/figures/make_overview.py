@@ -14,6 +14,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from cmgems_cli.palette import BLUE, GREY, VERMILION
 
 DOCS = Path(__file__).resolve().parents[1]
@@ -52,11 +54,11 @@ def hidden_bases(masked: list[bool]) -> list[bool]:
 
 
 @cache
-def study() -> Any:
-    """Return the module that makes the tables of docs/evidence.md."""
+def of_study(name: str) -> Any:
+    """Return a module of those that make the tables of docs/evidence.md."""
     sys.path.insert(0, str(EVIDENCE))
     try:
-        return importlib.import_module("page")
+        return importlib.import_module(name)
     finally:
         sys.path.remove(str(EVIDENCE))
 
@@ -66,15 +68,14 @@ def measured(block: str) -> list[tuple[str, dict[str, tuple[float, float]]]]:
 
     With few labels the deviation is that over draws, of means over models; with all, that over models.
     """
-    page = study()
-    arms = page.values_of_all(page.RESULTS, page.yaml.safe_load(page.STUDY.read_text(encoding="utf-8")))[
-        block
-    ]
+    page, scores = of_study("page"), of_study("study_scores")
+    planned = yaml.safe_load(page.STUDY.read_text(encoding="utf-8"))
+    arms = scores.values_of_all(page.RESULTS, planned)[block]
     rows = []
     for cell in sorted(arms["random"], key=lambda cell: (cell.task, int(cell.shots or 0))):
         values = {}
         for arm in (one for one in STARTS if cell in arms.get(one, {})):
-            runs = page.by_draw(arms[arm][cell]) if cell.shots else page.seed_means(arms[arm], cell)
+            runs = scores.by_draw(arms[arm][cell]) if cell.shots else scores.seed_means(arms[arm], cell)
             spread = statistics.stdev(runs.values()) if len(runs) > 1 else 0.0
             values[arm] = (statistics.mean(runs.values()), spread)
         rows.append((f"{cell.task.rpartition('prom/')[2]} {cell.shots}".strip(), values))
