@@ -40,7 +40,7 @@ def parse_json(content: bytes) -> Any:
         If it is not UTF-8 or not JSON, holds a number that is not finite, or is nested too deeply.
     """
     try:
-        value = json.loads(content.decode("utf-8-sig"), parse_constant=_finite, parse_float=_finite)
+        value = json.loads(_text(content), parse_constant=_finite, parse_float=_finite)
     except RecursionError:
         raise _too_deep() from None
     _check(value)
@@ -60,7 +60,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     import tomllib
 
-    text = _content(path, TOML_BYTES).decode("utf-8-sig")
+    text = _text(_content(path, TOML_BYTES))
     if any(line.count(".") > _DOTS_PER_LINE for line in text.splitlines()):
         raise ValueError(f"a line has more than {_DOTS_PER_LINE:,} dots")
     try:
@@ -69,6 +69,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise _too_deep() from None
     _check(tables, largest=2**63 - 1)
     return tables
+
+
+def _text(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:  # whose own message has two lines since Python 3.13
+        raise ValueError(f"it is not UTF-8: {error.reason} at byte {error.start:,}") from None
 
 
 def _content(path: Path, limit: int) -> bytes:

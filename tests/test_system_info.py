@@ -106,7 +106,9 @@ def test_cards_are_listed_after_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None
 def test_versions_are_those_installed_and_fit_here() -> None:
     found = {version.name: version for version in machine.versions()}
     assert found["python"].installed == ".".join(map(str, sys.version_info[:3]))
-    assert found["torch"].installed == torch.__version__
+    # A build's own label, such as +cu132, is not in the metadata of every release.
+    installed = str(found["torch"].installed)
+    assert installed.partition("+")[0] == torch.__version__.partition("+")[0]
     assert found["torch"].needed.startswith(">=")
     assert all(version.fits for version in found.values())
     assert "pytest" not in found  # of an extra
