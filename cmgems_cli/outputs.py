@@ -112,7 +112,7 @@ class Output:
     inputs : mapping, name -> digest, or callable that returns it
         A callable is called only if the parameters equal those of an existing artifact.
     machine : collection of str
-        Parameters that describe the machine, which are not compared.
+        Names of parameters and inputs that depend on the machine or the workspace and are not compared.
     revisable : collection of str
         Parameters that are not compared with those of an unfinished run: the command itself decides what of the
         unfinished work it can use.
@@ -180,13 +180,14 @@ class Output:
     ) -> str | None:
         """Describe the first difference to the parameters and inputs of an artifact or run; None without one."""
         ignored = {*self.machine, *(self.revisable if unfinished else ())}
+        parts = f"{self.parts}/" if self.parts else " "
         for name in sorted({*params, *self.params} - ignored):
             old, new = params.get(name), self.params.get(name)
             if old != new:
                 return f"was made with {name} = {_short(old)}, this command has {_short(new)}"
         now = self.inputs()
         for name in sorted({*inputs, *now}):
-            if inputs.get(name) != now.get(name) and not (self.parts and name.startswith(f"{self.parts}/")):
+            if inputs.get(name) != now.get(name) and name not in ignored and not name.startswith(parts):
                 return f"was made from {_named(name, inputs.get(name))}, this command has {_named(name, now.get(name))}"
         return None
 

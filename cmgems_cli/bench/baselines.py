@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,9 @@ from cmgems_cli.datasets.task_files import TaskFiles
 from cmgems_cli.errors import InputError
 from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.training.processes import Processes
+
+# Name of its digest among the inputs of an evaluation.
+BASELINE = "baseline"
 
 
 class Trainer(Protocol):
@@ -67,11 +70,18 @@ class Baseline:
         Of the artifact.
     changed : dict
         What differed from the published recipes, as in `FinetuneOptions.changes`.
+    found : bool
+        It was found in the workspace, not asked for: scores made without it are not made again.
     """
 
     scores: list[Score]
     digest: str
     changed: dict[str, Any]
+    found: bool = False
+
+    def is_missing_in(self, made: Manifest) -> bool:
+        """Return whether an evaluation was made without it, or with other scores of random weights."""
+        return made.inputs.get(BASELINE) != self.digest
 
 
 def read_baseline(folder: Path) -> Baseline:
@@ -115,7 +125,9 @@ def usual_baseline(
     if given is not None:
         return read_baseline(Path(given))
     usual = workspace.scores_folder(source.baseline_name + suffix, bench)
-    return read_baseline(usual) if source.init is None and is_finished(usual) else None
+    if source.init is not None or not is_finished(usual):
+        return None
+    return replace(read_baseline(usual), found=True)
 
 
 def add_recipe_notes(

@@ -9,12 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from cmgems_cli.artifacts import MANIFEST, Manifest, environment, is_finished, parse_manifest, read_manifest
-from cmgems_cli.bench.baselines import Baseline, Trainer, add_recipe_notes
+from cmgems_cli.bench.baselines import BASELINE, Baseline, Trainer, add_recipe_notes
 from cmgems_cli.bench.grids import Cell, Grid, merged_stats, scores_of
 from cmgems_cli.bench.reuse import neighbours, take_over
 from cmgems_cli.bench.run_places import RunPlaces
 from cmgems_cli.comparing.evaluated_runs import RUNS
-from cmgems_cli.comparing.pairing import recorded_of
 from cmgems_cli.comparing.scores import KMER_LINEAR, SCORES, Score, read_scores, write_scores
 from cmgems_cli.comparing.tables import Report, make_report, markdown
 from cmgems_cli.comparing.trials_table import trials_table
@@ -316,6 +315,8 @@ class Evaluation:
         if self.linear is not None and self.linear.finished(overwrite=overwrite) is None:
             return None
         manifest = manifest or read_manifest(self.out, "scores")
+        if overwrite and self.baseline and self.baseline.is_missing_in(manifest):
+            return None
         return manifest if self._run_digests().items() <= manifest.inputs.items() else None
 
     def merge(self, started: float, *, overwrite: bool) -> Manifest | None:
@@ -347,21 +348,14 @@ class Evaluation:
         return manifest or read_manifest(self.out, "scores")
 
     def _output(self) -> Output:
-        tasks = self.grid.tasks()
-        inputs = {"baseline": self.baseline.digest} if self.baseline else {}
+        baseline = self.baseline
+        inputs = {BASELINE: baseline.digest} if baseline else {}
         return Output(
             self.out,
             "scores",
-            params={
-                "bench": self.grid.benchmark.name,
-                **recorded_of(self.grid.benchmark),
-                "model": self.name,
-                "tasks": list(dict.fromkeys(task.name for task in tasks)),
-                "shots": sorted({task.shots for task in tasks if task.shots is not None}),
-                "seeds": sorted({cell.seed for cell in self.grid.cells}),
-                **self.finetuner.settings(),
-            },
+            params={"model": self.name, **self.grid.settings(), **self.finetuner.settings()},
             inputs={**inputs, **self.finetuner.inputs},
+            machine=() if baseline and not baseline.found else (BASELINE,),
             parts=RUNS,
         )
 

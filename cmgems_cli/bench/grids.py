@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cmgems_cli.comparing.grouping import mean
+from cmgems_cli.comparing.pairing import recorded_of
 from cmgems_cli.comparing.scores import Score
 from cmgems_cli.comparing.tables import COLLAPSED
 from cmgems_cli.datasets.benchmark import Benchmark
@@ -57,6 +58,17 @@ class Grid:
     def tasks(self) -> tuple[TaskFiles, ...]:
         """Return the different tasks (and numbers of shots), in the order of the cells."""
         return tuple({cell.task.label: cell.task for cell in self.cells}.values())
+
+    def settings(self) -> dict[str, Any]:
+        """Return what an evaluation records of its grid."""
+        tasks = self.tasks()
+        return {
+            "bench": self.benchmark.name,
+            **recorded_of(self.benchmark),
+            "tasks": list(dict.fromkeys(task.name for task in tasks)),
+            "shots": sorted({task.shots for task in tasks if task.shots is not None}),
+            "seeds": sorted({cell.seed for cell in self.cells}),
+        }
 
     def shard(self, number: int, of: int) -> tuple[Cell, ...]:
         """Return every `of`-th cell, from the `number`-th (1 … `of`): the shards together have all cells."""

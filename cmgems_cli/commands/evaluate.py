@@ -150,6 +150,10 @@ def evaluate(
             _plan(console, evaluation, cells)
             return
         manifest = evaluation.finished(overwrite=io.overwrite)
+        if manifest is not None and compared is not None and compared.is_missing_in(manifest):
+            console.say(
+                "these scores were made without those of random weights: --overwrite adds them, and repeats no run"
+            )
         if manifest is None:
             left = evaluation.left(cells, resume=io.resume, overwrite=io.overwrite)
             console.say("checking the data of every task first")

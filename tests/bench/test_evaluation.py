@@ -384,6 +384,29 @@ def test_the_workspaces_baseline_is_found(
     assert "baseline" in read_manifest(tmp_path / "scores" / "tiny-gue").inputs
 
 
+def test_a_baseline_that_comes_later_to_the_workspace_is_said_and_added_on_demand(
+    evaluate: CommandLine, gue: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CMGEMS_WORKSPACE", str(tmp_path))
+    options, out = ["--data", gue, "--tasks", "tf/0", "--max-steps", "2"], tmp_path / "scores" / "tiny-gue"
+    evaluate(*options)
+    run = (out / "runs" / "tf-0-seed-42" / "manifest.json").read_bytes()
+    (tmp_path / "scores" / "tiny-random-gue").symlink_to(whole)
+    again = evaluate(*options)
+    assert "nothing to do" in again.stderr
+    assert "--overwrite adds them, and repeats no run" in " ".join(again.stderr.split())
+    assert "baseline" not in read_manifest(out).inputs
+    evaluate(*options, "--overwrite")
+    assert read_manifest(out).inputs["baseline"] == read_manifest(whole).digest
+    assert (out / "runs" / "tf-0-seed-42" / "manifest.json").read_bytes() == run
+    assert "made without" not in evaluate(*options).stderr
+    # One that is asked for has to be among the inputs.
+    (tmp_path / "scores" / "tiny-random-gue").unlink()
+    evaluate(*options, "--out", tmp_path / "other")
+    refused = evaluate(*options, "--out", tmp_path / "other", "--baseline", whole, code=4)
+    assert "was made from no baseline" in refused.stderr
+
+
 @pytest.fixture
 def fewshot(tmp_path: Path) -> Path:
     """A folder with one published dataset's name and one of one's own, pools of 12 rows a class."""
