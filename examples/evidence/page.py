@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 import yaml
 from study_differences import NOT_PRETRAINED, Difference, compared, is_partial, over_seeds
-from study_scores import PLAIN, Cell, Values, by_arm, cell_mean, chosen_rows, rows_of, values_of_all
+from study_scores import (
+    PLAIN,
+    Cell,
+    Values,
+    by_arm,
+    cell_mean,
+    chosen_rows,
+    rows_of,
+    values_of,
+    values_of_all,
+)
 
 from cmgems_cli.comparing.grouping import key_of
 from cmgems_cli.comparing.published import published_scores
@@ -46,6 +56,8 @@ PAPER = ("dnabert-120k", "dnabert-cm-gems-10k")
 JUDGED = ("fewshot", "curve", "frozen", "published", "fair", "tuned")
 # Question 5: blocks with one change of the fine-tuning.
 CHANGES = ("why-embedding-lr", "why-mean", "why-dropout", "why-rc")
+# The rows of the table of two sizes.
+FROZEN = ("random-weights", "random", "genemask", "cm-gems")
 # The tasks of question 5.
 TASKS = 4
 
@@ -255,6 +267,18 @@ def means(block: str, arms: Mapping[str, Values]) -> str:
     return table(["arm", *map(str, cells)], rows)
 
 
+def side_by_side(results: Path) -> str:
+    """Return the table of frozen models of both sizes; empty without the larger one."""
+    larger = values_of(results.with_name(f"{results.name}-logo"), "frozen")
+    if not larger:
+        return ""
+    smaller = values_of(results, "frozen")
+    shown = {"kmer-linear": smaller["kmer-linear"]}
+    for size, arms in (("tiny", smaller), ("logo", larger)):
+        shown |= {f"{size}, {arm}": arms[arm] for arm in FROZEN if arm in arms}
+    return means("frozen", shown)
+
+
 def pretrained(results: Path) -> str:
     """Return the table of the pretrained models."""
     path = results / "pretraining.csv"
@@ -326,6 +350,12 @@ def parts(results: Path) -> Iterator[str]:
         yield f"### 5. Why do pretrained weights lose\n\n{shown}\n\n{changes}"
     if ways := choices(results, planned):
         yield f"### 6. Which way of fine-tuning is fair\n\nMeans over seeds, and what each seed chose.\n\n{ways}"
+    if both := side_by_side(results):
+        shown = (
+            "MCC × 100 of frozen models, mean ± standard deviation over seeds: `tiny` has three, `logo` one. The paper's"
+            " models have 89 million parameters and were fine-tuned as a whole."
+        )
+        yield f"### Two sizes, frozen\n\n{shown}\n\n{both}"
     for block, values in blocks.items():
         if values:
             name = "Accuracy" if block == "fewshot" else "MCC"
