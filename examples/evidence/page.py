@@ -352,8 +352,8 @@ def parts(results: Path) -> Iterator[str]:
         yield f"### 6. Which way of fine-tuning is fair\n\nMeans over seeds, and what each seed chose.\n\n{ways}"
     if both := side_by_side(results):
         shown = (
-            "MCC × 100 of frozen models, mean ± standard deviation over seeds: `tiny` has three, `logo` one. The paper's"
-            " models have 89 million parameters and were fine-tuned as a whole."
+            "MCC × 100 of frozen models, mean ± standard deviation over seeds: `tiny` has three, `logo` one. The"
+            " paper's models have 89 million parameters and were fine-tuned as a whole."
         )
         yield f"### Two sizes, frozen\n\n{shown}\n\n{both}"
     for block, values in blocks.items():
