@@ -8,9 +8,11 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from packaging.version import Version
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
@@ -116,9 +118,12 @@ def of_library(name: str, labels: Any, probabilities: Any) -> float:
     if name == "brier":
         if problem == "multilabel":
             return float(np.mean((labels - probabilities) ** 2))
-        scores = probabilities[:, 1] if problem == "binary" else probabilities
-        every = None if problem == "binary" else range(probabilities.shape[1])
-        return float(sklearn_metrics.brier_score_loss(labels, scores, labels=every))
+        if problem == "binary":
+            return float(sklearn_metrics.brier_score_loss(labels, probabilities[:, 1]))
+        if Version(sklearn.__version__) < Version("1.7"):  # which has it for two classes only
+            return float(np.mean(((one_hot - probabilities) ** 2).sum(1)))
+        every = range(probabilities.shape[1])
+        return float(sklearn_metrics.brier_score_loss(labels, probabilities, labels=every))
     assert name == "ece"
     right = (labels == predicted).ravel()
     confidence = (

@@ -85,7 +85,8 @@ def test_an_evaluation_on_mouse_2_is_a_plain_forward_pass(
     tokenizer = AutoTokenizer.from_pretrained(model)
     found = [float(row["p_1"]) for row in csv.DictReader(predicted.open())]
     assert len(found) == 24
-    assert max(found) - min(found) > 1e-3
+    # Ten times the tolerance below: how far apart they are depends on the version that drew the weights.
+    assert max(found) - min(found) > 1e-4
     for text, probability in zip(sequences_of(rows / "test.csv"), found, strict=True):
         with torch.no_grad():
             logits = stock(**tokenizer(text, return_tensors="pt")).logits

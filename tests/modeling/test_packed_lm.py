@@ -34,6 +34,7 @@ def attended(dtype: torch.dtype) -> list[Tensor]:
     return list(torch.randn(20, 3, 2, 4).to(dtype).unbind(1))
 
 
+@pytest.mark.subprocess  # of torch 2.6's compiler
 def test_the_operator_is_what_the_compiler_takes_it_for() -> None:
     inputs = [one.clone().requires_grad_() for one in attended(torch.float32)]
     opcheck(attention._attend, (*inputs, BOUNDS, 8, 0.0))
