@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from cmgems_cli import cli
 from cmgems_cli.artifacts import finish_artifact
 from cmgems_cli.cli import app
 from tests.command_line import CommandLine, environment
@@ -225,3 +226,16 @@ def test_a_signal_that_meets_a_finalizer_is_not_lost(number: str, code: int) -> 
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith("stopped by ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_objects_are_left_to_the_system_unless_triton_would_warn_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left: list[bool] = []
+    monkeypatch.setattr(cli.gc, "freeze", lambda: left.append(True))
+    monkeypatch.setitem(sys.modules, "triton", cli)
+    cli._leave_objects_to_the_system()
+    assert left == []
+    monkeypatch.delitem(sys.modules, "triton")
+    cli._leave_objects_to_the_system()
+    assert left == [True]
