@@ -53,7 +53,7 @@ QUESTIONS = {
 }
 # Published columns that stand below the means.
 PAPER = ("dnabert-120k", "dnabert-cm-gems-10k")
-JUDGED = ("fewshot", "curve", "frozen", "published", "fair", "tuned")
+JUDGED = ("fewshot", "curve", "curve-1e-3", "curve-3e-4", "frozen", "published", "fair", "tuned")
 # Question 5: blocks with one change of the fine-tuning.
 CHANGES = ("why-embedding-lr", "why-mean", "why-dropout", "why-rc")
 # The rows of the table of two sizes.

@@ -139,7 +139,7 @@ def compared(
     block: str, arms: Mapping[str, Values], pairs: Sequence[tuple[str, str]]
 ) -> list[tuple[str, Difference, float]]:
     """Return name, difference and adjusted p of all pairs of arms that a block has."""
-    compare = {"fewshot": few_shot, "curve": over_seeds}.get(block, over_tasks)
+    compare = {"fewshot": few_shot, "curve": over_seeds}.get(block.partition("-")[0], over_tasks)
     found = [
         (
             f"{second} − {first}",
