@@ -267,9 +267,14 @@ def means(block: str, arms: Mapping[str, Values]) -> str:
     return table(["arm", *map(str, cells)], rows)
 
 
+def of_logo(results: Path) -> Path:
+    """Return the results of the study's larger model."""
+    return results.with_name(f"{results.name}-logo")
+
+
 def side_by_side(results: Path) -> str:
     """Return the table of frozen models of both sizes; empty without the larger one."""
-    larger = values_of(results.with_name(f"{results.name}-logo"), "frozen")
+    larger = values_of(of_logo(results), "frozen")
     if not larger:
         return ""
     smaller = values_of(results, "frozen")
@@ -355,7 +360,8 @@ def parts(results: Path) -> Iterator[str]:
             "MCC × 100 of frozen models, mean ± standard deviation over seeds: `tiny` has three, `logo` one. The"
             " paper's models have 89 million parameters and were fine-tuned as a whole."
         )
-        yield f"### Two sizes, frozen\n\n{shown}\n\n{both}"
+        models = f"The pretrained `logo`:\n\n{pretrained(of_logo(results))}"
+        yield f"### Two sizes, frozen\n\n{shown}\n\n{both}\n\n{models}"
     for block, values in blocks.items():
         if values:
             name = "Accuracy" if block == "fewshot" else "MCC"
