@@ -332,7 +332,7 @@ class Evaluation:
         """
         self._write_to(self.output.building())
         # As in `_reusable`: another shard may end meanwhile, or be at work on runs again.
-        done = all(self.done(cell) for cell in self.grid.cells)
+        done = self.processes.is_main and all(self.done(cell) for cell in self.grid.cells)
         if not self.processes.broadcast_from_main(float(done and self.output.alone())):
             return None
         if self.left(self.grid.cells, resume=True, overwrite=overwrite):
