@@ -180,14 +180,14 @@ class Output:
     ) -> str | None:
         """Describe the first difference to the parameters and inputs of an artifact or run; None without one."""
         ignored = {*self.machine, *(self.revisable if unfinished else ())}
-        parts = f"{self.parts}/" if self.parts else " "
         for name in sorted({*params, *self.params} - ignored):
             old, new = params.get(name), self.params.get(name)
             if old != new:
                 return f"was made with {name} = {_short(old)}, this command has {_short(new)}"
         now = self.inputs()
         for name in sorted({*inputs, *now}):
-            if inputs.get(name) != now.get(name) and name not in ignored and not name.startswith(parts):
+            is_part = self.parts is not None and name.startswith(f"{self.parts}/")
+            if inputs.get(name) != now.get(name) and name not in ignored and not is_part:
                 return f"was made from {_named(name, inputs.get(name))}, this command has {_named(name, now.get(name))}"
         return None
 

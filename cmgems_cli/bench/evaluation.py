@@ -315,8 +315,6 @@ class Evaluation:
         if self.linear is not None and self.linear.finished(overwrite=overwrite) is None:
             return None
         manifest = manifest or read_manifest(self.out, "scores")
-        if overwrite and self.baseline and self.baseline.is_missing_in(manifest):
-            return None
         return manifest if self._run_digests().items() <= manifest.inputs.items() else None
 
     def merge(self, started: float, *, overwrite: bool) -> Manifest | None:

@@ -8,6 +8,7 @@ from cmgems_cli.artifacts import Manifest, is_finished
 from cmgems_cli.bench.grids import Cell
 from cmgems_cli.bench.reuse import take_over
 from cmgems_cli.comparing.evaluated_runs import RUNS
+from cmgems_cli.errors import InputError
 from cmgems_cli.outputs import Output
 
 
@@ -42,9 +43,15 @@ class RunPlaces:
         cell : Cell
         made : Manifest
             The run's.
+
+        Raises
+        ------
+        InputError
+            If its files are no longer those of its manifest.
         """
         replaced, written = self.found(cell), self.written(cell)
         if replaced != written:
             written.parent.mkdir(parents=True, exist_ok=True)
             output = Output(written, made.kind, params=made.params, inputs=made.inputs)
-            take_over(output, [replaced], any_version=True)
+            if take_over(output, [replaced], any_version=True) is None:
+                raise InputError(f"{replaced} changed while it was copied; run the command again")
