@@ -132,6 +132,9 @@ class _OneLineErrors(TyperGroup):
             before = signals.install(self._stopper) if self._stopper else {}
             result = super().invoke(ctx)
             sys.stdout.flush()
+            if self._stopper and self._stopper.signum:
+                # It was put off until the work was over.
+                raise _stopped(128 + self._stopper.signum)
         except KeyboardInterrupt as stop:
             raise _stopped(getattr(stop, "exit_code", 130)) from None
         except BrokenPipeError:
