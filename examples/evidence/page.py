@@ -140,11 +140,17 @@ def span(found: Sequence[tuple[Difference, str]]) -> str:
     return f"{values[0]:+.1f}" if len(values) == 1 else f"{values[0]:+.1f} to {values[-1]:+.1f}"
 
 
+def way_of(block: str) -> str:
+    """Return the name of a way of fine-tuning in the tables of question 5."""
+    return {"published": "published recipe", PLAIN: "rate chosen on dev"}.get(
+        block, f"+ {block.removeprefix('why-')}"
+    )
+
+
 def interventions(blocks: Mapping[str, Mapping[str, Values]]) -> str:
     """Return the table of question 5: pretrained against random weights, with each change and without any."""
     rows = []
-    names = {"published": "published recipe", PLAIN: "rate chosen on dev"}
-    for block in (*names, *CHANGES):
+    for block in ("published", PLAIN, *CHANGES):
         for arm in blocks.get(block, {}):
             if arm in NOT_PRETRAINED or "random-weights" not in blocks[block]:
                 continue
@@ -157,7 +163,7 @@ def interventions(blocks: Mapping[str, Mapping[str, Values]]) -> str:
                 gain = without.get(cell)
                 shown.append(
                     [
-                        names.get(block, f"+ {block.removeprefix('why-')}"),
+                        way_of(block),
                         arm,
                         cell,
                         *(cell_mean(one, Cell(cell, "")) for one in (weights, values)),
@@ -168,7 +174,7 @@ def interventions(blocks: Mapping[str, Mapping[str, Values]]) -> str:
                     ]
                 )
             answer = "–"
-            if block not in names and len(without) == len(against) == TASKS and not is_partial(arm, values):
+            if block in CHANGES and len(without) == len(against) == TASKS and not is_partial(arm, values):
                 level = all(d.low > -1 for d in against.values())
                 answer = "yes" if level and all(d.mean > 0 for d in without.values()) else "no"
             rows += [[*row, answer if row is shown[-1] else ""] for row in shown]
@@ -284,6 +290,24 @@ def side_by_side(results: Path) -> str:
     return means("frozen", shown)
 
 
+def ways_of_logo(results: Path) -> str:
+    """Return the table of question 5 with the larger model, run by run; empty without scores."""
+    rows = []
+    for block in ("published", PLAIN, *CHANGES):
+        found = rows_of(of_logo(results), block)
+        weights = {run.cell: row for run, row in found.items() if run.arm == "random-weights"}
+        for run, row in found.items():
+            if run.arm in NOT_PRETRAINED or run.cell not in weights:
+                continue
+            both = (weights[run.cell], row)
+            first, second = (100 * float(one["value"]) for one in both)
+            chosen = [one["chosen"] or "–" for one in both]
+            shown = (f"{first:.1f}", f"{second:.1f}", f"{second - first:+.1f}")
+            rows.append([way_of(block), run.arm, str(run.cell), *shown, *chosen])
+    columns = ["change", "arm", "task", "random weights", "pretrained", "difference"]
+    return table([*columns, "chosen: random weights", "chosen: pretrained"], rows) if rows else ""
+
+
 def pretrained(results: Path) -> str:
     """Return the table of the pretrained models."""
     path = results / "pretraining.csv"
@@ -352,7 +376,9 @@ def parts(results: Path) -> Iterator[str]:
             " on dev, alone or with one change. The gain is that of pretrained weights: of the rate over the published"
             " recipe, of a change over the rate alone."
         )
-        yield f"### 5. Why do pretrained weights lose\n\n{shown}\n\n{changes}"
+        larger = ways_of_logo(results)
+        larger = larger and f"\n\n`logo`, one seed, which answers nothing:\n\n{larger}"
+        yield f"### 5. Why do pretrained weights lose\n\n{shown}\n\n{changes}{larger}"
     if ways := choices(results, planned):
         yield f"### 6. Which way of fine-tuning is fair\n\nMeans over seeds, and what each seed chose.\n\n{ways}"
     if both := side_by_side(results):
