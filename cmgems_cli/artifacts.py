@@ -263,30 +263,6 @@ def read_manifest(folder: Path, kind: str | None = None, *, verify: bool = False
     return manifest
 
 
-def verify_parts(folder: Path, manifest: Manifest) -> int:
-    """Hash the files of the artifacts inside an artifact that it was made from: the runs of an evaluation, and theirs.
-
-    Returns
-    -------
-    int
-        How many files there are. A part that was removed as a whole is passed over.
-
-    Raises
-    ------
-    InputError
-        If one is damaged, or is not the one that the manifest names.
-    """
-    count = 0
-    for name, digest in manifest.inputs.items():
-        part = folder / name
-        if "/" in name and ".." not in Path(name).parts and not Path(name).is_absolute() and part.is_dir():
-            found = read_manifest(part, verify=True)
-            if found.digest != digest:
-                raise InputError(f"{part} is not the one that {folder} was made from: make {folder} again")
-            count += len(found.files) + verify_parts(part, found)
-    return count
-
-
 def parse_manifest(path: Path) -> Manifest:
     """Read a manifest and check only its form.
 

@@ -45,6 +45,7 @@ from cmgems_cli.commands import (
 )
 from cmgems_cli.console import Console, is_verbose, print_line
 from cmgems_cli.errors import CmgemsError, Interrupted, as_user_error
+from cmgems_cli.readable import meant
 
 
 def _leave_objects_to_the_system() -> None:
@@ -157,8 +158,8 @@ class _OneLineErrors(TyperGroup):
         given = (name for name in os.environ if name.startswith("CMGEMS_"))
         for name in sorted(set(given) - known):
             guess = difflib.get_close_matches(name, known, n=1)
-            meant = f"; did you mean {guess[0]}?" if guess else ""
-            print_line(f"warning: the variable {name} sets nothing{meant}")
+            near = f"; did you mean {guess[0]}?" if guess else ""
+            print_line(f"warning: the variable {name} sets nothing{near}")
 
     def _report(self, error: Any, message: str) -> int:
         """Print an error, or that a signal stopped the command; return the exit code."""
@@ -219,14 +220,16 @@ _PLAIN = (
 
 
 def plain_message(error: TyperException) -> str:
-    """Return what is wrong with the command line, with the nearest choice where one was misspelt."""
+    """Return what is wrong with the command line, with the nearest choice or option where one was misspelt."""
     message = error.format_message().replace("Value error, ", "").rstrip(".")
     for pattern, words in _PLAIN:
         message = re.sub(pattern, words, message)
     if found := re.search(r"'([^']*)' is not one of ('.*')", message):
         choices = re.findall(r"'([^']*)'", found[2])
-        guess = difflib.get_close_matches(found[1].casefold(), choices, n=1)
-        message += f"; did you mean {guess[0]}?" if guess else ""
+        message += meant(found[1], choices)
+    # The nearest first; Typer's own words list them by the alphabet.
+    if near := getattr(error, "possibilities", None):
+        message = f"{message.split(' (')[0]}; did you mean {near[0]}?"
     return message
 
 

@@ -9,7 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
@@ -118,9 +118,15 @@ def is_verbose() -> bool:
 def print_line(text: str, *, stream: TextIO | None = None) -> None:
     """Print a line to stderr, or another stream, at once, without characters that a terminal obeys."""
     line = printable(text)
-    print(_wrapped(line, stream or sys.stderr), file=stream or sys.stderr, flush=True)
+    # Words that cannot be shown change nothing of what the command does, nor its exit code.
+    with suppress(OSError) if stream is None else nullcontext():
+        print(_wrapped(line, stream or sys.stderr), file=stream or sys.stderr, flush=True)
     if _Settings.log is not None and stream is None:
-        print(time.strftime("%Y-%m-%d %H:%M:%S"), line, file=_Settings.log, flush=True)
+        try:
+            print(time.strftime("%Y-%m-%d %H:%M:%S"), line, file=_Settings.log, flush=True)
+        except OSError as error:
+            name, _Settings.log = _Settings.log.name, None
+            print_line(f"warning: cannot write to {name} ({error.strerror}); it ends here")
 
 
 def _wrapped(line: str, stream: TextIO) -> str:

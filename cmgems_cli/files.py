@@ -25,6 +25,9 @@ _LOCK = os.O_CREAT | os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O
 # Longest name of a file on the usual file systems.
 NAME_BYTES = 255
 
+# The ending of a hidden file that holds an unfinished download.
+PARTIAL = "cmgems-partial"
+
 # The first bytes of the text that git keeps in place of a large file.
 LFS_POINTER = b"version https://git-lfs"
 LFS_ADVICE = "a git-lfs pointer, not the file itself; run `git lfs pull` in its folder"

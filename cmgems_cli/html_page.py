@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from html import escape
 
 from cmgems_cli import __version__
+from cmgems_cli.safe_text import in_html
 
 # The browser fetches nothing, whatever the page contains.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -61,8 +61,8 @@ def html_page(title: str, body: Iterable[str], *, style: str = "", generator: st
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
             '<meta name="viewport" content="width=device-width">',
             f'<meta name="generator" content="{generator} {__version__}">',
-            f"<title>{escape(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n<body>",
-            f"<h1>{escape(title)}</h1>",
+            f"<title>{in_html(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n<body>",
+            f"<h1>{in_html(title)}</h1>",
             *body,
             "</body>\n</html>\n",
         ]
@@ -70,7 +70,7 @@ def html_page(title: str, body: Iterable[str], *, style: str = "", generator: st
 
 
 def html_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str | None]], as_html: Callable[[str], str] = escape
+    columns: Sequence[str], rows: Sequence[Sequence[str | None]], as_html: Callable[[str], str] = in_html
 ) -> str:
     """Return a table of plain text; columns of numbers are right-aligned, None is a dash.
 
@@ -83,7 +83,7 @@ def html_table(
         else ""
         for index in range(len(columns))
     ]
-    lines = ["".join(f"<th{kind}>{escape(name)}</th>" for name, kind in zip(columns, kinds, strict=True))]
+    lines = ["".join(f"<th{kind}>{in_html(name)}</th>" for name, kind in zip(columns, kinds, strict=True))]
     for row in rows:
         lines.append("".join(_cell(text, kind, as_html) for text, kind in zip(row, kinds, strict=True)))
     body = "\n".join(f"<tr>{line}</tr>" for line in lines)

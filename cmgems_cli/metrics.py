@@ -24,6 +24,8 @@ _OF_VALUES: frozenset[Problem] = frozenset({"regression"})
 THRESHOLD = 0.5
 # Bins of equal width for the expected calibration error (Guo et al. 2017, ICML, section 4).
 CALIBRATION_BINS = 15
+# ours: far above what rounding does to a sum of fractions.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ class Metric:
     def sign(self) -> int:
         """What values are multiplied by so that the highest is the best: 1 or -1."""
         return -1 if self.lower_is_better else 1
+
+    def within(self, value: float) -> float:
+        """Return a value that rounding took out of what is possible, as a perfect AUPRC, at its end."""
+        nearest = min(max(value, self.lowest), self.highest)
+        return nearest if abs(value - nearest) < _ROUNDING else value
 
 
 def _of_sklearn(function: str, **options: Any) -> Callable[[Any, Any], float]:
@@ -344,7 +351,9 @@ def score(labels: NDArray[Any], probabilities: NDArray[np.float64]) -> dict[str,
         for metric in METRICS.values():
             if problem not in metric.problems:
                 continue
-            value = metric.compute(labels, probabilities if metric.of_probabilities else predictions)
+            value = metric.within(
+                metric.compute(labels, probabilities if metric.of_probabilities else predictions)
+            )
             if not math.isnan(value):
                 scores[metric.name] = value
     scores["collapsed"] = bool((predictions == predictions[0]).all())

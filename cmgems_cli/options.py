@@ -212,6 +212,8 @@ def takes(shared: str, *, out: str | None = None) -> Callable[[AnyCommand], AnyC
 
         @wraps(command)
         def filled(**values: Any) -> Any:
+            # Texts too, since a model is a name or a folder.
+            values = {key: _at_home(one) if isinstance(one, str) else one for key, one in values.items()}
             given = {name: values[key] for name, key in own.items()}
             _prepare(command.__name__, values)
             return command(**given, **{name: _filled(cls, values) for name, cls in groups.items()})
@@ -239,7 +241,15 @@ def _path(text: str) -> Path:
     """Refuse an empty path, as an unset variable of a shell gives: it would mean the current folder."""
     if not str(text):
         raise typer.BadParameter("the path is empty; give a path, or leave the option out")
-    return Path(text)
+    return Path(_at_home(str(text)))
+
+
+def _at_home(text: str) -> str:
+    """Return a text with the home folder in place of a leading `~`.
+
+    A shell puts it there only at the beginning of an unquoted word, not after `--out=` or in a config file.
+    """
+    return str(Path(text).expanduser()) if text.split("/")[0] == "~" else text
 
 
 def _parameters(cls: type, declared: Mapping[str, Option]) -> list[inspect.Parameter]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 from cmgems_cli.artifacts import MANIFEST, Manifest, is_finished, parse_manifest
 from cmgems_cli.errors import InputError, OverwriteError
 from cmgems_cli.staging import is_hidden_work, read_marker, stagings
+
+# The endings of the files of a model from elsewhere.
+_OF_MODELS = {".json", ".safetensors", ".bin", ".txt", ".model"}
 
 
 class Holds(Enum):
@@ -47,6 +51,8 @@ def place_state(out: Path, kind: str, parts: str | None = None) -> State | None:
     `parts` is that of `Output`.
     """
     path = Path(os.path.realpath(out))
+    if path.is_symlink():
+        return State(Holds.FOREIGN, f"{out} is a link that leads to itself")
     if not path.exists():
         return State(Holds.NOTHING)
     if not path.is_dir():
@@ -88,19 +94,40 @@ def check_place(out: Path, kind: str, parts: str | None = None) -> None:
     refuse(place_state(out, kind, parts) or State(Holds.NOTHING), overwrite=True, resume=True)
 
 
-def check_file(out: Path, *, overwrite: bool) -> None:
+def check_file(out: Path, *, overwrite: bool, reads: Iterable[Path | None] = ()) -> None:
     """Check before any work that an output file may be written.
+
+    Parameters
+    ----------
+    out : Path
+    overwrite : bool
+    reads : iterable of Path or None
+        Files and folders that the command reads: no file of theirs may be replaced.
 
     Raises
     ------
     OverwriteError
-        If it is not a regular file, or exists and `overwrite` is false.
+        If it is not a regular file, exists and `overwrite` is false, or is one that is read.
     """
     if out.exists() and not out.is_file():
         kind = "a folder" if out.is_dir() else "not a regular file"
         raise OverwriteError(f"{out} is {kind}; needed the name of a file")
+    for source in reads:
+        if source is not None and out.exists() and _is_read(out, source):
+            raise OverwriteError(f"{out} is what this command reads; choose another name")
     if out.exists() and not overwrite:
         raise OverwriteError(f"{out} exists; add `overwrite=True` to replace it or choose another name")
+
+
+def _is_read(out: Path, source: Path) -> bool:
+    """Return whether an existing file is a source, or one of the files that make a folder what it is."""
+    if not source.is_dir():
+        return source.exists() and out.samefile(source)
+    if is_finished(source):
+        found = [source / name for name in (MANIFEST, *parse_manifest(source / MANIFEST).files)]
+    else:
+        found = [path for path in source.iterdir() if path.suffix in _OF_MODELS]
+    return any(path.is_file() and out.samefile(path) for path in found)
 
 
 def refuse(state: State, *, overwrite: bool, resume: bool) -> None:

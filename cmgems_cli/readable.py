@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 # Of the names in plans, manifests and metrics.jsonl that do not explain themselves.
@@ -111,3 +113,31 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{int(seconds // 60)} min {int(seconds % 60)} s"
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
+
+
+def meant(word: str, names: Iterable[str]) -> str:
+    """Return the end of a message about a misspelt word: the name it is nearest to; empty if none is near.
+
+    >>> meant("tinny", ["tiny", "logo"]), meant("Globl", ["random", "global"]), meant("x", ["random"])
+    ('; did you mean tiny?', '; did you mean global?', '')
+    """
+    close = difflib.get_close_matches(word.casefold(), names, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def counted(number: int, noun: str, several: str = "") -> str:
+    """Return a number and its noun; `several` is the plural if it is not the noun with an s.
+
+    >>> counted(1, "task"), counted(1200, "task"), counted(2, "entry", "entries")
+    ('1 task', '1,200 tasks', '2 entries')
+    """
+    return f"{number:,} {noun if number == 1 else several or f'{noun}s'}"
+
+
+def none_of(number: int, noun: str, whose: str = "the") -> str:
+    """Return the subject of a sentence that is true of not one of some things.
+
+    >>> none_of(12, "record"), none_of(1, "allele", "its")
+    ('none of the 12 records', 'no allele')
+    """
+    return f"no {noun}" if number == 1 else f"none of {whose} {counted(number, noun)}"

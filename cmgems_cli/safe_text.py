@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 
@@ -25,6 +26,15 @@ def printable(text: str) -> str:
     chr1\x1b]0;title\x07
     """
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def in_html(text: str) -> str:
+    """Return text for a page: `printable`, and with the signs of HTML escaped.
+
+    >>> in_html("<b>\x07")
+    '&lt;b&gt;\\\\x07'
+    """
+    return html.escape(printable(text))
 
 
 def printable_json(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The only reader of JSON and TOML: any file gives a value of bounded size and depth, or a ValueError."""
+"""The only reader of JSON, TOML and numbers: any text gives a value of bounded size and depth, or a ValueError."""
 
 from __future__ import annotations
 
@@ -16,6 +16,27 @@ _DEEPEST = 100
 
 # ours: tomllib needs time in proportion to the square of the number of parts of a key.
 _DOTS_PER_LINE = 1000
+
+
+def plain_number(text: str) -> str:
+    """Return the text of a number in a cell.
+
+    Raises
+    ------
+    ValueError
+        If it is a number to Python alone.
+
+    Examples
+    --------
+    >>> float(plain_number("-1.5e3"))
+    -1500.0
+    >>> plain_number("0.0_9")
+    Traceback (most recent call last):
+    ValueError: '0.0_9' is not a number
+    """
+    if "_" in text or not text.isascii():
+        raise ValueError(f"{text!r} is not a number")
+    return text
 
 
 def read_json(path: Path) -> Any:

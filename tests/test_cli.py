@@ -58,6 +58,7 @@ def test_each_command_has_help_with_an_example(cmgems: CommandLine, command: str
         (["info"], 2, "Missing argument"),
         (["info", "nowhere"], 3, "nowhere does not exist"),
         (["info", "nowhere", "--colour"], 2, "No such option: --colour"),
+        (["pretrain", "--stratgy", "x"], 2, "No such option: --stratgy; did you mean --strategy? (see"),
         (["pretrain", "--strategy", "guess"], 2, "'guess' is not one of"),
         (["pretrain", "--steps", "many"], 2, "Invalid value for '--steps'"),
         (["pretrain", "--config", "nowhere.toml"], 2, "nowhere.toml"),
@@ -83,6 +84,13 @@ def test_info_for_people_shows_digest_params_and_stats(cmgems: CommandLine, arti
     done = cmgems("info", str(artifact))
     for words in ("pmi, schema 1", "digest", "params", "ranked", "kmers.csv"):
         assert words in done.stdout
+
+
+def test_info_verify_says_so_where_results_go(cmgems: CommandLine, artifact: Path) -> None:
+    done = cmgems("info", str(artifact), "--verify", "-q")
+    assert done.stdout.startswith("verified: 1 file with the sha256 that the manifest says\n")
+    assert done.stderr == ""
+    assert "verified" not in cmgems("info", str(artifact)).stdout
 
 
 def test_info_verify_finds_changed_bytes(cmgems: CommandLine, artifact: Path) -> None:

@@ -315,6 +315,13 @@ def run(line: str) -> str:
     return done.stdout
 
 
+def test_the_readme_shows_the_tutorials_last_screen() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    _, shown = next(step for step in reversed(tutorial()) if step[0] == ["cmgems"])
+    assert shown is not None
+    assert f"`cmgems` alone, at the end of the tutorial:\n\n```text\n{shown}\n```\n" in readme
+
+
 def test_the_tutorial_prints_what_it_shows(
     cmgems: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,8 @@ def work(tmp_path: Path) -> Path:
     (run / "checkpoints" / "step_000001").mkdir(parents=True)
     write_marker(run, "model", {}, {})
     (tmp_path / "downloads").mkdir()
-    (tmp_path / "downloads" / ".hg38.fa.gz.partial").write_bytes(b"x" * 10)
+    (tmp_path / "downloads" / ".hg38.fa.gz.cmgems-partial").write_bytes(b"x" * 10)
+    (tmp_path / "downloads" / ".notes.partial").write_bytes(b"somebody else's")
     (tmp_path / "downloads" / "hg38.fa.gz").write_bytes(b"kept")
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "unfinished.json").write_text("{}")
@@ -54,7 +55,7 @@ def test_nothing_is_removed_unless_asked_for(cmgems: CommandLine, work: Path) ->
 
 def test_finished_and_other_peoples_files_stay(cmgems: CommandLine, work: Path) -> None:
     result = cmgems("clean", work, "--delete", "--json").json
-    assert kept(work) == {"downloads/hg38.fa.gz", "own/unfinished.json"}
+    assert kept(work) == {"downloads/hg38.fa.gz", "downloads/.notes.partial", "own/unfinished.json"}
     assert result["removed_bytes"] == result["bytes"] > 110
     assert cmgems("clean", work).stderr.endswith("holds nothing that a stopped command left\n")
 
@@ -97,3 +98,47 @@ def test_a_listing_takes_no_lock_that_a_command_may_want(work: Path, monkeypatch
 
 def test_a_folder_that_does_not_exist_is_refused(cmgems: CommandLine, tmp_path: Path) -> None:
     assert "is not a folder" in cmgems("clean", tmp_path / "none", code=3).error
+
+
+def test_b1_finished_runs_and_other_peoples_files_in_an_unfinished_run_stay(
+    cmgems: CommandLine, tmp_path: Path
+) -> None:
+    out, alone = tmp_path / "scores" / "evaluation", tmp_path / "models" / "run"
+    for folder, kind in ((out, "scores"), (out / "runs" / "b", "scores"), (alone, "model")):
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "checkpoints" / "state.json").write_text("x")
+        (folder / "metrics.jsonl").write_text("x")
+        # A finished trial is an artifact of its own, and part of the run.
+        (folder / "checkpoints" / "trial_000").mkdir()
+        (folder / "checkpoints" / "trial_000" / "manifest.json").write_text("{}")
+        (folder / "my-notes.txt").write_text("mine")
+        write_marker(folder, kind, {}, {})
+    done = Output(out / "runs" / "a", "scores", params={}, inputs={})
+    with done.claim() as claim:
+        (claim.folder / "scores.csv").write_text("x")
+        claim.finish(stats={}, files=["scores.csv"], environment={})
+    cmgems("clean", tmp_path, "--delete")
+    mine = {
+        "scores/evaluation/my-notes.txt",
+        "scores/evaluation/runs/b/my-notes.txt",
+        "models/run/my-notes.txt",
+    }
+    finished = {f"scores/evaluation/runs/a/{name}" for name in ("manifest.json", "scores.csv")}
+    # Of the evaluation itself there is what the same command resumes it by.
+    begun = {
+        f"scores/evaluation/{name}"
+        for name in (MARKER, "metrics.jsonl", "checkpoints/state.json", "checkpoints/trial_000/manifest.json")
+    }
+    assert kept(tmp_path) == mine | finished | begun
+    assert cmgems("clean", tmp_path, "--json").json["leftovers"] == []
+
+
+def test_b1_an_evaluation_without_a_finished_run_is_removed_with_its_runs(
+    cmgems: CommandLine, tmp_path: Path
+) -> None:
+    out = tmp_path / "scores" / "evaluation"
+    (out / "runs" / "a" / "checkpoints").mkdir(parents=True)
+    for folder in (out, out / "runs" / "a"):
+        write_marker(folder, "scores", {}, {})
+    cmgems("clean", tmp_path, "--delete")
+    assert not out.exists()

@@ -351,3 +351,22 @@ def test_ttest_offers_the_metrics_of_the_table(cmgems: CommandLine) -> None:
     assert get_args(MetricName) == tuple(METRICS)
     refusal = cmgems("ttest", "a", "b", "--metric", "nonsense", code=2).error
     assert ", ".join(f"'{name}'" for name in METRICS) in refusal
+
+
+def test_a_perfect_model_of_any_number_of_rows_stays_within_what_is_possible() -> None:
+    """scikit-learn's AUPRC of a perfect ranking of 43 and 43 rows is 1.0000000000000002."""
+    for n in range(4, 120):
+        labels = np.repeat([0, 1], n)
+        positive = np.linspace(0.01, 0.99, 2 * n)
+        found = score(labels, np.stack([1 - positive, positive], 1))
+        assert [found[name] for name in ("auprc", "auroc", "mcc")] == pytest.approx([1, 1, 1], abs=1e-12)
+        worst = score(1 - labels, np.stack([1 - positive, positive], 1))
+        for name, value in [*found.items(), *worst.items()]:
+            if name != "collapsed":
+                assert METRICS[name].lowest <= value <= METRICS[name].highest, (name, n)
+
+
+def test_what_is_impossible_by_more_than_rounding_is_left_to_be_found() -> None:
+    assert METRICS["auprc"].within(1.0000000000000002) == 1.0
+    assert METRICS["mcc"].within(-1.0000000000000002) == -1.0
+    assert METRICS["auprc"].within(1.1) == 1.1

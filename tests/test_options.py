@@ -41,6 +41,7 @@ class Options:
     size: str = option("small", "--size", "One size.", choices=("small", "large"))
     check: bool = option(True, "--check/--no-check", "Check the result.")
     workers: int = option(1, "--workers", "Processes.", machine=True)
+    model: str = option("tiny", "--model", "A name or a folder.")
     seed: int = 0
 
 
@@ -107,7 +108,7 @@ def test_flags_set_fields_whatever_their_names() -> None:
         *("--lr", "0.5", "--steps", "7", "--kind", "hard", "--size", "large", "--no-check", "--workers", "3"),
         *("--k", "8", "--format", "csv", "--out", "there", "--seed", "5", "--quiet"),
     )
-    assert one.options == Options(0.5, 7, "hard", "large", False, 3, 5)
+    assert one.options == Options(0.5, 7, "hard", "large", False, 3, seed=5)
     assert (one.k, one.table) == (8, "csv")
     assert one.io == Shared(out=Path("there"), seed=5, quiet=True)
 
@@ -142,6 +143,8 @@ def test_c3_numbers_that_are_not_finite_are_refused(
         (["--size", "odd"], "Invalid value for '--size': 'odd' is not one of 'small', 'large'"),
         (["--format", "xml"], "Invalid value for '--format': 'xml' is not one of 'tsv', 'csv'"),
         (["--learning-rate", "0.1"], "No such option: --learning-rate"),
+        (["--step", "3"], "No such option: --step; did you mean --steps? (see"),
+        (["--worker", "3"], "No such option: --worker; did you mean --workers? (see"),
         (["--json"], "No such option: --json"),
     ],
 )
@@ -149,6 +152,17 @@ def test_ranges_choices_and_names_are_checked(words: list[str], said: str) -> No
     result = run("make", "x", *words)
     assert result.code == 2
     assert said in result.stderr
+
+
+def test_the_home_folder_is_meant_by_a_tilde_in_files_and_after_an_equals_sign(tmp_path: Path) -> None:
+    env = {"HOME": str(tmp_path)}
+    config = tmp_path / "options.toml"
+    config.write_text('[make]\nout = "~/there"\nmodel = "~/models/a"\n')
+    call = called("--config=~/options.toml", **env)
+    assert (call.io.out, call.options.model) == (tmp_path / "there", str(tmp_path / "models" / "a"))
+    assert called("--out", "~/x", "--model", "~", **env).options.model == str(tmp_path)
+    call = called("--out", "./~/x", "--model", "tiny~/x", **env)
+    assert (call.io.out, call.options.model) == (Path("./~/x"), "tiny~/x")
 
 
 def test_choices_are_read_in_any_case_and_short_options_work(tmp_path: Path) -> None:
@@ -270,7 +284,15 @@ def test_errors_of_the_library_name_fields_and_are_shown_as_flags() -> None:
 
 def test_machine_fields_are_no_part_of_the_recipe() -> None:
     assert machine_fields(Options) == {"workers"}
-    assert list(recipe_fields(Options())) == ["learning_rate", "steps", "kind", "size", "check", "seed"]
+    assert list(recipe_fields(Options())) == [
+        "learning_rate",
+        "steps",
+        "kind",
+        "size",
+        "check",
+        "model",
+        "seed",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -133,3 +133,19 @@ def test_a_mean_of_states_leaves_out_special_tokens_and_padding(
         with torch.no_grad():
             states = family_states(plain, ids, None)[-1][0, 1:-1]
         np.testing.assert_allclose(found, states.mean(0).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("command", ["finetune", "embed"])
+def test_adapters_beside_a_model_are_refused(
+    cmgems: CommandLine, task: Path, tmp_path: Path, command: str
+) -> None:
+    """transformers would add them to the weights, unseen by the digest of the folder."""
+    folder = tmp_path / "model"
+    make_bpe(folder)
+    (folder / "adapter_config.json").write_text("{}")
+    words = (
+        [folder, task] if command == "finetune" else [folder, tmp_path / "s.fa", "--out", tmp_path / "e.npy"]
+    )
+    (tmp_path / "s.fa").write_text(">a\nACGTACGTAC\n")
+    said = cmgems(command, *words, code=3).error
+    assert f"{folder} has adapter_config.json: adapters of peft next to the weights" in said

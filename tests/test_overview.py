@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cmgems_cli.artifacts import finish_artifact
+from cmgems_cli.commands.overview import progress_of
 from tests.command_line import CommandLine, environment, run_python
 from tests.source_tree import HEAVY
 from tests.timing import within
@@ -218,3 +219,9 @@ def test_info_says_how_far_an_unfinished_run_is(cmgems: CommandLine, make: Make)
     Path("work/models/logo-cm-gems/checkpoints/step_000500").mkdir(parents=True)
     said = cmgems("info", "work/models/logo-cm-gems", code=3).error
     assert said.endswith("unfinished, saved after step 500; the command that began it resumes it")
+
+
+def test_c3_steps_are_compared_as_numbers_and_other_folders_are_passed_over(tmp_path: Path) -> None:
+    for name in ("step_999000", "step_1000000", "step_000004.bak", "step_"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert progress_of(tmp_path) == "unfinished, saved after step 1,000,000"

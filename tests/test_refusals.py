@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib.resources import files
@@ -13,7 +15,7 @@ import torch
 
 from cmgems_cli.errors import as_user_error
 from cmgems_cli.files import output_lock
-from tests.command_line import CommandLine
+from tests.command_line import CommandLine, environment
 
 FASTA = str(files("cmgems_cli") / "data" / "hg38_chr16_186964_397118.fa.gz")
 SHORT = ["--model", "tiny", "--steps", "4", "--global-batch", "4", "--max-batch-tokens", "1024"]
@@ -142,3 +144,33 @@ def test_the_error_of_a_full_disk_names_the_output(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="lack") as caught, output_lock(tmp_path / "lock", tmp_path / "out"):
         raise OSError(errno.EIO, "lack")
     assert caught.value.filename is None
+
+
+@pytest.mark.subprocess
+def test_c5_a_log_that_cannot_be_written_is_said_and_changes_nothing(cmgems: CommandLine) -> None:
+    done = cmgems.process("info", "nothing-here", "--log-file", "/dev/full", code=3)
+    assert done.stderr.splitlines()[0].startswith("error: nothing-here does not exist")
+    assert done.stderr.splitlines()[1].startswith(
+        "warning: cannot write to /dev/full (No space left on device)"
+    )
+    assert len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.subprocess
+def test_d6_words_that_cannot_be_shown_leave_the_exit_code(cmgems: CommandLine) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "cmgems_cli", "info", "nothing-here"],
+            stderr=full, stdout=subprocess.PIPE, env=environment(), check=False,
+        )  # fmt: skip
+    assert done.returncode == 3
+
+
+def test_d3_a_link_that_leads_to_itself_is_refused_before_any_work(
+    cmgems: CommandLine, tmp_path: Path
+) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    done = cmgems("prepare-genome", FASTA, "--contigs", "all", "--out", loop, code=4)
+    assert f"{loop} is a link that leads to itself; choose another" in done.stderr
+    assert list(tmp_path.iterdir()) == [loop]

@@ -17,6 +17,7 @@ from cmgems_cli.datasets.number_list import parse_numbers
 from cmgems_cli.datasets.task_files import TaskFiles, find_task_files
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.metrics import METRICS
+from cmgems_cli.readable import none_of
 
 # Value of `shots` for training on all rows.
 ALL_ROWS = "all"
@@ -129,7 +130,7 @@ def build_grid(
     if not files:
         name, why = next(iter(missing.items()))
         raise InputError(
-            f"{root} has the data of none of the {len(missing)} tasks wanted ({name}: {why}); give the"
+            f"{root} has the data of {none_of(len(missing), 'task')} wanted ({name}: {why}); give the"
             " benchmark's folder as `data`"
         )
     chosen = benchmark.seeds if seeds is None else seeds
@@ -204,7 +205,7 @@ def parse_shots(text: str) -> list[int | None]:
     """
     shots: dict[int | None, None] = {}
     for part in text.split(","):
-        whole = part.strip() == ALL_ROWS
+        whole = part.strip().casefold() == ALL_ROWS
         shots |= dict.fromkeys([None] if whole else parse_numbers("shots", part, least=1))
     return list(shots)
 

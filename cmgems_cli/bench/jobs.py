@@ -121,12 +121,15 @@ class _Job:
         self.process.start()
         theirs.close()
 
+    def send(self, content: Any) -> None:
+        """Send it a message; if it has died, `receive` reports that."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.pipe.send(content)
+
     def assign(self, waiting: deque[Cell]) -> None:
         """Send it the next run, or the order to end."""
         self.cell, self.fraction = waiting.popleft() if waiting else None, 0.0
-        # If it has died, `receive` reports it.
-        with suppress(BrokenPipeError):
-            self.pipe.send(self.cell)
+        self.send(self.cell)
 
     def receive(self, report: Report, waiting: deque[Cell], *, stopping: bool) -> CmgemsError | None:
         """Handle its next message; return the error if it failed."""
@@ -171,10 +174,13 @@ def _jobs(evaluation: Evaluation, count: int, resume: bool) -> Iterator[list[_Jo
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         for _ in range(count):
-            jobs.append(_Job(evaluation, threads, resume))
+            jobs.append(_Job(threads, resume))
     finally:
         signal.signal(signal.SIGINT, before)
     try:
+        # Not an argument of the process: multiprocessing waits for ever for one that has died to read those.
+        for job in jobs:
+            job.send(evaluation)
         yield jobs
     except BaseException:
         for job in jobs:
@@ -186,16 +192,17 @@ def _jobs(evaluation: Evaluation, count: int, resume: bool) -> Iterator[list[_Jo
             job.process.join()
 
 
-def _work(evaluation: Evaluation, threads: int, resume: bool, pipe: Connection) -> None:
-    """Main function of a job's process: do the runs that the parent assigns."""
+def _work(threads: int, resume: bool, pipe: Connection) -> None:
+    """Main function of a job's process: receive the evaluation, and do the runs that the parent assigns."""
     torch.set_num_threads(threads)
-    start_processes(str(evaluation.processes.device))
 
     @contextmanager
     def watch(cell: Cell, number: int, run: FinetuningRun) -> Iterator[Observer]:
         yield _ProgressReporter(pipe, run.steps)
 
     try:
+        evaluation: Evaluation = pipe.recv()
+        start_processes(str(evaluation.processes.device))
         while (cell := pipe.recv()) is not None:
             evaluation.run([cell], resume=resume, watch=watch)
             pipe.send(("finished", 1.0))

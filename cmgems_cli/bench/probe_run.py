@@ -125,13 +125,16 @@ class ProbeRun(ABC):
         self.processes.barrier()
 
     def finish(self, *, stats: Mapping[str, Any], files: Iterable[str], **more: Any) -> Manifest:
-        """Publish the artifact of `files`; within `training`."""
+        """Publish the artifact of `files`; within `training`. `more` is added to the `environment`, as by `Run`."""
         assert self._claim is not None
+        # Without training steps there are no batches.
+        more.pop("max_batch_tokens", None)
         described = environment(
             self._started,
             device=self.device,
             precision=self.precision,
             threads=torch.get_num_threads(),
+            **more,
         )
         return self._claim.finish(stats=stats, files=files, environment=described)
 

@@ -61,7 +61,8 @@ def embed(
     if io.out is None or io.out.suffix not in ARRAY_SUFFIXES:
         raise UsageError(f"embed writes an array to --out FILE, which ends in {' or '.join(ARRAY_SUFFIXES)}")
     names_out = io.out.with_suffix(".names.tsv")
-    check_files([io.out, names_out], overwrite=io.overwrite)
+    reads = [model, sequences, regions.regions, regions.genome]
+    check_files([io.out, names_out], overwrite=io.overwrite, reads=reads)
     source = source_of(sequences, regions)
     opened = load_model(
         model, device=io.device, precision=options.precision, max_batch_tokens=options.max_batch_tokens

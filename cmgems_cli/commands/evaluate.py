@@ -16,7 +16,7 @@ from cmgems_cli.datasets.benchmark_file import shipped_names
 from cmgems_cli.datasets.finetune_options import FinetuneOptions, said_of
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import INIT, MODEL_HELP, Shared, takes
-from cmgems_cli.readable import duration
+from cmgems_cli.readable import counted, duration
 
 if TYPE_CHECKING:
     from cmgems_cli.artifacts import Manifest
@@ -202,7 +202,8 @@ def _announce(console: Console, evaluation: "Evaluation", cells: "Sequence[Cell]
     changed = said_of(evaluation.finetuner.changes())
     trials = f" {changed};" if "chosen on dev" in changed else ""
     console.say(
-        f"{evaluation.name} on {grid.benchmark.name}: {len(grid.cells)} runs of {len(grid.tasks())} tasks{part};"
+        f"{evaluation.name} on {grid.benchmark.name}: {counted(len(grid.cells), 'run')} of"
+        f" {counted(len(grid.tasks()), 'task')}{part};"
         f"{trials} {done} done before; on {evaluation.processes.device} in {evaluation.finetuner.precision},"
         f" {evaluation.processes.number}"
     )

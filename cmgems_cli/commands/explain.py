@@ -66,10 +66,10 @@ def explain(
     from cmgems_cli.inference.region_source import source_of
     from cmgems_cli.inference.resumable_output import check_files, partial_files
 
-    outs = _outs(io.out)
+    outs, reads = _outs(io.out), [model, sequences, regions.regions, regions.genome]
     if outs:
-        check_files(outs, overwrite=io.overwrite)
-    check_summaries(summary, overwrite=io.overwrite)
+        check_files(outs, overwrite=io.overwrite, reads=reads)
+    check_summaries(summary, overwrite=io.overwrite, reads=reads)
     source = source_of(sequences, regions)
     opened = load_model(
         model,
@@ -89,7 +89,7 @@ def explain(
     began = time.perf_counter()
     with rows_bar(console, "explaining", data, to_screen=io.out is None) as advance:
         if not outs:
-            table = TableWriter(console.stdout(), "tsv", names)
+            table = TableWriter(console.stdout(), "tsv", names, late=True)
             with TemporaryFile() as effects, TemporaryFile() as their_rows:
                 kept = (effects, their_rows) if summary.figure or summary.motifs else None
                 writer = EffectsWriter(table, kept, quantity, windows=windows)

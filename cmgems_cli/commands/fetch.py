@@ -150,7 +150,7 @@ def fetch(
 
 
 def _announce(console: Console, download: "Download", target: Path) -> None:
-    from cmgems_cli.comparing.grouping import counted
+    from cmgems_cli.readable import counted
 
     commit = f" at commit {download.revision[:12]}" if download.revision else ""
     console.say(download.title)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmgems_cli.console import Console
-from cmgems_cli.readable import duration, rate
+from cmgems_cli.readable import counted, duration, rate
 
 if TYPE_CHECKING:
     from cmgems_cli.inference.inference_options import InferenceOptions, Strand
@@ -87,18 +87,22 @@ def close(console: Console, data: Input, seconds: float, out: Path | None) -> No
     """Report the number of rows and the speed, and warn about truncated or unknown sequences."""
     tally = data.tally
     if tally.truncated:
-        console.warn(f"{tally.truncated:,} sequences were truncated to {data.tiling.max_bases:,} bases")
+        were = "was" if tally.truncated == 1 else "were"
+        console.warn(
+            f"{counted(tally.truncated, 'sequence')} {were} truncated to {counted(data.tiling.max_bases, 'base')}"
+        )
     if data.left_out:
-        console.say(f"{data.left_out:,} windows without a known k-mer (all N) were omitted")
+        were = "was" if data.left_out == 1 else "were"
+        console.say(f"{counted(data.left_out, 'window')} without a known k-mer (all N) {were} omitted")
     elif tally.unknown:
-        console.warn(f"{tally.unknown:,} sequences without a known k-mer (too short, or all N) got no values")
+        sequences = counted(tally.unknown, "sequence")
+        console.warn(f"{sequences} without a known k-mer (too short, or all N) got no values")
     if 2 * tally.known_tokens < tally.tokens:
         unknown = 100 * (1 - tally.known_tokens / tally.tokens)
         console.warn(f"{unknown:.0f} % of all tokens are [UNK]: the values say little about these sequences")
     new_rows = data.done - data.done_before
-    words = (
-        f"{new_rows:,} {data.unit} in {duration(seconds)} ({new_rows / max(seconds, 1e-9):,.0f} per second)"
-    )
+    rows = counted(new_rows, data.unit.removesuffix("s"))
+    words = f"{rows} in {duration(seconds)} ({new_rows / max(seconds, 1e-9):,.0f} per second)"
     if data.done_before:
         words += f"; {data.done:,} with the {data.done_before:,} of the earlier run"
     console.say(words if out is None else f"{words}, written to {out}")

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from cmgems_cli.artifacts import is_finished, read_manifest, verify_parts
+from cmgems_cli.artifact_parts import verify_parts
+from cmgems_cli.artifacts import is_finished, read_manifest
 from cmgems_cli.commands.overview import progress_of
 from cmgems_cli.errors import InputError
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import Shared, takes
-from cmgems_cli.readable import size
+from cmgems_cli.readable import counted, size
 
 
 @takes("json quiet config")
@@ -32,7 +33,9 @@ def info(
     manifest = read_manifest(artifact, verify=verify)
     if verify:
         count = len(manifest.files) + verify_parts(artifact, manifest)
-        console.say(f"every one of {count} files has the sha256 its manifest says")
+        console.lines(
+            [[(f"verified: {counted(count, 'file')} with the sha256 that the manifest says", "")], [("", "")]]
+        )
     console.result({**manifest.__dict__, "verified": verify})
     console.table(
         f"{artifact}: {manifest.kind}, schema {manifest.schema}",

@@ -11,6 +11,7 @@ from cmgems_cli import workspace
 from cmgems_cli.artifacts import MANIFEST, Manifest, is_finished, read_manifest
 from cmgems_cli.console import Console
 from cmgems_cli.errors import InputError
+from cmgems_cli.readable import counted
 
 # Folders of one stage that are listed, the newest ones; a screen is 24 lines.
 SHOWN = 3
@@ -171,9 +172,10 @@ def _state(folder: Path, kind: str) -> Iterator[Folder]:
 
 def progress_of(folder: Path) -> str:
     """Describe the progress of an unfinished run; empty if the folder holds none."""
-    steps = [path.name.removeprefix("step_") for path in folder.glob("checkpoints/step_*")]
+    names = (path.name.removeprefix("step_") for path in folder.glob("checkpoints/step_*"))
+    steps = [int(name) for name in names if name.isdecimal() and name.isascii()]
     if steps:
-        return f"unfinished, saved after step {int(max(steps)):,}"
+        return f"unfinished, saved after step {max(steps):,}"
     runs = [path for path in folder.glob("runs/*-seed-*") if path.is_dir()]
     if runs:
         return f"unfinished, {sum(map(is_finished, runs))} run(s) done"
@@ -192,7 +194,9 @@ def _words(manifest: Manifest) -> str:
         return f"{stats['steps']:,} steps" + (f", switched after {at:,}" if at else "")
     if manifest.kind == "classifier":
         return f"test {', '.join(_scores(stats)[:2])}"
-    return ", mean ".join([f"{stats['runs']:,} runs of {params['bench']}", *_scores(stats, "mean_")[:1]])
+    return ", mean ".join(
+        [f"{counted(stats['runs'], 'run')} of {params['bench']}", *_scores(stats, "mean_")[:1]]
+    )
 
 
 def _scores(stats: Mapping[str, Any], prefix: str = "") -> list[str]:

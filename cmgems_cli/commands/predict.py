@@ -21,6 +21,7 @@ from cmgems_cli.inference.inference_options import (
 from cmgems_cli.modeling.model_source import check_order
 from cmgems_cli.option_fields import option
 from cmgems_cli.options import InputPath, Shared, takes
+from cmgems_cli.readable import counted
 
 
 @takes("out device overwrite resume json quiet config", out="stdout")
@@ -76,9 +77,10 @@ def predict(
     kind = prediction_format(io.out, table)
     check_options(hits, kind, intervals=bool(options.window or regions.regions))
     if io.out is not None:
-        check_files([io.out], overwrite=io.overwrite)
+        reads = [model, sequences, regions.regions, regions.genome]
+        check_files([io.out], overwrite=io.overwrite, reads=reads)
     source = source_of(sequences, regions)
-    if kind in TRACKS:
+    if kind in TRACKS or (hits.merge and not regions.regions):
         source = OrderedSource(source)
     opened = load_model(
         model,
@@ -96,7 +98,7 @@ def predict(
     began = time.perf_counter()
     with rows_bar(console, "predicting", data, to_screen=io.out is None) as advance:
         if io.out is None:
-            sink = sink_of(console.stdout(), kind, data, source, target, hits, header=header)
+            sink = sink_of(console.stdout(), kind, data, source, target, hits, header=header, late=True)
             counts = write_predictions(opened, data, sink, advance=advance)
         else:
             chosen = {"class": about, "min_prob": hits.min_prob, "top": hits.top, "merge": hits.merge}
@@ -110,9 +112,11 @@ def predict(
                     opened, data, sink, before=before, block_done=partial.block_done, advance=advance
                 )
     seconds = time.perf_counter() - began
-    if io.out is not None:
+    if io.out is not None and target.problem != "regression":
         total = data.done if opened.target.problem == "multilabel" else sum(counts.values())
-        _show(console, io.out, counts, total)
+        written = f"{counted(sink.hits or 0, 'hit')} of the class {about} in {io.out}"
+        title = f"predicted labels of all rows; {written}" if hits.chooses else f"labels in {io.out}"
+        _show(console, title, counts, total)
     close(console, data, seconds, io.out)
     report = described(opened, data, source, seconds)
     elapsed_s = round(time.perf_counter() - started, 3)
@@ -120,6 +124,6 @@ def predict(
     console.result({**report, "labels": counts, **chose, "out": str(io.out), "elapsed_s": elapsed_s})
 
 
-def _show(console: Console, out: Path, counts: dict[str, int], total: int) -> None:
+def _show(console: Console, title: str, counts: dict[str, int], total: int) -> None:
     rows = [[label, count, f"{100 * count / max(1, total):.1f} %"] for label, count in counts.items()]
-    console.table(f"labels in {out}", ["label", "rows", "share"], rows)
+    console.table(title, ["label", "rows", "share"], rows)

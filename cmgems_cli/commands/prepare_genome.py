@@ -11,6 +11,7 @@ from cmgems_cli.console import Console
 from cmgems_cli.genome.preparation_options import PreparationOptions
 from cmgems_cli.options import Shared, takes
 from cmgems_cli.output_state import check_place
+from cmgems_cli.readable import counted
 
 if TYPE_CHECKING:
     from cmgems_cli.genome.preparation import Plan
@@ -68,7 +69,7 @@ def _warn(stats: dict[str, Any], console: Console) -> None:
     if stats["human_names"] is False:
         console.warn(
             "the chromosomes are not human's by their names, so that primary takes every record"
-            f" ({stats['contigs']:,} contigs); choose some with --contigs NAME,…"
+            f" ({counted(stats['contigs'], 'contig')}); choose some with --contigs NAME,…"
         )
     for part, name in (("training", "train_sequences"), ("validation", "valid_sequences")):
         if not stats[name]:
@@ -136,7 +137,8 @@ def _show_plan(plan: "Plan", options: PreparationOptions, out: Path, console: Co
         console.say(f"{out} is this corpus already; nothing would be done")
     else:
         console.say(
-            f"would write {sequences:,} sequences or, where some are equal, fewer to {out}; nothing was written"
+            f"would write {counted(sequences, 'sequence')} or, where some are equal, fewer to {out}; nothing was"
+            " written"
         )
 
 

@@ -86,7 +86,7 @@ def score_variants(
 
     form = variant_format(io.out, kind)
     if io.out is not None:
-        check_files([io.out], overwrite=io.overwrite)
+        check_files([io.out], overwrite=io.overwrite, reads=[model, variants, genome])
     file = VariantFile(variants)
     scorer = load_scorer(
         model, options, device=io.device, precision=precision, max_batch_tokens=max_batch_tokens

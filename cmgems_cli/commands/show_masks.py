@@ -64,7 +64,7 @@ def show_masks(
     started = time.perf_counter()
     console = io.console()
     if html is not None:
-        check_file(html, overwrite=io.overwrite)
+        check_file(html, overwrite=io.overwrite, reads=[corpus, pmi])
     from cmgems_cli.mask_viewer.samples import mask_variants_of
     from cmgems_cli.mask_viewer.summaries import as_object, excerpts
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmgems_cli.artifacts import MANIFEST, PREDICTIONS, Manifest, is_finished, read_manifest
+from cmgems_cli.artifact_parts import read_part
+from cmgems_cli.artifacts import PREDICTIONS, Manifest, read_manifest
 from cmgems_cli.comparing.grouping import TaskKey, key_of
 from cmgems_cli.comparing.scores import KMER_LINEAR, SCORES, Score, read_scores
 from cmgems_cli.metrics import METRICS
@@ -42,18 +43,18 @@ def evaluated_runs(folder: Path) -> list[EvaluatedRun]:
     Raises
     ------
     InputError
-        As `read_manifest`.
+        As `read_part`.
     """
     manifest = read_manifest(folder)
     if PREDICTIONS in manifest.files:
-        parts = [folder]
+        parts: dict[Path, Manifest | None] = {folder: manifest}
     else:
-        parts = [folder / name for name in manifest.inputs if name.startswith(f"{RUNS}/")]
+        names = [name for name in manifest.inputs if name.startswith(f"{RUNS}/")]
+        parts = {folder / name: read_part(folder, manifest, name) for name in names}
     found = []
-    for part in parts:
-        if not (part / MANIFEST).is_file():
+    for part, run in parts.items():
+        if run is None:
             continue
-        run = read_manifest(part)
         if PREDICTIONS in run.files and "test" in run.inputs:
             key = (
                 key_of_classifier(run) if run.kind == "classifier" else key_of(read_scores(part / SCORES)[0])
@@ -72,12 +73,11 @@ def linear_scores(folder: Path) -> list[Score]:
     Raises
     ------
     InputError
-        As `read_manifest`, of scores that were finished.
+        As `read_part`.
     """
     made = folder / RUNS / KMER_LINEAR
-    if not is_finished(made):
+    if read_part(folder, read_manifest(folder), f"{RUNS}/{KMER_LINEAR}", verify=True) is None:
         return []
-    read_manifest(made, "scores", verify=True)
     return read_scores(made / SCORES)
 
 

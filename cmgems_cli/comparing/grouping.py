@@ -96,12 +96,3 @@ def span(counts: Iterable[int]) -> str:
     """Return counts as a range: "3", or "2 to 3"; empty without counts."""
     listed = sorted(set(counts))
     return " to ".join(dict.fromkeys(str(count) for count in (listed[:1] + listed[-1:])))
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number and its noun.
-
-    >>> counted(1, "task"), counted(1200, "task")
-    ('1 task', '1,200 tasks')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

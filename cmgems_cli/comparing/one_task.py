@@ -85,7 +85,7 @@ def compare_on_one_task(sources: Sequence[Source], paired: Paired, *, seed: int)
         row_tests.append(test)
         if why:
             notes.append(f"{label} and {paired.labels[-1]}: not compared over rows, {why}")
-    seed_tests = [seed_test(one, runs[-1], seed=seed) for one in runs[:-1]]
+    seed_tests = [seed_test(one, runs[-1]) for one in runs[:-1]]
     for label, found in zip(paired.labels, seed_tests, strict=False):
         if found is None:
             notes.append(

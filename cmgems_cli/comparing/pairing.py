@@ -7,15 +7,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cmgems_cli.artifacts import MANIFEST, Manifest, is_finished, parse_manifest, read_manifest
+from cmgems_cli.artifacts import MANIFEST, SCHEMA, Manifest, is_finished, parse_manifest, read_manifest
 from cmgems_cli.comparing import published
 from cmgems_cli.comparing.evaluated_runs import evaluated_runs, scores_of_classifier
-from cmgems_cli.comparing.grouping import Runs, TaskKey, by_task, counted, means, span
+from cmgems_cli.comparing.grouping import Runs, TaskKey, by_task, means, span
 from cmgems_cli.comparing.scores import KMER_LINEAR, SCORES, Score, in_print, read_scores
 from cmgems_cli.datasets.benchmark import Benchmark
 from cmgems_cli.datasets.benchmark_file import no_benchmark, shipped, shipped_names
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.metrics import METRICS
+from cmgems_cli.readable import counted
 
 PAPER = "paper:"
 
@@ -117,6 +118,11 @@ class Paired:
     left_out: list[str]
 
 
+_NEEDED = (
+    f"a scores folder (made by `cmgems evaluate`), a folder of `cmgems finetune`, a scores CSV or {PAPER}NAME"
+)
+
+
 def read_source(named: str) -> Source:
     """Read the scores of one model.
 
@@ -139,7 +145,10 @@ def read_source(named: str) -> Source:
     path, chosen = _path_and_model(named)
     if not path.is_dir():
         return _chosen(named, path, chosen, {})
-    if is_finished(path) and parse_manifest(path / MANIFEST).kind == "classifier":
+    kind = parse_manifest(path / MANIFEST).kind if is_finished(path) else "scores"
+    if kind in SCHEMA and kind not in ("scores", "classifier"):
+        raise InputError(f"{path} is a {kind} artifact; needed {_NEEDED}")
+    if kind == "classifier":
         manifest = read_manifest(path, "classifier")
         name = chosen or path.absolute().name
         return Source(named, name, scores_of_classifier(manifest, name), manifest.params, path, single=True)
@@ -183,10 +192,7 @@ def _path_and_model(named: str) -> tuple[Path, str | None]:
         if Path(named[:index]).exists() and named[index + 1 :]:
             return Path(named[:index]), named[index + 1 :]
     hint = f"; did you mean {PAPER}{named.lower()}?" if named.lower() in published.published_models() else ""
-    raise InputError(
-        f"{named} does not exist; needed a scores folder (made by `cmgems evaluate`), a folder of `cmgems finetune`,"
-        f" a scores CSV or {PAPER}NAME{hint}"
-    )
+    raise InputError(f"{named} does not exist; needed {_NEEDED}{hint}")
 
 
 def _colons(text: str) -> Iterator[int]:

@@ -14,6 +14,7 @@ from cmgems_cli.comparing.scores import COLUMNS, Score
 from cmgems_cli.errors import UsageError
 from cmgems_cli.frames import Tabular
 from cmgems_cli.metrics import MetricName
+from cmgems_cli.readable import counted
 from cmgems_cli.workspace import Place
 
 
@@ -41,7 +42,7 @@ class Scores(Tabular):
 
     def _summary(self) -> str:
         tasks = {(score.bench, score.task, score.shots) for score in self.scores}
-        return f"{len(self.scores):,} values of {len(tasks):,} tasks"
+        return f"{counted(len(self.scores), 'value')} of {counted(len(tasks), 'task')}"
 
 
 def read_scores(scores: Place) -> Scores:

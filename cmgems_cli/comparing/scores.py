@@ -15,7 +15,9 @@ from pathlib import Path
 
 from cmgems_cli.errors import InputError
 from cmgems_cli.metrics import METRICS, metric_of
-from cmgems_cli.safe_text import from_spreadsheet_cell, spreadsheet_cell
+from cmgems_cli.row_writer import RowWriter
+from cmgems_cli.safe_text import from_spreadsheet_cell
+from cmgems_cli.structured_text import plain_number
 
 # The baseline that `evaluate` shows with every model (`bench.kmer_linear`).
 KMER_LINEAR = "kmer-linear"
@@ -144,11 +146,9 @@ def write_scores(path: Path, scores: Iterable[Score]) -> None:
             raise ValueError(f"{_name(score)} is repeated")
         seen.add(_key(score))
     with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for score in rows:
-            cells = [getattr(score, column) for column in COLUMNS]
-            writer.writerow([spreadsheet_cell(cell) if isinstance(cell, str) else cell for cell in cells])
+        writer = RowWriter(stream)
+        writer.row(COLUMNS)
+        writer.rows([getattr(score, column) for column in COLUMNS] for score in rows)
 
 
 def read_scores(path: Path) -> list[Score]:
@@ -243,7 +243,7 @@ def _parsed(where: str, cells: dict[str, str]) -> Score:
     row = " ".join(cells[name] for name in ("model", "bench", "task", "metric"))
     metric, text = cells["metric"], cells["value"]
     try:
-        value = float(text)
+        value = float(plain_number(text))
     except ValueError:
         raise InputError(f"{where} ({row}): {text!r} is not a number; needed the value of {metric}") from None
     metric, value = natural(metric, value)
@@ -283,7 +283,7 @@ def _whole(where: str, cells: dict[str, str], name: str) -> int | None:
     if not text:
         return None
     try:
-        number = int(text)
+        number = int(plain_number(text))
     except ValueError:
         raise InputError(f"{where}: {name} is {text!r}; needed a whole number or nothing") from None
     if number < 0:

@@ -40,12 +40,15 @@ class ReportTable:
         None: no value.
     wide : bool
         Too many columns for a screen: only written to files.
+    published : tuple of int
+        Tables of the paper whose values it shows.
     """
 
     title: str
     columns: list[str]
     rows: list[list[str | None]]
     wide: bool = False
+    published: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -205,12 +208,13 @@ def _by_task(results: _Results) -> ReportTable:
         **{metric_of(name).printed_title: _spreads(column, tasks, name) for name, column in values.items()},
         KMER_LINEAR: _spreads(by_task(results.linear, metric), tasks, metric),
         RANDOM_WEIGHTS: _spreads(baseline, tasks, metric),
-        **_published_columns(results, means(values[metric])),
+        **(published := _published_columns(results, means(values[metric]))),
     }
     shown = {title: column for title, column in columns.items() if any(column)}
     rows = [list(row) for row in zip(*shown.values(), strict=True)]
     title = f"{results.model}: test scores by task{' and shots' if with_shots else ''}"
-    return ReportTable(title, list(shown), rows)
+    tables = results.benchmark.published.tables[:1] if published.keys() & shown.keys() else ()
+    return ReportTable(title, list(shown), rows, published=tables)
 
 
 def _further(results: _Results) -> ReportTable:
@@ -261,6 +265,7 @@ def _over_tasks(results: _Results) -> ReportTable:
         columns[KMER_LINEAR] = means(by_task(results.linear, metric))
     if results.baseline:
         columns[RANDOM_WEIGHTS] = means(by_task(results.baseline, metric))
+    own = set(columns)
     for name in dict.fromkeys(name for number in published.tables for name in published_models(number)):
         columns[f"paper: {name}"] = {
             key: cell.score.value
@@ -270,11 +275,20 @@ def _over_tasks(results: _Results) -> ReportTable:
     rows = [
         [name, *(_over(column, part, metric) for part in parts.values())] for name, column in columns.items()
     ]
+    shown = [row for row in rows if any(row[1:])]
     titles = [f"{name} ({len(part)})" for name, part in parts.items()]
+    tables = {
+        # As above: the first table that has the value.
+        next(number for number in published.tables if key in published_column(name, number))
+        for name in (str(row[0]).removeprefix("paper: ") for row in shown if row[0] not in own)
+        for key in results.tasks
+        if key in columns[f"paper: {name}"]
+    }
     return ReportTable(
         f"{metric_of(metric).heading}: mean ± sd over tasks",
         ["model", *titles],
-        [row for row in rows if any(row[1:])],
+        shown,
+        published=tuple(sorted(tables)),
     )
 
 
@@ -317,7 +331,7 @@ def _fractions(results: _Results) -> ReportTable:
         if (found := fraction_of_best(values, group, published))
     ]
     columns = ["group", "tasks", results.model, BEST, metric_of(metric).printed_title, "fraction"]
-    return ReportTable(f"Fraction of the {BEST}", columns, rows)
+    return ReportTable(f"Fraction of the {BEST}", columns, rows, published=published.tables[:1])
 
 
 def _percent(fraction: float, decimals: int) -> str:
@@ -332,7 +346,7 @@ def _with_published(results: _Results, number: int) -> ReportTable:
     labels = [key.label for key in results.tasks]
     rows = [list(row) for row in zip(labels, ours, *columns, strict=True) if any(row[2:])]
     title = f"{metric_of(metric).heading}, with Table {number} of the paper"
-    return ReportTable(title, ["task", results.model, *names], rows, wide=True)
+    return ReportTable(title, ["task", results.model, *names], rows, wide=True, published=(number,))
 
 
 # ------------------------------------------------------------------ notes

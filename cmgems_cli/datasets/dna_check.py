@@ -39,7 +39,7 @@ class DnaCheck:
                 self.finish()
 
     def finish(self) -> None:
-        """Judge all letters, unless they are too few.
+        """Judge all letters; of very few only whether they have U, and not T, as RNA has.
 
         Raises
         ------
@@ -47,7 +47,8 @@ class DnaCheck:
             If they are RNA, or mostly not A, C, G, T or N.
         """
         self._count()
-        if not self._done and self._counts.sum() >= _LETTERS_TO_JUDGE:
+        is_rna = self._counts[ord("U")] > self._counts[ord("T")]
+        if not self._done and (is_rna or self._counts.sum() >= _LETTERS_TO_JUDGE):
             check_is_dna(self._counts, self._path)
         self._done = True
 

@@ -7,6 +7,8 @@ import re
 import unicodedata
 from collections.abc import Collection, Sequence
 
+from cmgems_cli.structured_text import plain_number
+
 # What pandas, R and databases write where a value is missing, in any case of letters.
 _MISSING = {
     "#n/a", "#na", "-1.#ind", "-1.#qnan", "-nan", "1.#ind", "1.#qnan", "<na>", "n/a", "na", "nan", "nat", "none",
@@ -59,7 +61,7 @@ def value_of(label: str) -> float | str:
     if plain in _TRUTH:
         return _TRUTH[plain]
     try:
-        number = float(plain)
+        number = float(plain_number(plain))
     except ValueError:
         return plain
     return number if math.isfinite(number) else plain

@@ -20,6 +20,7 @@ from cmgems_cli.genome.tokenization import OverlappingKmers, Tokenization
 from cmgems_cli.genome.vocabulary import BASE_CODE_OF_BYTE, NOT_A_BASE
 from cmgems_cli.kernels import kernel
 from cmgems_cli.metrics import Problem, problem_of
+from cmgems_cli.readable import none_of
 
 # Paper, section 5: 512 positions, two of which are [CLS] and [SEP].
 MAX_TOKENS = 510
@@ -326,7 +327,7 @@ def read_table(
     lengths, (longest_runs, other_letters, known) = np.diff(offsets), _scan(bases, offsets, k)
     if longest_runs.max() < k:
         raise InputError(
-            f"{path}: none of its {len(labels):,} sequences has {k} letters A, C, G, T in a row, so that"
+            f"{path}: {none_of(len(labels), 'sequence', 'its')} has {k} letters A, C, G, T in a row, so that"
             " every token would be [UNK]; give DNA sequences"
         )
     counts = Counts(

@@ -6,7 +6,6 @@ rows of a chromosome are. Stratified, each row is drawn by itself. Every label h
 
 from __future__ import annotations
 
-import csv
 import re
 import time
 from collections import Counter
@@ -31,7 +30,7 @@ from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.contig_names import canonical_name
 from cmgems_cli.option_fields import recipe_fields
 from cmgems_cli.outputs import Output
-from cmgems_cli.safe_text import spreadsheet_cell
+from cmgems_cli.row_writer import RowWriter
 
 # Columns that hold a chromosome, and those that may hold an interval, in the order in which they are looked for.
 CHROMOSOME_COLUMNS = ("chromosome", "chrom", "#chrom", "chr", "contig", "seqname", "seqnames", "seqid")
@@ -44,6 +43,14 @@ STRATA_OF_VALUES = 10
 LABELS_COUNTED = 50
 
 TRAIN, DEV, TEST = range(3)
+
+
+class EmptySplitError(InputError):
+    """A division leaves a split without rows; `counts` has the rows of each, in words."""
+
+    def __init__(self, message: str, counts: str) -> None:
+        super().__init__(message)
+        self.counts = counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +121,8 @@ def split_rows(rows: LabelledRows, options: SplitOptions, *, seed: int = 42) -> 
     UsageError
         If options contradict each other, or a chromosome is unknown.
     InputError
-        If the table has no chromosomes to divide by, or a split would be empty, or a label would be missing in train.
+        If the table has no chromosomes to divide by, or a split would be empty (`EmptySplitError`), or a label would be
+        missing in train.
     """
     shares = np.array([1 - options.dev - options.test, options.dev, options.test])
     if shares.min() <= 0:
@@ -210,10 +218,9 @@ def write_rows(task: TaskSplit, folder: Path) -> list[str]:
     files = [f"{name}.csv" for name in SPLITS]
     for number, name in enumerate(files):
         with (folder / name).open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(task.rows.columns)
-            for row in np.flatnonzero(task.split == number).tolist():
-                writer.writerow(map(spreadsheet_cell, task.rows.cells[row]))
+            writer = RowWriter(stream)
+            writer.row(task.rows.columns)
+            writer.rows(task.rows.cells[row] for row in np.flatnonzero(task.split == number).tolist())
     return files
 
 
@@ -335,8 +342,8 @@ def _check(rows: LabelledRows, split: NDArray[np.int64], options: SplitOptions) 
             " `by=stratified`",
             "stratified": "give more rows, or larger fractions",
         }[options.by]
-        raise InputError(
-            f"{rows.path} divided by {options.by} leaves a split without rows ({counts}); {more}"
+        raise EmptySplitError(
+            f"{rows.path} divided by {options.by} leaves a split without rows ({counts}); {more}", counts
         )
     labels = set(rows.labels)
     if are_measured(list(labels)) or are_lists(list(labels)):

@@ -238,18 +238,24 @@ def _test_near(train: Path) -> Path:
         test = _one_file(place, "test") if place else None
         if test:
             return test
+    if train.name.casefold().removesuffix(".gz").endswith(FASTA_ENDINGS) and not _names_split(
+        train.name, "train"
+    ):
+        raise InputError(
+            f"{train} is a FASTA file; needed a folder with train, dev and test.csv, or one table of labelled sequences"
+            " with a test file near it (regions of a genome: `cmgems build-task`)"
+        )
     looked = " or ".join(str(place) for place in places if place)
     raise InputError(f"{train} has no test file near it; needed a test.tsv in {looked}")
 
 
 def _one_file(folder: Path, split: str) -> Path | None:
     """Return the file named `train.tsv`, `train_splice40_10.tsv` or the like; None without one."""
-    named = re.compile(rf"{split}([_.-].*)?")
     entries = _entries(folder)
     files = [
         entry
         for name, entry in entries.items()
-        if is_file_of_rows(name) and named.fullmatch(name) and entry.is_file()
+        if is_file_of_rows(name) and _names_split(name, split) and entry.is_file()
     ]
     if not files and _has_split(folder, split):
         files = [find_split(folder, split)]
@@ -258,6 +264,10 @@ def _one_file(folder: Path, split: str) -> Path | None:
             f"{folder} has several {split} files ({', '.join(entry.name for entry in files)}); keep one"
         )
     return files[0] if files else None
+
+
+def _names_split(name: str, split: str) -> bool:
+    return re.fullmatch(rf"{split}([_.-].*)?", name.casefold()) is not None
 
 
 def _entries(folder: Path) -> dict[str, Path]:

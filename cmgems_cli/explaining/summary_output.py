@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Sequence
-from html import escape
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from cmgems_cli.html_page import html_page, html_table
 from cmgems_cli.inference.quantity import Quantity
 from cmgems_cli.output_state import check_file
 from cmgems_cli.reporting.plot_style import as_png, as_svg
+from cmgems_cli.safe_text import in_html
 
 # ours: inches and bases per line of a page's pictures. On a screen 400 pixels wide, where a picture has 353, the
 # smallest labels, of 8 points, are 11 pixels high.
@@ -45,19 +45,19 @@ class _Row(NamedTuple):
     records: NDArray[Any]
 
 
-def check_summaries(options: SummaryOptions, *, overwrite: bool) -> None:
-    """Check before any work that the files may be written.
+def check_summaries(options: SummaryOptions, *, overwrite: bool, reads: Sequence[Path | None] = ()) -> None:
+    """Check before any work that the files may be written (parameters as `check_file`).
 
     Raises
     ------
     OverwriteError
-        If one exists and `overwrite` is false.
+        As `check_file`.
     CmgemsError
         If matplotlib is missing and a figure is asked for.
     """
     for path in (options.figure, options.motifs):
         if path is not None:
-            check_file(path, overwrite=overwrite)
+            check_file(path, overwrite=overwrite, reads=reads)
     if options.figure is not None:
         need("matplotlib", "plots", "a figure")
 
@@ -150,7 +150,7 @@ def _page(
         body += ["<h2>Most important k-mers</h2>", html_table(list(table), cells)]
     for one, picture in zip(rows, pictures, strict=True):
         body += [
-            f"<h2>{escape(picture.title)}</h2>",
+            f"<h2>{in_html(picture.title)}</h2>",
             _picture(
                 [Shown("", *list(vars(picture).values())[1:])],
                 None,
@@ -171,7 +171,7 @@ def _picture(shown: Sequence[Shown], profile: Profile | None, alt: str, quantity
     )
     svg = as_svg(figure)
     data = base64.b64encode(svg).decode("ascii")
-    return f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(alt)}">'
+    return f'<img src="data:image/svg+xml;base64,{data}" alt="{in_html(alt)}">'
 
 
 def _strongest(one: _Row, picture: Shown) -> list[list[str]]:

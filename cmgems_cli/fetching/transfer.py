@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from cmgems_cli import __version__
 from cmgems_cli.errors import CmgemsError, OverwriteError
-from cmgems_cli.files import hidden_name, open_new
+from cmgems_cli.files import PARTIAL, hidden_name, open_new
 
 CHUNK_BYTES = 1 << 20
 # ours: a server that sends nothing for this long counts as unreachable.
@@ -81,7 +81,7 @@ class RemoteFile:
     @property
     def partial(self) -> Path:
         """Where the file is stored until it is complete and verified."""
-        return self.path.with_name(hidden_name(self.path.name, "partial"))
+        return self.path.with_name(hidden_name(self.path.name, PARTIAL))
 
     @property
     def bytes_here(self) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cmgems_cli.errors import InputError, UsageError
 from cmgems_cli.genome.contig_names import MAX_HEADER_BYTES, PRIMARY, canonical_name, is_not_human
+from cmgems_cli.readable import meant, none_of
 
 # ours: a contig and its name take about 500 bytes of memory. Genomes of more pieces are rare drafts.
 MAX_CONTIGS = 2**20
@@ -23,6 +24,10 @@ IUPAC = b"RYSWKMBDHV"
 NAMES_SHOWN = 8
 # How many are compared with one that was not found.
 NAMES_COMPARED = 10_000
+
+
+# What stands for several contigs in place of names.
+WORDS = ("primary", "all")
 
 
 @dataclass(slots=True)
@@ -58,14 +63,18 @@ class Contig:
         return int.from_bytes(hashlib.sha256(self.canonical_name.encode()).digest()[:8])
 
 
+def _in_lower_case(name: str, words: Collection[str]) -> str:
+    return name.casefold() if name.casefold() in words else name
+
+
 class ContigSelection:
     """Decides for each record whether it is kept, and remembers every name seen.
 
     Parameters
     ----------
     contigs : str
-        `primary`, `all`, or names separated by commas. A name also matches the same chromosome under
-        another naming scheme (`chr20` matches `NC_000020.11`).
+        `primary`, `all` (in any case of letters), or names separated by commas. A name also matches the same
+        chromosome under another naming scheme (`chr20` matches `NC_000020.11`).
     not_human : collection of str, optional
         Prefixes of the genomes known not to be human, "" for input without prefixes: of them `primary` keeps every
         record.
@@ -88,10 +97,11 @@ class ContigSelection:
     """
 
     def __init__(self, contigs: str, not_human: Collection[str] = ()) -> None:
-        names = list(dict.fromkeys(name.strip() for name in contigs.split(",") if name.strip()))
+        given = (name.strip() for name in contigs.split(","))
+        names = list(dict.fromkeys(_in_lower_case(name, WORDS) for name in given if name))
         if not names:
             raise UsageError("`contigs` is empty; give primary, all, or names separated by commas")
-        if len(names) > 1 and {"primary", "all"} & set(names):
+        if len(names) > 1 and set(WORDS) & set(names):
             raise UsageError(
                 f"`contigs` is {contigs}: primary and all cannot be combined; give one of them, or names"
             )
@@ -197,12 +207,14 @@ class ContigSelection:
             if canonical_name(name) not in self._found:
                 similar = difflib.get_close_matches(name, islice(self._seen, NAMES_COMPARED), n=3, cutoff=0.5)
                 hint = (
-                    f"the closest: {', '.join(similar)}" if similar else f"there are: {self._names_shown()}"
+                    f"the closest: {', '.join(similar)}"
+                    if similar
+                    else f"there are: {self._names_shown()}{meant(name, WORDS)}"
                 )
                 raise InputError(f"no record named {name!r} in the FASTA input; {hint}")
         if not self.kept:
             raise InputError(
-                f"none of the {len(self._seen):,} records is a primary chromosome (1–22, X, Y);"
+                f"{none_of(len(self._seen), 'record')} is a primary chromosome (1–22, X, Y);"
                 f" there are: {self._names_shown()}; use `contigs=all` or `contigs=NAME,…`"
             )
 
@@ -261,7 +273,7 @@ def indexed_records(fasta: Path) -> list[IndexedRecord] | None:
                 return None
             stream.seek(begin)
             header = stream.read(entry.offset - begin)
-            if not _is_header_of(header, name):
+            if not is_header_of(header, name):
                 return None
             letters = len(b"".join(header.split()))
             records.append(IndexedRecord(name, entry.rlen, begin, entry.bend, letters))
@@ -270,6 +282,7 @@ def indexed_records(fasta: Path) -> list[IndexedRecord] | None:
     return records if records and size <= begin <= size + 2 else None
 
 
-def _is_header_of(header: bytes, name: str) -> bool:
+def is_header_of(header: bytes, name: str) -> bool:
+    """Return whether bytes are one header line, of this record."""
     one_line = header.count(b"\n") == 1 and header.endswith(b"\n")
     return header.startswith(b">") and one_line and header[1:].split()[:1] == [name.encode()]

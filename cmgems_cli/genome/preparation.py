@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from cmgems_cli.genome.windows import WindowSpec, first_occurrences, tile
 from cmgems_cli.growing_array import growing_array
 from cmgems_cli.option_fields import recipe_fields
 from cmgems_cli.outputs import Output
-from cmgems_cli.safe_text import spreadsheet_cell
+from cmgems_cli.row_writer import RowWriter
 
 # Rows of windows.npy handled at a time.
 WINDOWS_PER_WRITE = 1 << 20
@@ -221,11 +220,10 @@ def _write_windows(folder: Path, scan: Scan, spec: WindowSpec) -> dict[str, Any]
 
 def _write_contigs(path: Path, contigs: list[Contig], per_contig: np.ndarray) -> None:
     with path.open("w", newline="", encoding="utf-8") as stream:
-        rows = csv.writer(stream, lineterminator="\n")
+        rows = RowWriter(stream)
         names = [field.name for field in fields(Contig)]
-        rows.writerow(["contig", *names, "sequences", "train_sequences", "valid_sequences"])
+        rows.row(["contig", *names, "sequences", "train_sequences", "valid_sequences"])
         for number, contig in enumerate(contigs):
             n_train, n_valid = (int(count) for count in per_contig[:, number])
             values = [getattr(contig, name) for name in names]
-            values = [spreadsheet_cell(value) if isinstance(value, str) else value for value in values]
-            rows.writerow([number, *values, n_train + n_valid, n_train, n_valid])
+            rows.row([number, *values, n_train + n_valid, n_train, n_valid])

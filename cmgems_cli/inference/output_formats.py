@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -14,7 +14,7 @@ import numpy as np
 from cmgems_cli.errors import UsageError
 from cmgems_cli.growing_array import GrowingArray
 from cmgems_cli.inference.inference_options import TableFormat
-from cmgems_cli.safe_text import spreadsheet_cell
+from cmgems_cli.row_writer import RowWriter
 
 Format = TypeVar("Format", bound=str)
 
@@ -27,7 +27,9 @@ EMBEDDINGS = "embeddings"
 _HEADER_BYTES = 512
 
 
-def format_of(out: Path | None, format: Format | None, known: Sequence[Format]) -> Format:
+def format_of(
+    out: Path | None, format: Format | None, known: Sequence[Format], *, more_endings: Iterable[str] = ()
+) -> Format:
     """Return the requested format, or else the one given by the file name; TSV for stdout.
 
     Parameters
@@ -38,6 +40,8 @@ def format_of(out: Path | None, format: Format | None, known: Sequence[Format]) 
         One of `known`.
     known : sequence of str
         The formats by their suffixes, `tsv` among them.
+    more_endings : iterable of str, optional
+        Of formats that the caller knows by itself: for the message.
 
     Raises
     ------
@@ -50,7 +54,7 @@ def format_of(out: Path | None, format: Format | None, known: Sequence[Format]) 
     for one in known:
         if name.endswith(f".{one}"):
             return one
-    *others, last = (f".{one}" for one in known)
+    *others, last = (*(f".{one}" for one in known), *more_endings)
     raise UsageError(f"`out={out}` does not end in {', '.join(others)} or {last}; rename it or give `format`")
 
 
@@ -64,14 +68,24 @@ class TableWriter:
     columns : sequence of str
     header : bool, default True
         Whether the first line names the columns; JSON lines always name them.
+    late : bool, default False
+        Write that line with the first rows, so that a command that fails before them has written nothing. For streams
+        that no later run continues.
     """
 
     def __init__(
-        self, stream: IO[bytes], kind: TableFormat, columns: Sequence[str], *, header: bool = True
+        self,
+        stream: IO[bytes],
+        kind: TableFormat,
+        columns: Sequence[str],
+        *,
+        header: bool = True,
+        late: bool = False,
     ) -> None:
         self._stream, self._kind, self._columns = stream, kind, columns
-        if header and kind != "jsonl":
-            self.write([columns])
+        self._waiting = [columns] if header and kind != "jsonl" else []
+        if not late:
+            self.write([])
 
     def write(self, rows: Iterable[Sequence[Any]]) -> None:
         """Write rows; None becomes an empty cell, or null. Names that a spreadsheet would run are escaped."""
@@ -82,9 +96,8 @@ class TableWriter:
                 text.write(json.dumps(named, ensure_ascii=False) + "\n")
         else:
             delimiter = "\t" if self._kind == "tsv" else ","
-            csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(
-                [spreadsheet_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows
-            )
+            RowWriter(text, delimiter=delimiter).rows(chain(self._waiting, rows))
+            self._waiting = []
         self._stream.write(text.getvalue().encode())
 
 

@@ -43,7 +43,7 @@ def prediction_format(out: Path | None, format: PredictionFormat | None) -> Pred
         if out is None:
             raise UsageError("bigWig is written at once, not to a stream; give `out=FILE.bw`")
         need("pyBigWig", "bigwig", "bigWig", instead="write bedGraph")
-    return format if format is not None else format_of(out, None, TABLE_FORMATS)
+    return format if format is not None else format_of(out, None, TABLE_FORMATS, more_endings=_SUFFIXES)
 
 
 def check_options(options: HitOptions, kind: PredictionFormat, *, intervals: bool) -> None:
@@ -69,9 +69,18 @@ def check_options(options: HitOptions, kind: PredictionFormat, *, intervals: boo
 
 def check_target(target: Target, options: HitOptions, kind: PredictionFormat) -> None:
     """Check that hits and BED, whose scores are probabilities, are not wanted of values (or raise UsageError)."""
-    if target.problem == "regression" and (kind == "bed" or options.chooses):
+    if target.problem != "regression":
+        return
+    for name in ("min_prob", "top", "merge"):
+        value = getattr(options, name)
+        if value is not None and value is not False:
+            raise UsageError(
+                f"`{name}={value}` chooses hits by the probability of a class, and this model predicts values; leave it"
+                " out"
+            )
+    if kind == "bed":
         raise UsageError(
-            "this model predicts values, and hits have probabilities; write a table, bedgraph or bigwig"
+            "this model predicts values, and BED has probabilities; write a table, bedgraph or bigwig"
         )
 
 
@@ -111,6 +120,7 @@ def sink_of(
     options: HitOptions,
     *,
     header: bool = True,
+    late: bool = False,
     resumed: Any = None,
 ) -> Sink:
     """Return what writes predictions to a stream.
@@ -127,6 +137,8 @@ def sink_of(
     options : HitOptions
     header : bool, default True
         Whether a table begins with the names of its columns.
+    late : bool, default False
+        As in `TableWriter`.
     resumed : Any
         The state of an earlier run, which wrote the stream up to here.
     """
@@ -141,7 +153,7 @@ def sink_of(
         write = bed_of_hits(stream, where, target.names[chosen])
     else:
         names = columns(target, where)
-        table = TableWriter(stream, kind, names, header=header and resumed is None)
+        table = TableWriter(stream, kind, names, header=header and resumed is None, late=late)
         if not options.chooses:
             return TableSink(table, target, where)
         write = table_of_hits(table, where)

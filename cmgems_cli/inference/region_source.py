@@ -7,12 +7,13 @@ from pathlib import Path
 
 from cmgems_cli.artifacts import canonical_json, sha256_of_bytes
 from cmgems_cli.datasets.bed import BedFile, Region
-from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.errors import UsageError
 from cmgems_cli.genome.fasta_stream import SequenceChunk
 from cmgems_cli.genome.random_access import GenomeFile
 from cmgems_cli.genome.strands import reverse_complement
 from cmgems_cli.inference.inference_options import RegionOptions
 from cmgems_cli.inference.record_readers import Source, checked_dna
+from cmgems_cli.readable import counted
 
 # ours: letters of a region that are in memory at a time.
 _PART_BASES = 1 << 20
@@ -72,7 +73,6 @@ class RegionSource(Source):
         self._bed = BedFile(regions, self.genome)
         self.path, self.name, self.rereadable = regions, self._bed.name, self._bed.rereadable
         self.sha256, self.reverse = "", 0
-        self._stat = _stat(genome)
 
     def __repr__(self) -> str:
         return f"<RegionSource: {self.name} in {self.genome.path}>"
@@ -87,10 +87,7 @@ class RegionSource(Source):
         """
         self.reverse = 0
         yield from checked_dna(self._chunks(), self.genome.path)
-        if _stat(self.genome.path) != self._stat:
-            raise InputError(
-                f"{self.genome.path} changed while it was read; run the command again once it is complete"
-            )
+        self.genome.check_unchanged()
         digests = {"regions": self._bed.sha256, "genome": self.genome.sha256}
         self.sha256 = sha256_of_bytes(canonical_json(digests).encode())
 
@@ -109,17 +106,15 @@ class RegionSource(Source):
         """Return what there is to say of the regions read so far."""
         notes = []
         if self.reverse:
-            notes.append(f"{self.reverse:,} regions are on the strand -: read as reverse complements")
+            are = "is" if self.reverse == 1 else "are"
+            notes.append(
+                f"{counted(self.reverse, 'region')} {are} on the strand -: read as reverse complements"
+            )
         if renamed := self._bed.renamed:
             shown = [f"{bed} is {record}" for bed, record in list(renamed.items())[:_RENAMED_SHOWN]]
             more = f" and {len(renamed) - _RENAMED_SHOWN:,} more" if len(renamed) > _RENAMED_SHOWN else ""
             notes.append(f"contigs are named as in {self.genome.path}: {', '.join(shown)}{more}")
         return notes
-
-
-def _stat(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
 
 
 def source_of(sequences: Path | None, options: RegionOptions) -> Source:

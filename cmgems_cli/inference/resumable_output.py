@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,17 +100,18 @@ class PartialFiles:
         self._saved_at = time.monotonic()
 
 
-def check_files(outs: Sequence[Path], *, overwrite: bool) -> None:
-    """Check before any work that output files may be written.
+def check_files(outs: Sequence[Path], *, overwrite: bool, reads: Iterable[Path | None] = ()) -> None:
+    """Check before any work that output files may be written (parameters as `check_file`).
 
     Raises
     ------
     OverwriteError
-        If one is not a regular file, or exists and `overwrite` is false, unless a killed command is to be finished.
+        As `check_file`, unless a killed command is to be finished.
     """
+    reads = list(reads)
     begun = any(staging.marker["kind"] == _KIND for staging in stagings(outs[0]))
     for out in outs:
-        check_file(out, overwrite=overwrite or (begun and out is not outs[0]))
+        check_file(out, overwrite=overwrite or (begun and out is not outs[0]), reads=reads)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from cmgems_cli.errors import InputError
 from cmgems_cli.genome.fasta_stream import SequenceChunk
 from cmgems_cli.inference.record_readers import Source
 from cmgems_cli.inference.row_blocks import Block, Tally, TilingOptions, blocks
+from cmgems_cli.readable import none_of
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class Input:
         if self.tally.rows == self.tally.unknown:
             needed = self.tiling.tokenization.min_bases
             raise InputError(
-                f"{self.name}: none of its {self.tally.sequences:,} sequences has {needed} letters A, C, G, T"
+                f"{self.name}: {none_of(self.tally.sequences, 'sequence', 'its')} has {needed} letters A, C, G, T"
                 " in a row, so that every token would be [UNK]; give DNA sequences"
             )
 

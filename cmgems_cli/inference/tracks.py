@@ -90,7 +90,8 @@ class OrderedSource(Source):
             elif chunk.last:
                 if name in done:
                     raise InputError(
-                        f"{self.name} has two sequences named {name!r}; a track has each contig once: rename one"
+                        f"{self.name} has two sequences named {name!r}; in a track, and where hits are merged, a name"
+                        " is one place: rename one"
                     )
                 done.add(name)
                 self.sizes[name] = length

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from itertools import groupby
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from cmgems_cli.mask_viewer.summaries import (
 )
 from cmgems_cli.mask_viewer.tally import LEAST_SEEN, MaskTally
 from cmgems_cli.palette import background_of, text_colour_on
+from cmgems_cli.safe_text import in_html
 
 # Tokens per line.
 _LINE = 102
@@ -118,7 +118,7 @@ def _sequence(one: Excerpt, sample: MaskSample) -> str:
         for variant, masked in zip(sample.variants, one.masks, strict=True):
             lines.append(variant.name.ljust(label) + _coloured(bases, tenths, masked[part].tolist()))
         blocks.append("\n".join(lines))
-    title = f"{one.number}. {escape(str(one.interval))}, {one.n_tokens} tokens"
+    title = f"{one.number}. {in_html(str(one.interval))}, {one.n_tokens} tokens"
     return f"<h3>{title}</h3>\n<pre>" + "\n\n".join(blocks) + "</pre>"
 
 
@@ -158,6 +158,6 @@ def _curves(sample: MaskSample, fractions: NDArray[np.float64], name: str, last:
         )
         drawn.append(f'<polyline {stroke} points="{points}"/>')
         drawn.append(f'<line {stroke} x1="{x_of_key}" x2="{x_of_key + 22}" y1="10" y2="10"/>')
-        drawn.append(f'<text x="{x_of_key + 27}" y="14">{escape(variant.name)}</text>')
+        drawn.append(f'<text x="{x_of_key + 27}" y="14">{in_html(variant.name)}</text>')
         x_of_key += 50 + 7 * len(variant.name)
     return f'<div class="scroll"><svg viewBox="0 0 {width} {height}" role="img">{"".join(drawn)}</svg></div>'

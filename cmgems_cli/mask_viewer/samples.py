@@ -14,6 +14,7 @@ from cmgems_cli.mask_viewer.tally import MaskTally
 from cmgems_cli.masking import INFO, SINGLE, STRATEGIES, WITHOUT_RANKS, Strategy
 from cmgems_cli.masking.curriculum import RANDOM_MASK_GROWTH, RANDOM_MASK_STAGE_ENDS
 from cmgems_cli.masking.strategies import mask_batch
+from cmgems_cli.readable import meant
 from cmgems_cli.training.sequence_order import training_order
 
 # ours: about 1.6 M tokens of 510-token sequences at once.
@@ -49,7 +50,7 @@ class MaskVariant:
 
 
 def mask_variants_of(strategies: str, rank_by: str) -> list[MaskVariant]:
-    """Return the variants of comma-separated strategies, for `rank_by` content, position or both.
+    """Return the variants of comma-separated strategies, in any case, for `rank_by` content, position or both.
 
     Raises
     ------
@@ -63,11 +64,14 @@ def mask_variants_of(strategies: str, rank_by: str) -> list[MaskVariant]:
     """
     variants: list[MaskVariant] = []
     lookups = ("content", "position") if rank_by == "both" else (rank_by,)
-    for name in [part.strip() for part in strategies.split(",") if part.strip()]:
+    for part in filter(None, map(str.strip, strategies.split(","))):
+        name = part.casefold()
         if name in STRATEGIES and name not in SINGLE:
             raise UsageError(f"`strategies`: {name} is {INFO[name].made_of}; name those")
         if name not in SINGLE:
-            raise UsageError(f"`strategies`: {name!r} is unknown; choose {', '.join(SINGLE)}")
+            raise UsageError(
+                f"`strategies`: {part!r} is unknown; choose {', '.join(SINGLE)}{meant(name, SINGLE)}"
+            )
         # Without ranks the lookup makes no difference.
         variants += [
             MaskVariant(SINGLE[name], lookup)

@@ -12,8 +12,15 @@ from typing import Any
 from cmgems_cli.markdown import escaped, table
 from cmgems_cli.masking import INFO
 from cmgems_cli.metrics import METRICS, Problem, printed_perplexity
+from cmgems_cli.readable import counted
 
 CARD = "README.md"
+
+# After a snippet, for a model with tokens of its own.
+_UPPER_CASE = (
+    "\n\nGive `transformers` sequences in upper case, as `cmgems` does: the tokenizer of a model made elsewhere may"
+    " read lower case as unknown."
+)
 
 PAPER = (
     "*Unlocking Efficiency: Adaptive Masking for Gene Transformer Models* (ECAI 2024), whose method `cmgems`"
@@ -46,12 +53,12 @@ def masked_lm_card(
             "started from",
             "random weights" if params["init"] in (None, "random") else "another model's weights",
         ),
-        ("sequence", f"{corpus['bases']:,} bases of {corpus['contigs']:,} contigs, forward strand"),
+        ("sequence", f"{corpus['bases']:,} bases of {counted(corpus['contigs'], 'contig')}, forward strand"),
         (
             "training sequences",
             f"{corpus['train_sequences']:,}; {corpus['valid_sequences']:,} held out for validation",
         ),
-        ("strategy", f"`{strategy}`: {INFO[strategy].masks if strategy in INFO else 'as its name says'}"),
+        ("strategy", f"{strategy}: {INFO[strategy].masks if strategy in INFO else 'as its name says'}"),
         ("mask rate", f"{params['mask_rate']:g}"),
         ("steps", f"{params['steps']:,} of {params['global_batch']:,} sequences"),
         ("learning rate", f"{params['learning_rate']:g}, warm-up {params['warmup_steps']:,} steps"),
@@ -123,6 +130,8 @@ def classifier_card(
         *(_frozen_facts(params, stats) if params.get("freeze") else _training_facts(params, stats)),
         ("seed", str(params["seed"])),
     ]
+    # Our k-mers are read in any case.
+    case = "" if params.get("k") else _UPPER_CASE
     scores = [(metric.title, f"{stats[name]:.4f}") for name, metric in METRICS.items() if name in stats]
     notes = [f"- {escaped(note)}" for note in stats["notes"]]
     if stats.get("collapsed") and stats.get("accuracy") != 1:
@@ -138,8 +147,8 @@ def classifier_card(
             _section("Data and recipe", table(["", ""], facts)),
             _section("Scores on the test split", table(["metric", "value"], scores)),
             _section("Limits", "\n".join(notes)),
-            *([_loading("AutoModelForSequenceClassification")] if opens_in_transformers else []),
-            *([_encoder_and_head(params["pool"], content)] if params.get("freeze") and content else []),
+            *([_loading("AutoModelForSequenceClassification", case)] if opens_in_transformers else []),
+            *([_encoder_and_head(params, content, case)] if params.get("freeze") and content else []),
             _section("Predict a file", "    cmgems predict FOLDER sequences.fa --out predictions.tsv"),
             _digests(inputs),
         ],
@@ -170,11 +179,21 @@ def _frozen_facts(params: Mapping[str, Any], stats: Mapping[str, Any]) -> list[t
     ]
 
 
-def _encoder_and_head(pool: str, content: str) -> str:
+def _encoder_and_head(params: Mapping[str, Any], content: str, case: str) -> str:
     """Tell what of a frozen classifier opens in transformers: its encoder, under a head in a file of its own."""
-    pooled = {"cls": "states[0]", "mean": f"states[{content}].mean(0)", "max": f"states[{content}].amax(0)"}[
-        pool
-    ]
+    of_pool = {"cls": "states[0]", "mean": f"states[{content}].mean(0)", "max": f"states[{content}].amax(0)"}
+    pooled = of_pool[params["pool"]]
+    read = 'encoder(**tokenizer({}, return_tensors="pt")).last_hidden_state[0]'
+    if params.get("rc") in ("average", "both"):
+        applied = (
+            'sequence = "ACGTACGTACGT"\n'
+            'other = sequence.translate(str.maketrans("ACGT", "TGCA"))[::-1]  # both strands are averaged\n'
+            f"found = [{read.format('strand')} for strand in (sequence, other)]\n"
+            f'logits = head["weight"] @ (sum({pooled} for states in found) / 2) + head["bias"]\n'
+        )
+    else:
+        example = '"ACGTACGTACGT"'
+        applied = f'states = {read.format(example)}\nlogits = head["weight"] @ {pooled} + head["bias"]\n'
     return _section(
         "How to load it",
         "`cmgems predict` and `load_model` of `cmgems_cli` read it as it is. In `transformers` the encoder opens;"
@@ -184,9 +203,7 @@ def _encoder_and_head(pool: str, content: str) -> str:
         "from transformers import AutoModel, AutoTokenizer\n"
         'encoder, tokenizer = AutoModel.from_pretrained("FOLDER"), AutoTokenizer.from_pretrained("FOLDER")\n'
         'head = load_file("FOLDER/head.safetensors")\n'
-        'states = encoder(**tokenizer("ACGTACGTACGT", return_tensors="pt")).last_hidden_state[0]\n'
-        f'logits = head["weight"] @ {pooled} + head["bias"]\n'
-        "```",
+        f"{applied}```{case}",
     )
 
 
@@ -224,14 +241,14 @@ def _section(title: str, text: str) -> str:
     return f"## {title}\n\n{text}"
 
 
-def _loading(auto: str) -> str:
+def _loading(auto: str, case: str = "") -> str:
     return _section(
         "How to load it",
         "```python\n"
         f"from transformers import AutoTokenizer, {auto}\n"
         f'model, tokenizer = {auto}.from_pretrained("FOLDER"), AutoTokenizer.from_pretrained("FOLDER")\n'
         f'model(**tokenizer("ACGTACGTACGT", return_tensors="pt")).logits\n'
-        "```",
+        f"```{case}",
     )
 
 

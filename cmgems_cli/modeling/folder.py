@@ -32,6 +32,7 @@ from cmgems_cli.modeling.own_tokenizer import TOKENIZER_FILES, OwnTokenizer
 from cmgems_cli.modeling.presets import PRESETS
 from cmgems_cli.modeling.tokenizer import write_tokenizer
 from cmgems_cli.modeling.weights import PICKLED, SAFETENSORS, own_tensors, write_tensors
+from cmgems_cli.readable import meant
 from cmgems_cli.staging import MARKER
 from cmgems_cli.structured_text import read_json
 
@@ -54,6 +55,9 @@ _FIELDS = (*_COUNTS, *_FRACTIONS, *_SIZES, "hidden_act", "tie_word_embeddings", 
 
 # Files of our runs; where they are, a manifest has to be too.
 _OURS = ("metrics.jsonl", "predictions.csv", "checkpoints/step_*")
+
+# transformers adds what this file names to the weights of any model that it opens.
+_ADAPTER = "adapter_config.json"
 
 # ours: the deepest BERTs have some dozens.
 _MOST_LAYERS = 1_000
@@ -151,7 +155,10 @@ def _checked(folder: Path, kind: str) -> Path:
     needed = f"a folder in Hugging Face format ({CONFIG} and {SAFETENSORS})"
     if not folder.is_dir():
         problem = "is a file" if folder.exists() else "does not exist"
-        raise InputError(f"{folder} {problem}; needed a model's name ({', '.join(PRESETS)}) or {needed}")
+        near = "" if folder.exists() else meant(str(folder), PRESETS)
+        raise InputError(
+            f"{folder} {problem}; needed a model's name ({', '.join(PRESETS)}) or {needed}{near}"
+        )
     if is_finished(folder):
         read_manifest(folder, kind, verify=True)
     elif (folder / MARKER).exists():
@@ -166,6 +173,11 @@ def _checked(folder: Path, kind: str) -> Path:
     path = folder / CONFIG
     if not path.is_file():
         raise InputError(f"{folder} has no {CONFIG}; needed {needed}")
+    if (folder / _ADAPTER).exists():
+        raise InputError(
+            f"{folder} has {_ADAPTER}: adapters of peft next to the weights; needed one model: merge them with"
+            " peft's `merge_and_unload()` and save the result in another folder"
+        )
     return path
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmgems_cli.errors import InputError, UsageError
-from cmgems_cli.modeling.presets import PRESETS
+from cmgems_cli.modeling.presets import PRESETS, known_name
 
 if TYPE_CHECKING:
     from transformers import BertConfig
@@ -37,7 +37,7 @@ def check_order(model: str | Path, data: Path | None, data_name: str) -> None:
 
 
 def _is_model(text: str) -> bool:
-    return text in PRESETS or (Path(text) / "config.json").is_file()
+    return known_name(text) in PRESETS or (Path(text) / "config.json").is_file()
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ModelSource:
     Attributes
     ----------
     text : str
-        What a user gave: the name of a preset, or a folder in Hugging Face format.
+        What a user gave: the name of a preset, in any case of letters, or a folder in Hugging Face format.
     init : str or None
         Where the weights come from: `random`, or another folder. By default a preset's are random, and a
         folder's are its own.
@@ -56,10 +56,15 @@ class ModelSource:
     text: str
     init: str | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", known_name(self.text))
+        if self.init is not None:
+            object.__setattr__(self, "init", known_name(self.init, (RANDOM,)))
+
     @classmethod
     def of_folder(cls, folder: Path) -> ModelSource:
         """Return a folder with its own weights, even if it is called like a preset."""
-        return cls(f"./{folder}" if str(folder) in PRESETS else str(folder))
+        return cls(f"./{folder}" if str(folder).casefold() in PRESETS else str(folder))
 
     @property
     def preset(self) -> str | None:

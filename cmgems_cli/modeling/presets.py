@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmgems_cli.errors import UsageError
+from cmgems_cli.readable import meant
 
 if TYPE_CHECKING:
     from transformers import BertConfig
@@ -47,6 +50,30 @@ TYPES = 2
 INITIALIZER_RANGE = 0.02
 
 
+def known_name(text: str, names: Collection[str] = tuple(PRESETS)) -> str:
+    """Return the name that a text is, in any case of letters.
+
+    Parameters
+    ----------
+    text : str
+        A name or a folder.
+    names : collection of str
+        In lower case; by default those of the presets.
+
+    Returns
+    -------
+    str
+        The text itself if it is another one, or the path of something that exists.
+
+    Examples
+    --------
+    >>> known_name("Tiny"), known_name("models/Tiny")
+    ('tiny', 'models/Tiny')
+    """
+    lower = text.casefold()
+    return lower if text not in names and lower in names and not Path(text).exists() else text
+
+
 def bert_config(name: str, k: int) -> BertConfig:
     """Return the stock configuration of a preset for k-mers.
 
@@ -72,7 +99,9 @@ def bert_config(name: str, k: int) -> BertConfig:
     from cmgems_cli.genome.vocabulary import PAD, vocabulary_size
 
     if name not in PRESETS:
-        raise UsageError(f"no model is called {name!r}; needed one of {', '.join(PRESETS)}, or a folder")
+        raise UsageError(
+            f"no model is called {name!r}; needed one of {', '.join(PRESETS)}, or a folder{meant(name, PRESETS)}"
+        )
     preset = PRESETS[name]
     return BertConfig(
         vocab_size=vocabulary_size(k),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from math import sqrt
 
 from cmgems_cli.comparing.comparison import ModelComparison, compare_models, comparison_tables, p_text, signed
-from cmgems_cli.comparing.grouping import by_task, counted
+from cmgems_cli.comparing.grouping import by_task
 from cmgems_cli.comparing.one_task import OneTask, announcement, compare_on_one_task, one_task_tables
 from cmgems_cli.comparing.pairing import pair
 from cmgems_cli.comparing.scores import in_print, rounded
@@ -16,6 +16,7 @@ from cmgems_cli.comparing.statistics import CONFIDENCE, RESAMPLES, Friedman, com
 from cmgems_cli.datasets.benchmark import Benchmark
 from cmgems_cli.errors import InputError
 from cmgems_cli.metrics import metric_of
+from cmgems_cli.readable import counted
 from cmgems_cli.reporting import figures
 from cmgems_cli.reporting.elements import Notes, Part, Picture, Table
 from cmgems_cli.reporting.plot_style import rendered, style

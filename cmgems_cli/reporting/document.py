@@ -59,7 +59,7 @@ def make_document(
     comparisons = compare_runs(runs, seed)
     chapters += score_sections(runs, colours, comparisons)
     advance(1)
-    chapters += [classifiers_section(runs), methods_section(runs, seed)]
+    chapters += [classifiers_section(runs), methods_section(runs, comparisons, seed)]
     advance(1)
     sections = [chapter for chapter in chapters if chapter]
     document = Document(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import re
-from html import escape
 
 from cmgems_cli.html_page import html_page, html_table
 from cmgems_cli.reporting.elements import Code, Document, Folded, Notes, Part, Picture, Section, Table, Text
+from cmgems_cli.safe_text import in_html
 
 _STYLE = """
 nav a { margin-right: 1.1rem }
@@ -34,7 +34,7 @@ def page(document: Document) -> str:
     """Return the page."""
     tags = {section.anchor for section in document.sections if section.anchor}
     top = [section for section in document.sections if section.level == 2]
-    links = "".join(f'<a href="#{_anchor(section)}">{escape(section.title)}</a> ' for section in top)
+    links = "".join(f'<a href="#{_anchor(section)}">{in_html(section.title)}</a> ' for section in top)
     body = [f"<nav>{links}</nav>", *(_section(section, tags) for section in document.sections)]
     return html_page(document.title, body, style=_STYLE, generator="cmgems report")
 
@@ -45,20 +45,20 @@ def _anchor(section: Section) -> str:
 
 def _section(section: Section, tags: set[str]) -> str:
     level = section.level
-    head = f'<h{level} id="{escape(_anchor(section))}">{escape(section.title)}</h{level}>'
+    head = f'<h{level} id="{in_html(_anchor(section))}">{in_html(section.title)}</h{level}>'
     return "\n".join([head, *(_part(part, tags) for part in section.parts)])
 
 
 def _part(part: Part, tags: set[str]) -> str:
     if isinstance(part, Text):
-        return f"<p>{escape(part.text)}</p>"
+        return f"<p>{in_html(part.text)}</p>"
     if isinstance(part, Notes):
-        return "<ul>" + "\n".join(f"<li>{escape(note)}</li>" for note in part.notes) + "</ul>"
+        return "<ul>" + "\n".join(f"<li>{in_html(note)}</li>" for note in part.notes) + "</ul>"
     if isinstance(part, Code):
-        return f"<pre>{escape(part.text)}</pre>"
+        return f"<pre>{in_html(part.text)}</pre>"
     if isinstance(part, Folded):
         inside = "\n".join(_part(one, tags) for one in part.parts)
-        return f"<details><summary>{escape(part.title)}</summary>\n{inside}\n</details>"
+        return f"<details><summary>{in_html(part.title)}</summary>\n{inside}\n</details>"
     if isinstance(part, Picture):
         return _picture(part, tags)
     return _table(part, tags)
@@ -67,15 +67,15 @@ def _part(part: Part, tags: set[str]) -> str:
 def _picture(picture: Picture, tags: set[str]) -> str:
     data = base64.b64encode(picture.svg).decode("ascii")
     return (
-        f'<figure id="{escape(picture.name)}">\n<h3>{escape(picture.title)}</h3>\n'
-        f'<div class="scroll"><img src="data:image/svg+xml;base64,{data}" alt="{escape(picture.alt)}"></div>\n'
-        f"<figcaption>{escape(picture.caption)} {_from(picture.sources, tags)}</figcaption>\n</figure>"
+        f'<figure id="{in_html(picture.name)}">\n<h3>{in_html(picture.title)}</h3>\n'
+        f'<div class="scroll"><img src="data:image/svg+xml;base64,{data}" alt="{in_html(picture.alt)}"></div>\n'
+        f"<figcaption>{in_html(picture.caption)} {_from(picture.sources, tags)}</figcaption>\n</figure>"
     )
 
 
 def _table(part: Table, tags: set[str]) -> str:
     table = part.table
-    title = f"<h3>{escape(table.title)}</h3>\n" if table.title else ""
+    title = f"<h3>{in_html(table.title)}</h3>\n" if table.title else ""
     source = f'<p class="from">{_from(part.sources, tags)}</p>' if part.sources else ""
     return f"{title}{html_table(table.columns, table.rows, lambda cell: _linked(cell, tags))}\n{source}"
 
@@ -85,4 +85,4 @@ def _from(sources: list[str], tags: set[str]) -> str:
 
 
 def _linked(text: str, tags: set[str]) -> str:
-    return f'<a href="#{text}">{text}</a>' if text in tags else escape(text)
+    return f'<a href="#{text}">{text}</a>' if text in tags else in_html(text)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cmgems_cli import __version__
-from cmgems_cli.comparing.grouping import counted
-from cmgems_cli.comparing.pairing import RECORDED
-from cmgems_cli.comparing.statistics import RESAMPLES
 from cmgems_cli.masking import INFO
-from cmgems_cli.metrics import metric_of
+from cmgems_cli.readable import counted
+from cmgems_cli.reporting.comparison_chapter import Compared
 from cmgems_cli.reporting.elements import Code, Part, Section, Text, listed
-from cmgems_cli.reporting.sources import PUBLISHED, Run, benchmarks_of
+from cmgems_cli.reporting.evaluation_methods import comparison_sentences, machines_of, score_sentences
+from cmgems_cli.reporting.sources import Run
 
 # Names in print.
 MODELS = {"dnabert": "DNABERT", "logo": "LOGO", "tiny": "tiny (64-wide, two-layer)"}
-METRICS = {"mcc": "the Matthews correlation coefficient"}
 
 # The optimizer of pretraining, which is fixed (method, section 6).
 PRETRAINING_OPTIMIZER = (
@@ -47,27 +45,29 @@ def bibtex() -> str:
     return _BIBTEX.format(version=__version__)
 
 
-def methods_section(runs: Sequence[Run], seed: int) -> Section:
+def methods_section(runs: Sequence[Run], comparisons: Mapping[str, Compared], seed: int) -> Section:
     """Return the paragraph and the references.
 
     Parameters
     ----------
     runs : sequence of Run
+    comparisons : mapping, benchmark -> Compared
+        From `compare_runs`.
     seed : int
         Of bootstrap and sign flips.
     """
     parts: list[Part] = [
         Text("Generated from the run manifests; please check before publication."),
-        Text(methods_paragraph(runs, seed)),
+        Text(methods_paragraph(runs, comparisons, seed)),
         Code(bibtex(), "bibtex"),
     ]
     return Section("Methods and references", parts)
 
 
-def methods_paragraph(runs: Sequence[Run], seed: int) -> str:
+def methods_paragraph(runs: Sequence[Run], comparisons: Mapping[str, Compared], seed: int) -> str:
     """Return the methods as one paragraph of plain text, citing [1] the paper and [2] the software."""
-    sentences = [*_corpora(runs), *_rankings(runs), *_pretraining(runs), *_classifiers(runs), *_scores(runs)]
-    sentences += _statistics(runs, seed)
+    sentences = [*_corpora(runs), *_rankings(runs), *_pretraining(runs), *_classifiers(runs)]
+    sentences += [*score_sentences(runs), *comparison_sentences(runs, comparisons, seed)]
     sentences.append(
         f"All stages ran with cmgems [2]{_software(runs)}, an implementation of CM-GEMS [1] independent of its"
         " authors' code."
@@ -116,7 +116,7 @@ def _pretraining(runs: Sequence[Run]) -> list[str]:
             f" {params['k']}-mers) was pretrained{start} by masked language modelling with {maskings}, for"
             f" {params['steps']:,} steps of {params['global_batch']:,} sequences with {PRETRAINING_OPTIMIZER}, a peak"
             f" learning rate of {params['learning_rate']:g} and linear decay after {params['warmup_steps']:,} steps of"
-            f" warm-up (seed {params['seed']}{_machine(group)})."
+            f" warm-up (seed {params['seed']}{machines_of(group)})."
         )
         if params.get("rank_by") == "position":
             sentences.append("Ranks were looked up by position, the variant of the released code.")
@@ -145,15 +145,6 @@ def _printed_name(strategy: str) -> str:
     return INFO[strategy].printed_name if strategy in INFO else strategy
 
 
-def _machine(runs: Sequence[Run]) -> str:
-    machines = {
-        f"{run.made.environment['device']}, {run.made.environment.get('precision', 'precision unknown')}"
-        for run in runs
-        if run.made.environment.get("device")
-    }
-    return f"; {listed(sorted(machines))}" if machines else ""
-
-
 def _classifiers(runs: Sequence[Run]) -> list[str]:
     chosen = [run for run in runs if run.kind == "classifier"]
     sentences = []
@@ -165,7 +156,7 @@ def _classifiers(runs: Sequence[Run]) -> list[str]:
             sentences.append(
                 f"A classifier for {task_of(run)}{shots} is a logistic regression on embeddings of a frozen model"
                 f" ({start}; {params['pool']} over the last layer), C {run.made.stats['C']:g}, tested once"
-                f" (seed {params['seed']}{_machine([run])})."
+                f" (seed {params['seed']}{machines_of([run])})."
             )
             continue
         lora = f" with LoRA of rank {params['lora']}" if params.get("lora") else ""
@@ -174,7 +165,7 @@ def _classifiers(runs: Sequence[Run]) -> list[str]:
             f"A classifier for {task_of(run)}{shots} was fine-tuned from {start}{lora}"
             f" for {params['steps']:,} steps of {params['global_batch']:,} rows at a peak learning rate of"
             f" {params['learning_rate']:g}; the model of the {which} was tested once (seed {params['seed']}"
-            f"{_machine([run])})."
+            f"{machines_of([run])})."
         )
     return sentences
 
@@ -182,62 +173,6 @@ def _classifiers(runs: Sequence[Run]) -> list[str]:
 def task_of(run: Run) -> str:
     """Return the name of a classifier's task; for custom data that of its folder, or else of the classifier's."""
     return str(run.made.params.get("task") or run.made.environment.get("data") or run.label)
-
-
-def _scores(runs: Sequence[Run]) -> list[str]:
-    sentences = []
-    for benchmark in benchmarks_of(runs).values():
-        chosen = [run for run in runs if run.kind == "scores" and run.scores(benchmark.name)]
-        if not chosen:
-            continue
-        models = listed([run.label for run in chosen])
-        scores = [score for run in chosen for score in run.scores(benchmark.name)]
-        tasks = list(dict.fromkeys(score.task for score in scores))
-        seeds = list(dict.fromkeys(score.seed for score in scores if score.seed is not None))
-        shots = sorted({score.shots for score in scores if score.shots is not None})
-        words = f"The {'model' if len(chosen) == 1 else 'models'} {models} {'was' if len(chosen) == 1 else 'were'}"
-        words += f" fine-tuned on {counted(len(tasks), 'task')} of {benchmark.title} ({', '.join(tasks)})"
-        words += f" with {listed([str(n) for n in shots])} training rows per class" if shots else ""
-        words += f", {'once' if len(seeds) == 1 else f'{len(seeds)} times each'}"
-        words += f" ({'seed' if len(seeds) == 1 else 'seeds'} {_seeds(seeds)}{_machine(chosen)})"
-        words += ", and tested once per run; reported is"
-        words += f" {METRICS.get(benchmark.metric, metric_of(benchmark.metric).title)} on the test split."
-        recipe = "its published recipe" if benchmark.shipped else "the recipe of its benchmark"
-        changed = {
-            f"{option} = {value}"
-            for run in chosen
-            # A single run records its whole recipe.
-            if "tasks" in run.made.params
-            for option, value in run.made.params.items()
-            if option not in ("bench", "model", "tasks", "shots", "seeds", "init", *RECORDED)
-            and value is not None
-        }
-        changes = f", changed in {', '.join(sorted(changed))}" if changed else ""
-        words += f" Each task was trained by {recipe}{changes}."
-        sentences.append(words)
-    return sentences
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    """Return seeds as a range if they are consecutive."""
-    ordered = sorted(seeds)
-    if len(ordered) > 2 and ordered == list(range(ordered[0], ordered[-1] + 1)):
-        return f"{ordered[0]} to {ordered[-1]}"
-    return listed([str(one) for one in ordered])
-
-
-def _statistics(runs: Sequence[Run], seed: int) -> list[str]:
-    for benchmark in benchmarks_of(runs).values():
-        models = [run for run in runs if run.scores(benchmark.name)]
-        if len(models) < 2:
-            continue
-        words = "Models were compared over tasks, runs averaged first, by a two-sided paired t-test"
-        words += " (Holm-adjusted), Wilcoxon's signed-rank test and a sign-flip permutation test; the interval of the"
-        words += f" mean difference is a 95 % BCa bootstrap interval ({RESAMPLES:,} resamples, seed {seed})"
-        published = any(run.kind == PUBLISHED for run in models)
-        more = "; mean ranks by Friedman's test with Nemenyi's critical difference" if len(models) > 2 else ""
-        return [f"{words}{more}.", *(["Published values are those of [1]."] if published else [])]
-    return []
 
 
 def _software(runs: Sequence[Run]) -> str:

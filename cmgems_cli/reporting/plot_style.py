@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cmgems_cli.palette import COLOURS
+from cmgems_cli.safe_text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,6 +66,7 @@ def rendered(figure: Figure) -> tuple[bytes, bytes]:
 
 def as_svg(figure: Figure) -> bytes:
     """Return a figure as SVG; see `rendered`."""
+    _make_printable(figure)
     svg = io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return svg.getvalue()
@@ -72,9 +74,19 @@ def as_svg(figure: Figure) -> bytes:
 
 def as_png(figure: Figure) -> bytes:
     """Return a figure as PNG; see `rendered`."""
+    _make_printable(figure)
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     return png.getvalue()
+
+
+def _make_printable(figure: Figure) -> None:
+    """Escape what no font draws and no SVG may hold; labels of ticks come from `shortened`."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_text(printable(text.get_text()))
 
 
 def panels(
@@ -117,11 +129,12 @@ def line_of(index: int) -> dict[str, Any]:
 
 
 def shortened(text: str, most: int) -> str:
-    """Return a text of at most this many characters; names that begin alike differ at their ends.
+    """Return a printable text of at most this many characters; names that begin alike differ at their ends.
 
     >>> shortened("promoters", 6)
     'pro…rs'
     """
+    text = printable(text)
     end = (most - 1) // 2
     return text if len(text) <= most else f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
 

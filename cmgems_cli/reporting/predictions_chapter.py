@@ -8,9 +8,10 @@ from pathlib import Path
 from cmgems_cli.artifacts import is_finished, read_manifest
 from cmgems_cli.comparing.curves import TOLERANCE, confusion
 from cmgems_cli.comparing.evaluated_runs import PREDICTIONS, RUNS, EvaluatedRun, evaluated_runs
-from cmgems_cli.comparing.grouping import TaskKey, counted, span
+from cmgems_cli.comparing.grouping import TaskKey, span
 from cmgems_cli.comparing.scores import KMER_LINEAR, as_printed
 from cmgems_cli.metrics import CALIBRATION_BINS, METRICS, Problem
+from cmgems_cli.readable import counted
 from cmgems_cli.reporting import task_figures
 from cmgems_cli.reporting.comparison_chapter import file_name
 from cmgems_cli.reporting.elements import Folded, Notes, Part, Picture, Text, listed

@@ -11,7 +11,6 @@ from cmgems_cli.comparing.grouping import (
     Runs,
     TaskKey,
     by_task,
-    counted,
     key_of,
     mean,
     mean_sd_text,
@@ -19,12 +18,14 @@ from cmgems_cli.comparing.grouping import (
     span,
     standard_deviation,
 )
+from cmgems_cli.comparing.pairing import PAPER
 from cmgems_cli.comparing.published import GROUPS, fraction_of_best, published_column, published_tasks
 from cmgems_cli.comparing.scores import KMER_LINEAR, Score, as_printed, in_print
 from cmgems_cli.comparing.tables import BEST, ReportTable, make_report, no_linear, no_random_weights
 from cmgems_cli.comparing.trials_table import trials_table
 from cmgems_cli.datasets.benchmark import Benchmark
 from cmgems_cli.metrics import metric_of
+from cmgems_cli.readable import counted
 from cmgems_cli.reporting import figures
 from cmgems_cli.reporting.comparison_chapter import Compared, comparison_parts, file_name
 from cmgems_cli.reporting.elements import Folded, Notes, Part, Picture, Section, Table, Text, listed
@@ -62,7 +63,9 @@ def _section(
     # In the order given, since the others are compared with the last one.
     scored = [run for run in runs if run.scores(bench)]
     own = [run for run in scored if run.kind == "scores"]
-    parts: list[Part] = [_side_by_side(benchmark, scored), _meaning(benchmark, scored)]
+    table = _side_by_side(benchmark, scored)
+    with_paper = any(column.startswith(PAPER) for column in table.table.columns)
+    parts: list[Part] = [table, _meaning(benchmark, scored, with_paper=with_paper)]
     if missing := _missing(benchmark, scored):
         parts.append(Notes(missing))
     if benchmark.published.best_of and own:
@@ -151,7 +154,7 @@ def _over(values: Mapping[TaskKey, float], keys: Sequence[TaskKey], metric: str)
     return as_printed(mean(values[key] for key in keys), metric) if values.keys() >= set(keys) else None
 
 
-def _meaning(benchmark: Benchmark, runs: Sequence[Run]) -> Text:
+def _meaning(benchmark: Benchmark, runs: Sequence[Run], *, with_paper: bool) -> Text:
     scores = [score for run in runs for score in run.scores(benchmark.name)]
     seeds = sorted({score.seed for score in scores if score.seed is not None})
     words = "± is the sample standard deviation over fine-tuning runs"
@@ -161,7 +164,7 @@ def _meaning(benchmark: Benchmark, runs: Sequence[Run]) -> Text:
     if any(score.shots is not None for score in scores):
         words += " Every run draws its own training rows where the pool allows it."
     words += " A dash: no value. Means are given for models that have every task."
-    return Text(words + (" The paper's values are as printed." if benchmark.published.tables else ""))
+    return Text(words + (" The paper's values are as printed." if with_paper else ""))
 
 
 # ------------------------------------------------------------------ Figure 3
@@ -284,11 +287,8 @@ def _in_full(benchmark: Benchmark, run: Run, runs: Sequence[Run]) -> tuple[list[
         linear=run.linear(benchmark.name) or None,
     )
     sources = [run.tag, *([baseline.tag] if baseline else [])]
-    numbers = [str(number) for number in benchmark.published.tables]
-    if numbers:
-        sources.append(f"paper, Table{'s' if len(numbers) > 1 else ''} {listed(numbers)}")
     tables: list[Part] = [
-        Table(ReportTable(_titled(run, table.title), table.columns, table.rows), sources)
+        Table(replace(table, title=_titled(run, table.title)), sources + _of_paper(table))
         for table in report.tables
     ]
     made = {
@@ -305,6 +305,12 @@ def _in_full(benchmark: Benchmark, run: Run, runs: Sequence[Run]) -> tuple[list[
         if not note.startswith(("±", "One seed", "No baseline", f"No {KMER_LINEAR}"))
     ]
     return tables, notes
+
+
+def _of_paper(table: ReportTable) -> list[str]:
+    """Return the paper's tables that a table has values of, as a source."""
+    numbers = [str(number) for number in table.published]
+    return [f"paper, Table{'s' if len(numbers) > 1 else ''} {listed(numbers)}"] if numbers else []
 
 
 def _notes(notes: Mapping[str, Sequence[str]]) -> list[Part]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from cmgems_cli.comparing.comparison import ModelComparison, p_text, signed
-from cmgems_cli.comparing.grouping import TaskKey, by_task, counted, mean, means
+from cmgems_cli.comparing.grouping import TaskKey, by_task, mean, means
 from cmgems_cli.comparing.one_task import OneTask
 from cmgems_cli.comparing.scores import KMER_LINEAR, as_printed, rounded
 from cmgems_cli.comparing.statistics import CONFIDENCE
 from cmgems_cli.datasets.benchmark import Benchmark
 from cmgems_cli.metrics import METRICS, Metric, metric_of, printed_perplexity
+from cmgems_cli.readable import counted
 from cmgems_cli.reporting.comparison_chapter import ALPHA, Compared
 from cmgems_cli.reporting.elements import Notes, Section, Text, listed
 from cmgems_cli.reporting.methods import task_of
@@ -156,7 +157,7 @@ def _over_tasks(compared: ModelComparison, metric: Metric) -> list[str]:
 
 def _over_rows(compared: OneTask, metric: Metric) -> list[str]:
     lines = []
-    for label, test in zip(compared.labels, compared.row_tests, strict=False):
+    for label, runs, test in zip(compared.labels, compared.runs, compared.row_tests, strict=False):
         if test is None or test.difference is None or test.interval is None:
             continue
         low, high = test.interval
@@ -164,6 +165,18 @@ def _over_rows(compared: OneTask, metric: Metric) -> list[str]:
         lines.append(
             f"{compared.reference} minus {label}: {signed(test.difference, metric.decimals)}"
             f" {metric.printed_title}, {100 * CONFIDENCE:.0f} % interval {rounded(low, metric.decimals)} to"
-            f" {rounded(high, metric.decimals)}{zero} ({counted(test.n_rows, 'test row')} of one run each)."
+            f" {rounded(high, metric.decimals)}{zero} ({counted(test.n_rows, 'test row')} of"
+            f" {_tested_runs(test.seeds, several=max(len(runs), len(compared.runs[-1])) > 1)})."
         )
     return _shortened(lines, "comparison")
+
+
+def _tested_runs(seeds: tuple[int, int], *, several: bool) -> str:
+    """Name the runs whose rows are compared, the reference's first: the means above may be over further seeds.
+
+    >>> _tested_runs((42, 42), several=True), _tested_runs((1, 2), several=False)
+    ('the runs with seed 42 alone', 'the runs with seeds 2 and 1')
+    """
+    of_model, of_reference = seeds
+    words = f"seed {of_model}" if of_model == of_reference else f"seeds {of_reference} and {of_model}"
+    return f"the runs with {words}{' alone' if several else ''}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +16,22 @@ from cmgems_cli.datasets.benchmark import SPLITS
 from cmgems_cli.datasets.containment import Sketches, has_near_duplicate
 from cmgems_cli.datasets.leakage import leakage
 from cmgems_cli.datasets.split_options import SplitOptions
-from cmgems_cli.datasets.splitting import DEV, TEST, TRAIN, LabelledRows, TaskSplit, split_rows, write_rows
+from cmgems_cli.datasets.splitting import (
+    DEV,
+    TEST,
+    TRAIN,
+    EmptySplitError,
+    LabelledRows,
+    TaskSplit,
+    split_rows,
+    write_rows,
+)
 from cmgems_cli.errors import InputError
 from cmgems_cli.markdown import table
 from cmgems_cli.option_fields import recipe_fields
 from cmgems_cli.outputs import Output
+from cmgems_cli.readable import counted
+from cmgems_cli.row_writer import RowWriter
 from cmgems_cli.task_builder.balance import COLUMNS as BALANCE_COLUMNS
 from cmgems_cli.task_builder.balance import balance
 from cmgems_cli.task_builder.build_task_options import BuildTaskOptions
@@ -60,8 +70,8 @@ class BuiltTask:
             notes.append("the genome has no lower-case letters: repeats are not known, and not matched")
         if self.found.by_blocks:
             notes.append(
-                f"{self.found.contigs} contig(s): split by blocks of a contig, not by chromosome; what is spread"
-                " along a chromosome may be in several splits"
+                f"{counted(self.found.contigs, 'contig')}: split by blocks of a contig, not by chromosome; what"
+                " is spread along a chromosome may be in several splits"
             )
         return [*notes, *self.split.notes()]
 
@@ -113,7 +123,10 @@ def build_task(found: Sites, bed: Path, options: BuildTaskOptions, *, seed: int 
         test_chromosomes=options.test_chromosomes,
         column="block",
     )
-    first = split_rows(rows, by_chromosome, seed=seed)
+    try:
+        first = split_rows(rows, by_chromosome, seed=seed)
+    except EmptySplitError as empty:
+        raise InputError(_too_few(found, bed, options, empty.counts)) from None
     kept = _kept(found.sites, first.split)
     sites = [found.sites[row] for row in kept.tolist()]
     of_split = {
@@ -132,6 +145,19 @@ def build_task(found: Sites, bed: Path, options: BuildTaskOptions, *, seed: int 
     left = replace(first, rows=_rows(sites, bed), split=first.split[kept], leakage=leakage(of_split))
     params = {**recipe_fields(options), "exclude": options.exclude is not None, "seed": seed}
     return BuiltTask(found, sites, left, len(found.sites) - len(sites), params)
+
+
+def _too_few(found: Sites, bed: Path, options: BuildTaskOptions, counts: str) -> str:
+    """Say that the regions do not fill three splits; `counts`: the rows that each would have."""
+    usable = len({site.pair for site in found.sites})
+    unit = "block" if found.by_blocks else "chromosome"
+    places = counted(len({site.block for site in found.sites}), unit)
+    message = (
+        f"{bed} has too few regions: {usable:,} of {counted(found.regions, 'region')} can be used, in {places}, which"
+        f" leaves a split without rows ({counts}); needed regions in 3 {unit}s or more; give more regions"
+    )
+    named = options.dev_chromosomes or options.test_chromosomes
+    return f"{message}, or name other chromosomes" if named else message
 
 
 def _rows(sites: Sequence[Site], bed: Path) -> LabelledRows:
@@ -186,9 +212,7 @@ def write_task(task: BuiltTask, out: Path, *, overwrite: bool = False) -> Manife
         tables = write_rows(task.split, claim.folder)
         (claim.folder / TOML).write_text(_toml(out.absolute().name), encoding="utf-8")
         with (claim.folder / MATCHING).open("w", encoding="utf-8", newline="") as stream:
-            csv.writer(stream, lineterminator="\n").writerows(
-                [BALANCE_COLUMNS, *(one.cells() for one in balance(task.sites))]
-            )
+            RowWriter(stream).rows([BALANCE_COLUMNS, *(one.cells() for one in balance(task.sites))])
         (claim.folder / REPORT).write_text(_report(task, out.absolute().name), encoding="utf-8")
         files = [*tables, TOML, MATCHING, REPORT]
         return claim.finish(stats=task.stats(), files=files, environment=environment(started))

@@ -155,6 +155,7 @@ def find_sites(
                 usable, flags, genome, [next(numbers) for _ in usable], n_blocks, options, seed, found
             )
             advance(len(regions))
+        genome.check_unchanged()
         found.inputs |= {"regions": file.sha256, "genome": genome.sha256}
     return found
 

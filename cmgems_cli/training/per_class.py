@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from numpy.typing import NDArray
 
 from cmgems_cli.errors import InputError
 from cmgems_cli.metrics import predicted_of
-from cmgems_cli.safe_text import from_spreadsheet_cell, spreadsheet_cell
+from cmgems_cli.row_writer import RowWriter
+from cmgems_cli.safe_text import from_spreadsheet_cell
 
 PER_CLASS = "per_class.csv"
 
+# A number as `write_per_class` writes it; a ratio may lack one.
+_NUMBER = re.compile(r"[0-9]*(\.[0-9]+)?")
 COLUMNS = ("class", "rows", "precision", "recall", "f1")
 # ours: more columns do not fit a screen.
 SHOWN = 6
@@ -81,13 +85,13 @@ def write_per_class(path: Path, counted: PerClass) -> None:
     """Write a CSV with one row per class: `COLUMNS`, and the row of the confusion matrix (`predicted_CLASS`)."""
     more = OF_A_LABEL if counted.several else tuple(f"predicted_{name}" for name in counted.names)
     with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*COLUMNS, *more])
+        writer = RowWriter(stream)
+        writer.row([*COLUMNS, *more])
         for number, name in enumerate(counted.names):
             ratios = (counted.precision[number], counted.recall[number], counted.f1[number])
             cells = ("" if np.isnan(ratio) else f"{ratio:.6f}" for ratio in ratios)
             row = counted.confusion[number].tolist()
-            writer.writerow([spreadsheet_cell(name), counted.rows[number], *cells, *row])
+            writer.row([name, counted.rows[number], *cells, *row])
 
 
 def shown_per_class(rows: list[dict[str, str]]) -> tuple[list[str], list[list[str | None]]]:
@@ -123,4 +127,7 @@ def read_per_class(path: Path) -> list[dict[str, str]]:
         or any(None in row.values() or None in row for row in rows)
     ):
         raise InputError(f"{path} is not a table of classes; {needed}")
+    for name in COLUMNS[1:]:
+        if strange := [row[name] for row in rows if not _NUMBER.fullmatch(row[name])]:
+            raise InputError(f"{path} has {strange[0]!r} as {name}, which is not a number; {needed}")
     return [{**row, "class": from_spreadsheet_cell(row["class"])} for row in rows]

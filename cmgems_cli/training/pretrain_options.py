@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from cmgems_cli.errors import UsageError
 from cmgems_cli.masking import RankBy, StrategyName
 from cmgems_cli.masking.curriculum import check_run_length, parse_threshold
-from cmgems_cli.modeling.presets import PRESETS
+from cmgems_cli.modeling.presets import PRESETS, known_name
 from cmgems_cli.option_fields import MACHINE, MachineOptions, Precision, option, same_option
 from cmgems_cli.training.loss_watch import FACTOR, as_ranges, parse_steps
 from cmgems_cli.training.micro_batch import batch_tokens
@@ -140,6 +140,12 @@ class PretrainingOptions:
         shown="none",
     )
     seed: int = 42
+
+    def __post_init__(self) -> None:
+        # As `ModelSource` reads them.
+        object.__setattr__(self, "model", known_name(self.model))
+        if self.init is not None:
+            object.__setattr__(self, "init", known_name(self.init, ("random",)))
 
     def resolve(self, device_type: str) -> PretrainingOptions:
         """Return the options with every default filled in, after checking that they fit each other.

@@ -15,7 +15,8 @@ from cmgems_cli.artifacts import PREDICTIONS
 from cmgems_cli.datasets.targets import VALUE, Target
 from cmgems_cli.errors import InputError
 from cmgems_cli.metrics import predicted_of, problem_of
-from cmgems_cli.safe_text import from_spreadsheet_cell, spreadsheet_cell
+from cmgems_cli.row_writer import RowWriter
+from cmgems_cli.safe_text import from_spreadsheet_cell
 from cmgems_cli.training.per_class import PER_CLASS, per_class, write_per_class
 
 # Decimals of a probability in predictions.csv.
@@ -55,12 +56,12 @@ def write_predictions(
     predicted = predicted_of(labels, probabilities)
     names = [] if target.problem == "regression" else label_names
     with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["row", "label", "predicted", *(f"p_{name}" for name in names)])
+        writer = RowWriter(stream)
+        writer.row(["row", "label", "predicted", *(f"p_{name}" for name in names)])
         for row, (label, best) in enumerate(zip(labels.tolist(), predicted.tolist(), strict=True)):
-            cells = (spreadsheet_cell(target.written(one)) for one in (label, best))
+            cells = (target.written(one) for one in (label, best))
             shown = probabilities[row].tolist() if names else []
-            writer.writerow([row, *cells, *(f"{probability:.{DECIMALS}f}" for probability in shown)])
+            writer.row([row, *cells, *(f"{probability:.{DECIMALS}f}" for probability in shown)])
 
 
 @dataclass(frozen=True, eq=False)

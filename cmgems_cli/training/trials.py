@@ -14,7 +14,7 @@ import numpy as np
 from safetensors.torch import load_file
 
 from cmgems_cli import draws
-from cmgems_cli.artifacts import sha256_of_file
+from cmgems_cli.artifacts import sha256_of_bytes, sha256_of_file
 from cmgems_cli.datasets.recipe import Recipe
 from cmgems_cli.errors import DivergedError, OverwriteError
 from cmgems_cli.files import force_to_disk, write_json
@@ -64,12 +64,18 @@ class TrialRun(FinetuningRun):
 
     def done(self) -> dict[str, Any] | None:
         """Return the statistics of a trial that is finished, None if it is not."""
-        if self._failure.is_file():
-            failed: dict[str, Any] = read_json(self._failure)
-            return failed
         with suppress(OverwriteError):  # damaged: it is repeated
             manifest = self.finished()
-            return None if manifest is None else dict(manifest.stats)
+            if manifest is not None:
+                return dict(manifest.stats)
+        return self._diverged()
+
+    def _diverged(self) -> dict[str, Any] | None:
+        """Return what `complete` kept of a trial that diverged, None without it or if it is damaged."""
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            kept = read_json(self._failure)
+            if kept["sha256"] == sha256_of_bytes(str(kept[DIVERGED]).encode()):
+                return {DIVERGED: kept[DIVERGED]}
         return None
 
     def complete(self, observer: Observer) -> dict[str, Any]:
@@ -84,7 +90,8 @@ class TrialRun(FinetuningRun):
         except DivergedError as error:
             # Some of the rates that are tried may be too high.
             if self.processes.is_main:
-                write_json(self._failure, {DIVERGED: str(error)})
+                said = str(error)
+                write_json(self._failure, {DIVERGED: said, "sha256": sha256_of_bytes(said.encode())})
             self.processes.barrier()
         stats = self.done()
         assert stats is not None

@@ -209,7 +209,7 @@ def score_records(
     Raises
     ------
     InputError
-        As for `AlleleFinder.find` and `Model.check_finite`.
+        As for `AlleleFinder.find`, `Model.check_finite` and `GenomeFile.check_unchanged`.
     """
     before: tuple[ScoredBlock, Pending] | None = None
     for block in islice(_blocks(records, block_alleles(scorer, finder.window)), skip, None):
@@ -220,6 +220,7 @@ def score_records(
         before = begun
     if before is not None:
         yield _finished(*before)
+    finder.genome.check_unchanged()
 
 
 def _blocks(records: Iterable[VariantRecord], alleles: int) -> Iterator[list[VariantRecord]]:

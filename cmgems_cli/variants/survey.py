@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from cmgems_cli.errors import InputError
+from cmgems_cli.readable import none_of
 from cmgems_cli.variants.alleles import WORDS, Allele, AlleleFinder, Reason
 from cmgems_cli.variants.variant_files import VariantFile, VariantRecord
 
@@ -92,7 +93,7 @@ def check_scored(
         example = f" ({examples[reason]})" if reason in examples else ""
         words.append(f"{count:,} × {WORDS[reason]}{example}")
     raise InputError(
-        f"{name}: none of its {alleles:,} alleles can be scored: {'; '.join(words)}; needed the genome that the"
+        f"{name}: {none_of(alleles, 'allele', 'its')} can be scored: {'; '.join(words)}; needed the genome that the"
         " variants were called on"
     )
 

@@ -99,7 +99,7 @@ def test_s5_a_damaged_run_below_an_evaluation_is_noticed(
     cmgems: CommandLine, whole: Path, tmp_path: Path, name: str
 ) -> None:
     out = Path(shutil.copytree(whole, tmp_path / "scores"))
-    assert "every one of 22 files" in cmgems("info", out, "--verify").stderr
+    assert "verified: 22 files" in cmgems("info", out, "--verify").stdout
     path = out / "runs" / "tf-0-seed-42" / name
     content = bytearray(path.read_bytes())
     content[content.index(b"0")] ^= 1

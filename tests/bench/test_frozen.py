@@ -1,14 +1,13 @@
 """Frozen models: embeddings that are computed once, logistic regression on them, and what is written."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
-from transformers import AutoModel, AutoTokenizer
 
 from cmgems_cli.artifacts import read_manifest
 from cmgems_cli.bench.frozen import Scaling
@@ -35,6 +34,18 @@ def probabilities(path: Path, separator: str) -> list[float]:
 
 def artifacts_of(workspace: Path) -> list[Path]:
     return sorted(path for path in (workspace / "embeddings").iterdir() if path.is_dir())
+
+
+def check_code_of_card(out: Path, task: Path, tested: list[float]) -> None:
+    """Run the lines of a card on the rows of test: they give the predictions of the run."""
+    found = re.search(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)
+    assert found
+    code = found[1].replace("FOLDER", str(out))
+    for row, probability in zip(csv.DictReader((task / "test.csv").open()), tested, strict=True):
+        names: dict[str, torch.Tensor] = {}
+        with torch.no_grad():
+            exec(code.replace("ACGTACGTACGT", row["sequence"]), names)
+        assert float(names["logits"].softmax(0)[1]) == pytest.approx(probability, abs=1e-5)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -71,6 +82,7 @@ def test_a_frozen_classifier_is_the_logistic_regression_on_mean_states(
     manifest = read_manifest(out, "classifier", verify=True)
     assert manifest.params["freeze"] is True
     assert manifest.params["pool"] == "mean"
+    assert manifest.environment["data"] == "task"
     # What the cache holds is what `embed` gives, of the written folder as of the model.
     cmgems("embed", out, task / "train.csv", "--out", tmp_path / "e.npy", "--device", "cpu")
     cached = [np.load(folder / EMBEDDINGS) for folder in artifacts_of(workspace)]
@@ -92,16 +104,9 @@ def test_a_frozen_classifier_is_the_logistic_regression_on_mean_states(
     if kind == "dnabert2":
         assert "AutoModel" not in card
         return
-    # And so do the lines of the card.
-    content = slice(1, -1) if kind == "kmers" else slice(1, None)
     assert f"states[1:{-1 if kind == 'kmers' else ''}].mean(0)" in card
-    encoder, tokenizer = AutoModel.from_pretrained(out).eval(), AutoTokenizer.from_pretrained(out)
-    head = load_file(out / "head.safetensors")
-    for row, probability in zip(csv.DictReader((task / "test.csv").open()), tested, strict=True):
-        with torch.no_grad():
-            states = encoder(**tokenizer(row["sequence"], return_tensors="pt")).last_hidden_state[0]
-        logits = head["weight"] @ states[content].mean(0) + head["bias"]
-        assert float(logits.softmax(0)[1]) == pytest.approx(probability, abs=1e-5)
+    assert ("upper case" in card) == (kind == "esm")
+    check_code_of_card(out, task, tested)
 
 
 def test_embeddings_are_shared_by_seeds_and_evaluations_and_made_again_if_damaged(
@@ -155,6 +160,7 @@ def test_both_strands_give_the_same_answer(
     out = tmp_path / "c"
     cmgems("finetune", "tiny", task, *FREEZE, "--rc", "both", "--out", out)
     tested = probabilities(out / "predictions.csv", ",")
+    check_code_of_card(out, task, tested)
     complement = str.maketrans("ACGT", "TGCA")
     lines = (task / "test.csv").read_text().splitlines()
     turned = [f"{line[:30].translate(complement)[::-1]}{line[30:]}" for line in lines[1:]]

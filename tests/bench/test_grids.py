@@ -25,7 +25,7 @@ def test_cells_go_task_by_task_and_what_lacks_files_is_named(gue: Path) -> None:
 
 
 def test_a_folder_without_any_task_is_refused(gue: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has the data of none of the 1 tasks wanted"):
+    with pytest.raises(InputError, match="has the data of no task wanted"):
         build_grid(shipped("gue"), gue, tasks="tf/4")
     with pytest.raises(InputError, match="is not a folder; needed the folder of the GUE benchmark"):
         build_grid(shipped("gue"), tmp_path / "nowhere")
@@ -35,6 +35,10 @@ def test_a_folder_without_any_task_is_refused(gue: Path, tmp_path: Path) -> None
 def test_odd_lists_of_shots_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="`shots`"):
         parse_shots(text)
+
+
+def test_all_rows_are_asked_for_in_any_case_of_letters() -> None:
+    assert parse_shots("All,10") == parse_shots("all,10") == [None, 10]
 
 
 @pytest.mark.parametrize("text", ["", "0/2", "3/2", "1", "1/", "a/b", "1/0", "-1/2"])

@@ -72,6 +72,25 @@ if __name__ == "__main__":
 """
 
 
+# An evaluation of a megabyte.
+LARGE = """
+import sys
+from cmgems_cli.bench.evaluation import Evaluation
+from cmgems_cli.__main__ import main
+
+begin = Evaluation.__init__
+
+def begun(evaluation, *words, **named):
+    begin(evaluation, *words, **named)
+    evaluation.ballast = bytes(1 << 20)
+
+Evaluation.__init__ = begun
+if __name__ == "__main__":
+    del sys.argv[1:3]  # -m cmgems_cli
+    main()
+"""
+
+
 @pytest.fixture
 def waiting(tmp_path: Path) -> list[Path]:
     """Launcher of an evaluation whose runs wait for the signal that stops them."""
@@ -170,6 +189,23 @@ def test_a_killed_job_is_named_and_nothing_is_lost(
     assert gone(second)
     alone(evaluate_tiny, *long, "--out", out)
     assert files(out) == files(straight)
+
+
+@needs_proc
+@pytest.mark.soak
+@pytest.mark.subprocess
+def test_a_job_that_is_killed_as_it_starts_is_named(
+    evaluate_tiny: CommandLine, long: list[str | Path], tmp_path: Path
+) -> None:
+    """The parent is still writing what the job begins with, more than a pipe holds."""
+    script = tmp_path / "large.py"
+    script.write_text(LARGE)
+    out = tmp_path / "out"
+    running = evaluate_tiny.start(*long, "--jobs", "2", "--out", out, env=TWO_THREADS, launcher=[script])
+    wait_until(lambda: bool(children(running.pid)), running)
+    os.kill(children(running.pid)[0], signal.SIGKILL)
+    err = evaluate_tiny.finish(running, code=1).stderr
+    assert "ended by signal 9" in err
 
 
 @needs_proc

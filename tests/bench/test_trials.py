@@ -174,6 +174,24 @@ def test_a_trial_that_diverges_loses_and_all_of_them_fail(make_small_run: MakeRu
         train(make_small_run("worse", learning_rate=(1e30, 2e30)))
 
 
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "3", "null", '{"diverged": "x"}', '{"diverged": 3, "sha256": "x"}']
+)
+def test_s2_a_damaged_record_of_a_trial_that_diverged_repeats_the_trial(
+    make_small_run: MakeRun, content: str
+) -> None:
+    grid = {"learning_rate": (1e30, 1e-2)}
+    with pytest.raises(Interrupted):
+        train(make_small_run(**grid), observer=StopAfter(8))
+    run = make_small_run(**grid)
+    (record,) = run.out.rglob("trial_000.json")
+    kept = record.read_text()
+    record.write_text(content)
+    out = train(run)
+    assert read_manifest(out).stats["trials"][0] == {"learning_rate": 1e30, "diverged": True}
+    assert kept != content
+
+
 # --- stopping and going on
 
 

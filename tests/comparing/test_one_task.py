@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cmgems_cli.artifacts import finish_artifact
+from cmgems_cli.artifacts import finish_artifact, read_manifest
 from cmgems_cli.comparing.row_tests import mcnemar
 from cmgems_cli.comparing.scores import Score, in_print, write_scores
 from cmgems_cli.comparing.seed_tests import seed_test
@@ -74,7 +75,7 @@ def evaluation(folder: Path, right: float, seeds: list[int], *, test: str = "t" 
         folder,
         "scores",
         params=params,
-        inputs=dict.fromkeys(names, "0" * 64),
+        inputs={name: read_manifest(folder / name).digest for name in names},
         stats={},
         files=["scores.csv"],
         environment={},
@@ -183,7 +184,7 @@ def test_scores_without_predictions_are_compared_over_seeds_only(ttest: CommandL
     ],
 )
 def test_seeds_are_paired_if_one_model_has_no_others(model, reference, name):
-    found = seed_test(model, reference, seed=42)
+    found = seed_test(model, reference)
     assert found.test == name
     if name.startswith("Welch"):
         first, second = list(model.values()), list(reference.values())
@@ -194,12 +195,21 @@ def test_seeds_are_paired_if_one_model_has_no_others(model, reference, name):
     else:
         pairs = [(model[seed], reference[seed]) for seed in model.keys() & reference.keys()]
         assert found.p == pytest.approx(stats.ttest_rel(*zip(*pairs, strict=True)).pvalue)
+        differences = [other - one for one, other in pairs]
+        error = np.std(differences, ddof=1) / np.sqrt(len(pairs)) * stats.t.ppf(0.975, len(pairs) - 1)
+        assert found.interval == pytest.approx((np.mean(differences) - error, np.mean(differences) + error))
+    # The interval is of the same test as p.
+    assert (found.p < 0.05) == (found.interval[0] > 0)
 
 
 def test_runs_that_are_all_alike_have_no_p_and_single_runs_no_test() -> None:
-    assert seed_test({1: 1.0, 2: 1.0}, {3: 2.0, 4: 2.0}, seed=1).p is None
-    assert seed_test({1: 1.0}, {1: 2.0, 2: 2.5}, seed=1) is None
-    assert seed_test({None: 1.0}, {1: 2.0, 2: 2.5}, seed=1) is None
+    assert seed_test({1: 1.0, 2: 1.0}, {3: 2.0, 4: 2.0}).p is None
+    alike = seed_test({1: 1.0, 2: 2.0}, {1: 2.0, 2: 3.0})
+    assert (alike.p, alike.interval) == (None, None)
+    equal = seed_test({1: 1.0, 2: 2.0}, {1: 1.0, 2: 2.0})
+    assert (equal.p, equal.interval) == (1.0, (0.0, 0.0))
+    assert seed_test({1: 1.0}, {1: 2.0, 2: 2.5}) is None
+    assert seed_test({None: 1.0}, {1: 2.0, 2: 2.5}) is None
 
 
 def test_a_report_shows_these_tests_of_one_task(cmgems: CommandLine, tmp_path: Path) -> None:
@@ -209,3 +219,17 @@ def test_a_report_shows_these_tests_of_one_task(cmgems: CommandLine, tmp_path: P
     assert "One task in common, mine own" in text
     assert "exact McNemar" in text
     assert "paired t-test over 2 shared seeds" in text
+
+
+def test_s5_a_run_that_is_not_the_evaluations_own_is_refused(cmgems: CommandLine, tmp_path: Path) -> None:
+    """As after copying a run of another model into a finished evaluation."""
+    evaluation(tmp_path / "x" / "one", 0.6, [1, 2])
+    evaluation(tmp_path / "x" / "two", 0.9, [1, 2], first=9)
+    theirs = tmp_path / "x" / "one" / "runs" / "own-seed-1"
+    shutil.rmtree(theirs)
+    shutil.copytree(tmp_path / "x" / "two" / "runs" / "own-seed-1", theirs)
+    words = f"{theirs} is not the one that {tmp_path / 'x' / 'one'} was made from"
+    for command in (["ttest"], ["report", "--out", tmp_path / "report"]):
+        assert words in cmgems(*command, tmp_path / "x" / "one", tmp_path / "x" / "two", code=3).stderr
+    shutil.rmtree(theirs)
+    cmgems("ttest", tmp_path / "x" / "one", tmp_path / "x" / "two")

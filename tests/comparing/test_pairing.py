@@ -180,7 +180,10 @@ def test_an_unfinished_or_other_artifact_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no manifest"):
         read_source(str(folder))
     finish_artifact(folder, "pmi", params={}, inputs={}, stats={}, files=["scores.csv"], environment={})
-    with pytest.raises(InputError, match="is a pmi artifact; needed a scores artifact"):
+    with pytest.raises(
+        InputError,
+        match=r"is a pmi artifact; needed a scores folder .*, a folder of `cmgems finetune`, a scores CSV",
+    ):
         read_source(str(folder))
 
 

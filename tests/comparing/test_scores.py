@@ -116,6 +116,8 @@ def test_other_peoples_tables_need_five_columns_in_any_order(tmp_path: Path) -> 
             "line 2 (logo-random gue tf/0 mcc): 'good' is not a number",
         ),
         (f"{HEADER}\n{ROW.replace('0.644', '')}\n", "'' is not a number"),
+        (f"{HEADER}\n{ROW.replace('0.644', '0.6_44')}\n", "'0.6_44' is not a number"),
+        (f"{HEADER}\n{ROW.replace('0.644', '٠.٦')}\n", "is not a number"),
         (f"{HEADER}\n{ROW.replace('0.644', 'nan')}\n", "line 2 (logo-random gue tf/0 mcc): mcc is nan"),
         (f"{HEADER}\n{ROW.replace('0.644', '-inf')}\n", "mcc is -inf"),
         (

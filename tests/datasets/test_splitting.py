@@ -206,3 +206,20 @@ def test_a_second_call_is_done_at_once_and_another_way_is_refused(
         "near-duplicate"
         in cmgems("split", families, "--by", "stratified", "--out", out, "--overwrite").stderr
     )
+
+
+def test_b3_cells_with_returns_and_formulas_are_read_back(cmgems: CommandLine, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\r\n")
+        writer.writerow(["name", "sequence", "label", "=1+1"])
+        for row in range(40):
+            writer.writerow(
+                [f"n{row}\rmore", "".join("ACGT"[(row * 7 + at * at) % 4] for at in range(40)), row % 2, "x"]
+            )
+    cmgems("split", path, "--by", "stratified", "--out", tmp_path / "out")
+    for name in ("train.csv", "dev.csv", "test.csv"):
+        with (tmp_path / "out" / name).open(newline="") as stream:
+            rows = list(csv.reader(stream))
+        assert rows[0] == ["name", "sequence", "label", "'=1+1"]
+        assert all(row[0].endswith("\rmore") and len(row) == 4 for row in rows[1:])

@@ -97,7 +97,7 @@ def test_few_shot_files_that_are_not_there_are_named(tmp_path, files, words):
     touched(tmp_path, *files)
     with pytest.raises(InputError, match=words):
         fewshot_files(tmp_path, "prom-core", 10)
-    with pytest.raises(InputError, match=r"none of the 1 tasks wanted \(prom-core, 10 shots: "):
+    with pytest.raises(InputError, match=r"has the data of no task wanted \(prom-core, 10 shots: "):
         build_grid(FEWSHOT, tmp_path, tasks="prom-core", shots=[10])
 
 
@@ -107,6 +107,17 @@ def test_the_test_of_one_train_file(tmp_path):
     # A folder that is not named after a number of shots has nothing to do with the one above.
     with pytest.raises(InputError, match="no test file near it"):
         find_task(tmp_path / "deep" / "down" / "train.tsv")
+
+
+@pytest.mark.parametrize("name", ["genome.fa.gz", "hg38.FASTA", "trained.fna"])
+def test_fasta_in_place_of_labelled_tables_is_named(tmp_path, name):
+    touched(tmp_path, name, "train.fna")
+    with pytest.raises(
+        InputError, match=rf"{name} is a FASTA file; needed a folder with train, dev and test\.csv"
+    ):
+        find_task(tmp_path / name)
+    with pytest.raises(InputError, match=r"train\.fna has no test file near it"):
+        find_task(tmp_path / "train.fna")
 
 
 def test_the_real_few_shot_folder(fewshot_data):

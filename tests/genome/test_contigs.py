@@ -92,6 +92,22 @@ def test_selections_that_say_nothing_or_two_things_are_usage_errors(text: str) -
         ContigSelection(text)
 
 
+def test_words_for_several_contigs_are_taken_in_any_case_of_letters() -> None:
+    assert (ContigSelection("All").everything, ContigSelection("PRIMARY").text) == (True, "primary")
+    assert ContigSelection("Chr1,chrM").text == "Chr1,chrM"
+    selection = ContigSelection("primry")
+    selection.add("chr1", FASTA)
+    with pytest.raises(InputError, match=r"there are: chr1; did you mean primary\?"):
+        selection.check_complete()
+
+
+def test_of_one_record_not_a_number_is_said() -> None:
+    selection = ContigSelection("primary")
+    selection.add("contig0", FASTA)
+    with pytest.raises(InputError, match=r"^no record is a primary chromosome .*there are: contig0;"):
+        selection.check_complete()
+
+
 def test_identity_does_not_depend_on_the_naming_scheme() -> None:
     selection = ContigSelection("all")
     added = [selection.add(name, FASTA) for name in ("chr7", "7", "NC_000007.14", "chr8")]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmgems_cli.errors import InputError
+from cmgems_cli.genome import random_access
 from cmgems_cli.genome.random_access import GenomeFile
 
 RECORDS = {"chr1": "ACGTNacgtR" * 7, "chr20": "TTGACA", "scaffold": "G" * 33, "empty": ""}
@@ -67,6 +68,70 @@ def test_uneven_lines_are_read_from_a_copy(tmp_path: Path) -> None:
     with GenomeFile(path) as genome:
         assert genome.copied
         assert (genome.letters("a", 1, 6), genome.letters("b", 0, 1)) == (b"CGTTA", b"C")
+
+
+BASES = "ACGT" * 30
+LAYOUTS = {
+    "even": ([50, 50, 20], "\n"),
+    "one line": ([120], "\n"),
+    "even, CRLF": ([50, 50, 20], "\r\n"),
+    "last line longer": ([50, 70], "\n"),
+    "last line one longer": ([59, 61], "\n"),
+    "even with the index of another width": ([60, 60], "\n"),
+    "longer, then shorter": ([50, 51, 19], "\n"),
+    "blank line": ([50, 0, 70], "\n"),
+    "two line ends": ([50, 50, 20], "\n\n"),
+    "a blank at each end": ([50, 50, 20], " \n"),
+    "tab": ([50, 50, 20], "\t\n"),
+    "CR from a line on": ([50, 50, 20], "\r"),
+}
+
+
+@pytest.mark.parametrize("chunk_bytes", [7, 1 << 20])
+@pytest.mark.parametrize("indexed", [False, True], ids=["no index", "index of lines of 60"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_f10_letters_are_those_of_a_reader_of_the_whole_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, indexed: bool, chunk_bytes: int
+) -> None:
+    """pyfaidx takes the length of a record's first line for all, and never looks at the last."""
+    monkeypatch.setattr(random_access, "_CHUNK_BYTES", chunk_bytes)
+    widths, line_end = LAYOUTS[layout]
+    path = tmp_path / "g.fa"
+    if indexed:
+        path.write_text("".join(f">{name}\n{BASES[:60]}\n{BASES[60:]}\n" for name in "ab"))
+        pyfaidx.Faidx(str(path)).close()
+    starts = [sum(widths[:number]) for number in range(len(widths))]
+    lines = [BASES[start : start + width] for start, width in zip(starts, widths, strict=True)]
+    path.write_bytes(
+        "".join(f">{name}\n" + "".join(line + line_end for line in lines) for name in "ab").encode()
+    )
+    os.utime(path, (1, 1))
+    with GenomeFile(path) as genome:
+        assert genome.contigs == {"a": 120, "b": 120}
+        for start in range(0, 120, 7):
+            for end in range(start, 121, 11):
+                for name in "ab":
+                    assert genome.letters(name, start, end) == BASES[start:end].encode(), (name, start, end)
+        if layout in ("even", "even, CRLF", "one line") and not indexed:
+            assert not genome.copied
+
+
+@pytest.mark.parametrize("line", [";comment", "ACGT 50", "#ACGT", "AC>GT", "AC\x00GT"])
+@pytest.mark.parametrize("before", [1, 2_000])
+def test_f10_lines_that_are_no_sequence_are_refused(tmp_path: Path, line: str, before: int) -> None:
+    path = tmp_path / "g.fa"
+    path.write_text(">a\n" + f"{BASES}\n" * before + f"{line}\n{BASES}\n")
+    with pytest.raises(InputError, match=r"characters that no sequence has|a binary file"):
+        GenomeFile(path)
+
+
+@pytest.mark.parametrize("blank", ["\n\n", "\n\n\n", "\n \n"])
+def test_c1_blank_lines_between_records_and_at_the_end(tmp_path: Path, blank: str) -> None:
+    path = tmp_path / "g.fa"
+    path.write_text(f">a\n{BASES}\n{blank}>b\n{BASES}{blank}")
+    with GenomeFile(path) as genome:
+        assert genome.contigs == {"a": 120, "b": 120}
+        assert genome.letters("b", 3, 120) == BASES[3:].encode()
 
 
 def test_an_index_is_used_unless_it_is_older(tmp_path: Path) -> None:

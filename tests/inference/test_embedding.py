@@ -113,7 +113,7 @@ def test_windows_and_sequences_without_known_kmers(
     assert np.isfinite(np.load(out)).all()
     done = cmgems("embed", pretrained, path, "--out", out, "--truncate", "--overwrite")
     assert np.isnan(np.load(out)).all(axis=1).tolist() == [False, True, False]
-    assert "1 sequences without a known k-mer" in done.stderr
+    assert "1 sequence without a known k-mer" in done.stderr
 
 
 def test_many_rows_come_in_blocks_of_bounded_size(

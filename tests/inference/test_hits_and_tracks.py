@@ -23,7 +23,7 @@ from cmgems_cli.inference.results import Predictions
 from cmgems_cli.inference.row_blocks import Block
 from cmgems_cli.inference.tracks import BedGraph, BigWig, TrackSink
 from tests.command_line import CommandLine
-from tests.inference.conftest import random_sequence
+from tests.inference.conftest import LABELS, random_sequence
 
 bigwig_files = pytest.importorskip("pyBigWig")
 
@@ -215,6 +215,29 @@ def test_a_table_of_the_best_hits(
     assert [row["label"] for row in rows] == [scanned.labels[at] for at in order]
 
 
+def test_the_table_on_screen_says_what_it_counts(
+    cmgems: CommandLine, classifier: Path, genome: Path, scanned: Predictions, tmp_path: Path
+) -> None:
+    out, command = tmp_path / "x.tsv", ("predict", classifier, genome, *SCAN)
+    rows = [
+        f"{label} {scanned.labels.count(label)}"
+        for label in ("no", "yes", "perhaps")
+        if label in scanned.labels
+    ]
+    for options, title in (
+        (("--top", "2", "--label", "yes"), f"predicted labels of all rows; 2 hits of the class yes in {out}"),
+        (
+            ("--min-prob", "1", "--label", "no"),
+            f"predicted labels of all rows; 0 hits of the class no in {out}",
+        ),
+        ((), f"labels in {out}"),
+    ):
+        said = " ".join(cmgems(*command, *options, "--out", out, "--overwrite").stdout.split())
+        assert title in said
+        assert ("all rows" in said) == bool(options)
+        assert all(row in said for row in rows)
+
+
 def test_bigwig_and_bedgraph_of_a_scan_have_the_same_values(
     cmgems: CommandLine, classifier: Path, genome: Path, tmp_path: Path
 ) -> None:
@@ -280,3 +303,30 @@ def test_bigwig_without_pybigwig_names_what_installs_it(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "pyBigWig", None)
     with pytest.raises(CmgemsError, match=r"needs pyBigWig.*pip install 'cmgems\[bigwig\]'"):
         prediction_format(Path("x.bw"), None)
+
+
+def test_hits_of_two_sequences_of_one_name_are_not_merged(
+    cmgems: CommandLine, classifier: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "s.fa"
+    path.write_text(f">x\n{random_sequence(60, 1)}\n>x\n{random_sequence(60, 2)}\n")
+    words = (
+        "predict",
+        classifier,
+        path,
+        "--window",
+        "30",
+        "--min-prob",
+        "0",
+        "--merge",
+        "--label",
+        LABELS[0],
+    )
+    said = cmgems(*words, "--out", tmp_path / "h.tsv", code=3).error
+    assert "two sequences named 'x'; in a track, and where hits are merged, a name is one place" in said
+    path.write_text(path.read_text().replace(">x", ">y", 1))
+    cmgems(*words, "--out", tmp_path / "h.tsv")
+    assert [line.split("\t")[:3] for line in (tmp_path / "h.tsv").read_text().splitlines()[1:]] == [
+        ["y", "0", "60"],
+        ["x", "0", "60"],
+    ]

@@ -159,7 +159,7 @@ def test_long_sequences_are_refused_cut_or_slid_along(
     assert "1 of 2 sequences are longer than the 40 bases" in done.error
     done = cmgems("predict", classifier, path, "--truncate")
     check(rows_of(done.stdout)[0], stock_probabilities(sequence[:MAX_BASES]))
-    assert "1 sequences were truncated to 40 bases" in done.stderr
+    assert "1 sequence was truncated to 40 bases" in done.stderr
     rows = rows_of(cmgems("predict", classifier, path, "--window", "40").stdout)
     assert [(row["name"], row["start"], row["end"]) for row in rows] == [("0", "0", "40"), ("1", "0", "8")]
 
@@ -184,7 +184,9 @@ def test_formats_agree_and_are_told_by_the_name(
     assert cmgems("predict", classifier, path, *window, "--format", "csv").stdout == comma
     assert cmgems("predict", classifier, path, *window, "--no-header").stdout == tsv.split("\n", 1)[1]
     refused = cmgems("predict", classifier, path, "--out", tmp_path / "t.txt", code=2).error
-    assert "t.txt does not end in .tsv, .csv or .jsonl; rename it or give --format" in refused
+    assert (
+        "t.txt does not end in .tsv, .csv, .jsonl, .bed, .bedgraph, .bg, .bigwig or .bw; rename it" in refused
+    )
 
 
 @pytest.mark.parametrize("zipped", [False, True])
@@ -254,7 +256,7 @@ def test_what_exists_is_kept_unless_told_and_a_failure_leaves_nothing(
     ("text", "words"),
     [
         ("", "is empty"),
-        (">a\n", "none of its 1 sequences"),
+        (">a\n", "no sequence has "),
         ("label\n1\n", "no column 'sequence'"),
         (
             "##fileformat=VCFv4.3\n",
@@ -373,6 +375,33 @@ def test_f4_rna_and_protein_get_the_same_answer_in_every_format(
     command = ("predict", classifier, "-" if piped else path, "--window", "40")
     with as_standard_input(text.encode()) if piped else nullcontext():
         assert words in cmgems(*command, code=3).stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("letters", "words"), [("ACGUUGCA", "looks like RNA; needed DNA"), ("MKVLEEQI", "no sequence has ")]
+)
+def test_what_is_refused_for_its_letters_prints_no_header(
+    cmgems: CommandLine, classifier: Path, letters: str, words: str
+) -> None:
+    with as_standard_input(f">a\n{letters}\n".encode()):
+        done = cmgems("predict", classifier, "-", code=3)
+    assert done.stdout == ""
+    assert words in done.stderr
+
+
+def test_of_values_hits_and_a_table_of_labels_make_no_sense(
+    cmgems: CommandLine, regressor: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.fa"
+    path.write_text(">a\nACGTACGTACGT\n")
+    for chosen in (("--top", "1"), ("--min-prob", "0")):
+        refused = cmgems("predict", regressor, path, *chosen, code=2).error
+        assert f"{chosen[0]} {chosen[1]}" in refused
+        assert "chooses hits by the probability of a class, and this model predicts values" in refused
+    assert "BED has probabilities" in cmgems("predict", regressor, path, "--format", "bed", code=2).error
+    done = cmgems("predict", regressor, path, "--out", tmp_path / "x.tsv")
+    assert "labels in" not in done.stdout
+    assert "1 sequence in " in done.stderr
 
 
 def test_f4_many_unknown_tokens_are_warned_of(cmgems: CommandLine, classifier: Path, tmp_path: Path) -> None:

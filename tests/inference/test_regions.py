@@ -70,7 +70,7 @@ def test_predict_reads_regions_as_their_letters(
     assert where == REGIONS
     for row, other in zip(rows, expected, strict=True):
         assert [row[name] for name in other] == list(other.values())
-    assert "1 regions are on the strand -: read as reverse complements" in done.stderr
+    assert "1 region is on the strand -: read as reverse complements" in done.stderr
     assert f"contigs are named as in {genome}: chr7 is 7" in done.stderr
     piped = as_standard_input(BED.encode())
     with piped:

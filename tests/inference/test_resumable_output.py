@@ -331,3 +331,21 @@ def test_s4_a_flip_in_rows_already_written_never_comes_out(
     for ending in (suffix, "names.tsv"):
         assert (tmp_path / f"out.{ending}").read_bytes() == (tmp_path / f"whole.{ending}").read_bytes()
     assert hidden(tmp_path) == []
+
+
+def test_b2_an_output_is_never_what_the_command_reads(tmp_path: Path) -> None:
+    """With `--overwrite` the input, the genome or the model would be gone."""
+    model, variants = tmp_path / "model", tmp_path / "v.vcf"
+    model.mkdir()
+    for path in (variants, model / "config.json", model / "earlier.tsv", tmp_path / "free.tsv"):
+        path.write_text("x")
+    link, hard = tmp_path / "link.vcf", tmp_path / "hard.vcf"
+    link.symlink_to(variants)
+    hard.hardlink_to(variants)
+    for out in (variants, link, hard, model / "config.json", model / ".." / "v.vcf"):
+        with pytest.raises(OverwriteError, match="is what this command reads"):
+            check_files([out], overwrite=True, reads=[model, None, variants, tmp_path / "missing"])
+    for out in (model / "earlier.tsv", tmp_path / "free.tsv", tmp_path / "new.tsv"):
+        check_files([out], overwrite=True, reads=[model, None, variants])
+    with pytest.raises(OverwriteError, match="exists"):
+        check_files([tmp_path / "free.tsv"], overwrite=False, reads=[variants])

@@ -37,7 +37,7 @@ def figures(show_masks: CommandLine) -> dict:
 
 
 def test_ways_of_masking() -> None:
-    ways = mask_variants_of(" global, random,global,random-mask", "both")
+    ways = mask_variants_of(" global, Random,GLOBAL,random-mask", "both")
     assert [way.name for way in ways] == ["global", "random", "random-mask", "global (position)"]
     assert [way.name for way in mask_variants_of("random,genemask", "position")] == [
         "random",
@@ -48,6 +48,7 @@ def test_ways_of_masking() -> None:
         ("cm-gems", "cm-gems is genemask, then global; name those"),
         ("cm-step", "cm-step is random and global"),
         ("all", "'all' is unknown; choose random, genemask, global, random-mask"),
+        ("Globl", "'Globl' is unknown; choose .*; did you mean global\\?"),
         (" , ", "names none"),
     ]:
         with pytest.raises(UsageError, match=words):

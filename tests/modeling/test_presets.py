@@ -1,11 +1,15 @@
 """The named models against the paper's Table 5."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import BertForMaskedLM
 
-from cmgems_cli.errors import UsageError
+from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.modeling.presets import PRESETS, bert_config
+from cmgems_cli.training.pretrain_options import PretrainingOptions
 
 
 @pytest.mark.parametrize(
@@ -40,3 +44,17 @@ def test_every_preset_takes_512_positions() -> None:
 def test_an_unknown_name_is_refused_with_those_there_are() -> None:
     with pytest.raises(UsageError, match="dnabert, logo, tiny"):
         bert_config("logos", 6)
+
+
+def test_presets_are_named_in_any_case_of_letters_unless_a_folder_has_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = ModelSource("Tiny", "Random")
+    assert (source.preset, source.init, source.name) == ("tiny", "random", "tiny-random")
+    assert PretrainingOptions(model="LOGO", init="RANDOM") == PretrainingOptions(model="logo", init="random")
+    Path("Tiny").mkdir()
+    assert ModelSource("Tiny").folder == Path("Tiny")
+    assert ModelSource.of_folder(Path("Logo")).folder == Path("Logo")
+    with pytest.raises(InputError, match=r"tinny does not exist; .*; did you mean tiny\?"):
+        _ = ModelSource("tinny").architecture

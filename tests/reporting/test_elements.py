@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cmgems_cli.artifacts import finish_artifact
-from cmgems_cli.comparing.grouping import TaskKey
+from cmgems_cli.comparing.grouping import Runs, TaskKey
 from cmgems_cli.comparing.one_task import OneTask
 from cmgems_cli.comparing.published import published_scores
 from cmgems_cli.comparing.row_tests import RowTest
@@ -15,7 +15,7 @@ from cmgems_cli.metrics import metric_of
 from cmgems_cli.reporting import comparison_chapter as comparing
 from cmgems_cli.reporting import figures
 from cmgems_cli.reporting.document import make_document
-from cmgems_cli.reporting.elements import Document, Notes, Picture, Table, Text
+from cmgems_cli.reporting.elements import Document, Folded, Notes, Picture, Table, Text
 from cmgems_cli.reporting.figures import _bars
 from cmgems_cli.reporting.methods import PRETRAINING_OPTIMIZER
 from cmgems_cli.reporting.sources import read_runs
@@ -158,6 +158,22 @@ def test_tasks_that_the_paper_does_not_have_stand_alone(tmp_path: Path) -> None:
     assert table.table.columns == ["task", "m (2 runs)"]
     assert table.table.rows == [["my-promoters, 10 shots", "0.550 ± 0.071"]]
     assert table.sources == ["R1"]
+    assert isinstance(section.parts[1], Text)
+    assert "paper" not in section.parts[1].text
+    folded = next(part for part in section.parts if isinstance(part, Folded))
+    assert [part.sources for part in folded.parts if isinstance(part, Table)] == [["R1"]]
+
+
+def test_tables_with_values_of_the_paper_say_which(tmp_path: Path) -> None:
+    make_scores(tmp_path / "tuned", {"tf/0": [0.5], "tf/1": [0.5]}, model="tuned")
+    section = next(one for one in document_of(tmp_path / "tuned").sections if one.title == "Scores: GUE")
+    assert isinstance(section.parts[1], Text)
+    assert section.parts[1].text.endswith("The paper's values are as printed.")
+    folded = next(part for part in section.parts if isinstance(part, Folded))
+    sources = {part.table.title: part.sources for part in folded.parts if isinstance(part, Table)}
+    assert sources["tuned: test scores by task"] == ["R1", "paper, Table 2"]
+    assert sources["tuned: MCC × 100: mean ± sd over tasks"] == ["R1", "paper, Tables 2 and 6"]
+    assert sources["tuned: MCC × 100, with Table 6 of the paper"] == ["R1", "paper, Table 6"]
 
 
 def test_a_summary_counts_tasks_and_says_why_there_is_no_test(tmp_path: Path) -> None:
@@ -192,12 +208,14 @@ def test_a_summary_of_one_task_is_over_its_rows() -> None:
     tests = [
         RowTest(1000, (42, 42), 4.0, (1.004, 7.0), None, None),
         None,
-        RowTest(1, (42, 42), -1.0, (-3.0, 0.5), None, None),
+        RowTest(1, (43, 42), -1.0, (-3.0, 0.5), None, None),
     ]
     key = TaskKey("own", "a", None)
-    compared = OneTask(key, "mcc", ["one", "two", "three", "last"], [{}] * 4, tests, [None] * 3, [], 42)
+    runs: list[Runs] = [{42: 1.0, 43: 9.0}, {42: 1.0}, {43: 1.0}, {42: 5.0}]
+    compared = OneTask(key, "mcc", ["one", "two", "three", "last"], runs, tests, [None] * 3, [], 42)
     assert _over_rows(compared, metric_of("mcc")) == [
-        "last minus one: +4.00 MCC × 100, 95 % interval 1.00 to 7.00 (1,000 test rows of one run each).",
-        "last minus three: -1.00 MCC × 100, 95 % interval -3.00 to 0.50, which contains 0 (1 test row of one run"
-        " each).",
+        "last minus one: +4.00 MCC × 100, 95 % interval 1.00 to 7.00 (1,000 test rows of the runs with seed 42"
+        " alone).",
+        "last minus three: -1.00 MCC × 100, 95 % interval -3.00 to 0.50, which contains 0 (1 test row of the runs"
+        " with seeds 42 and 43).",
     ]

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -245,3 +246,20 @@ def test_nothing_left_is_an_error() -> None:
         InputError, match=r"x\.bed leaves no region for a task \(regions 3, dropped_unmatched 3\)"
     ):
         build_task(Sites(regions=3, unmatched=3), Path("x.bed"), LOOSE)
+
+
+def test_too_few_regions_to_divide_are_counted(genome: Path, tmp_path: Path) -> None:
+    bed = tmp_path / "few.bed"
+    bed.write_text("chr2\t100\t180\ta\nchr2\t3000\t3080\tb\n")
+    with pytest.raises(
+        InputError,
+        match=r"few\.bed has too few regions: 2 of 2 regions can be used, in 2 blocks, which leaves a split"
+        r" without rows \(train 2, dev 2, test 0\); needed regions in 3 blocks or more; give more regions$",
+    ):
+        build_task(find_sites(bed, genome, LOOSE), bed, LOOSE)
+    bed.write_text("".join(f"chr{number}\t100\t180\ta\n" for number in (1, 2, 3)))
+    named = replace(LOOSE, dev_chromosomes="chr1", test_chromosomes="chr2,chr3")
+    with pytest.raises(
+        InputError, match=r"in 3 chromosomes, .*; give more regions, or name other chromosomes$"
+    ):
+        build_task(find_sites(bed, genome, named), bed, named)

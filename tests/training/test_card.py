@@ -98,6 +98,8 @@ def test_a_models_card_says_what_its_manifest_holds_and_its_code_runs(trained: P
     assert f"`{manifest.inputs['corpus']}`" in card
     assert f"| unigram baseline | {manifest.stats['unigram_perplexity']:,.0f} |" in card
     assert "| steps | 4 of 12 sequences |" in card
+    assert f"| strategy | {manifest.params['strategy']}: " in card
+    assert " of 1 contig, forward strand |" in card
     # YAML front matter first, as hubs want it.
     assert card.startswith("---\nlibrary_name: transformers\npipeline_tag: fill-mask\n")
     assert str(trained.parent) not in card

@@ -189,6 +189,10 @@ def test_what_is_right_of_each_class_is_that_of_scikit_learn(tmp_path: Path) -> 
     assert columns[:6] == ["class", "rows", "precision", "recall", "f1", "true positives"]
     assert len(cells) == 4
     assert write_test_files(tmp_path, ("value",), np.array([0.5]), np.array([[0.25]])) == ["predictions.csv"]
+    for damaged in ("a,4,0.5000x0,0.5,0.5", "a,4_0,0.5,0.5,0.5", "a,4,0.5,nan,0.5"):
+        (tmp_path / "per_class.csv").write_text(f"class,rows,precision,recall,f1\n{damaged}\n")
+        with pytest.raises(InputError, match="which is not a number; needed"):
+            read_per_class(tmp_path / "per_class.csv")
     (tmp_path / "per_class.csv").write_text("class,rows\n")
     with pytest.raises(InputError, match="is not a table of classes"):
         read_per_class(tmp_path / "per_class.csv")

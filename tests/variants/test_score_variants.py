@@ -263,7 +263,7 @@ LINE = f"chr20\t60\t.\t{base(60)}\t{other(base(60))}\t.\t.\t.\n"
         (f"{HEADER[0]}\n{COLUMNS}\nchr20\t60\t.\t\tA\t.\t.\t.\n", "line 3 has the reference allele ''"),
         (
             f"{HEADER[0]}\n{COLUMNS}\nchr20\t60\t.\t{other(base(60))}\t{base(60)}\t.\t.\t.\n",
-            "none of its 1 alleles can be scored: 1 × REF is not what the genome has",
+            "no allele can be scored: 1 × REF is not what the genome has",
         ),
         ("chrom,pos,ref,alt\nchr20,60,A\n", "line 2 has 3 fields, its header 4"),
         ("chrom,pos,ref,alt\n,60,A,C\n", "line 2 names no chromosome"),

@@ -1,6 +1,7 @@
 """Scores: a classifier's and the masked chains', against stock transformers and brute force; the two strands."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from itertools import pairwise, product
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from cmgems_cli.errors import InputError, UsageError
+from cmgems_cli.genome.random_access import GenomeFile
 from cmgems_cli.inference.loading import Model, load_model
 from cmgems_cli.modeling.classifier import SequenceClassifier, new_classifier
 from cmgems_cli.modeling.classifier_files import save_classifier
@@ -22,6 +24,7 @@ from cmgems_cli.modeling.model_source import ModelSource
 from cmgems_cli.variants.alleles import Allele
 from cmgems_cli.variants.chain_scores import ChainScorer
 from cmgems_cli.variants.classifier_scores import ClassifierScorer
+from cmgems_cli.variants.python_api import score_variants
 from cmgems_cli.variants.scoring import load_scorer
 from cmgems_cli.variants.variant_options import VariantOptions
 from tests.inference.conftest import LABELS, REGRESSION, random_sequence, stock_logits
@@ -269,3 +272,18 @@ def test_a_classifier_with_tokens_of_its_own_from_a_folder_without_a_manifest(tm
             for turn in (bytes, other_strand)
         ]
         assert found == pytest.approx(np.mean(changes), abs=1e-4)
+
+
+def test_s9_a_genome_that_changes_while_variants_are_scored_is_noticed(
+    of_classes: Model, tmp_path: Path
+) -> None:
+    genome, variants = tmp_path / "g.fa", tmp_path / "v.csv"
+    letters = random_sequence(300, 5)
+    genome.write_text(f">1\n{letters}\n")
+    variants.write_text(f"chrom,pos,ref,alt\n1,150,{letters[149]},{'A' if letters[149] != 'A' else 'C'}\n")
+    with GenomeFile(genome) as opened:
+        score_variants(of_classes, variants, opened, window=40)
+        genome.write_text(f">1\n{random_sequence(300, 6)}\n")
+        os.utime(genome, (1, 1))
+        with pytest.raises(InputError, match="changed while it was read"):
+            score_variants(of_classes, variants, opened, window=40)
