@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from study import Study
 from study_differences import NOT_PRETRAINED, Difference, compared, is_partial, over_seeds
 from study_scores import (
     PLAIN,
@@ -31,6 +32,7 @@ from study_scores import (
 from cmgems_cli.comparing.grouping import key_of
 from cmgems_cli.comparing.published import published_scores
 from cmgems_cli.markdown import table
+from cmgems_cli.readable import counted
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "cpu"
@@ -308,6 +310,21 @@ def ways_of_logo(results: Path) -> str:
     return table([*columns, "chosen: random weights", "chosen: pretrained"], rows) if rows else ""
 
 
+def lacking(results: Path, planned: Mapping[str, Any]) -> str:
+    """Return the arms whose seeds a block with results lacks."""
+    study = Study(dict(planned))
+    found = []
+    for block in study.judged:
+        if (results / block).is_dir():
+            pieces = [
+                piece for piece in study.pieces(block) if not (results / block / f"{piece.name}.csv").exists()
+            ]
+            counts = Counter(piece.arm for piece in pieces)
+            arms = ", ".join(f"{arm} ({counted(n, 'seed')})" for arm, n in counts.items())
+            found += [f"in `{block}` {arms}"] if arms else []
+    return "; ".join(found)
+
+
 def pretrained(results: Path) -> str:
     """Return the table of the pretrained models."""
     path = results / "pretraining.csv"
@@ -355,6 +372,8 @@ def parts(results: Path) -> Iterator[str]:
     yield f"Fine-tuning runs so far: {runs:,}. Blocks with results: {', '.join(done) or 'none'}." + (
         f" Not run yet: {', '.join(missing)}." if missing else ""
     )
+    if partial := lacking(results, planned):
+        yield f"Still to be run: {partial}."
     if summary:
         rule = (
             "A claim is *confirmed* here if an answer is yes and none no or worse, *mixed* if there are both, and"
