@@ -9,7 +9,7 @@ from cmgems_cli.errors import InputError
 
 
 def verify_parts(folder: Path, manifest: Manifest) -> int:
-    """Hash the files of the artifacts inside an artifact that it was made from: the runs of an evaluation, and theirs.
+    """Hash the files of the artifacts inside an artifact that it was made from, and of those inside them.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def read_part(folder: Path, manifest: Manifest, name: str, *, verify: bool = Fal
     Returns
     -------
     Manifest or None
-        None if the part was removed as a whole.
+        None if the whole was not made from it, or it was removed as a whole.
 
     Raises
     ------
@@ -43,9 +43,9 @@ def read_part(folder: Path, manifest: Manifest, name: str, *, verify: bool = Fal
         As `read_manifest`, and if the part is not the one that the manifest of the whole names.
     """
     part = folder / name
-    if not part.is_dir():
+    if name not in manifest.inputs or not part.is_dir():
         return None
     found = read_manifest(part, verify=verify)
-    if found.digest != manifest.inputs.get(name):
+    if found.digest != manifest.inputs[name]:
         raise InputError(f"{part} is not the one that {folder} was made from: make {folder} again")
     return found

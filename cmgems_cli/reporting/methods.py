@@ -46,16 +46,7 @@ def bibtex() -> str:
 
 
 def methods_section(runs: Sequence[Run], comparisons: Mapping[str, Compared], seed: int) -> Section:
-    """Return the paragraph and the references.
-
-    Parameters
-    ----------
-    runs : sequence of Run
-    comparisons : mapping, benchmark -> Compared
-        From `compare_runs`.
-    seed : int
-        Of bootstrap and sign flips.
-    """
+    """Return the paragraph and the references (parameters as `comparison_sentences`)."""
     parts: list[Part] = [
         Text("Generated from the run manifests; please check before publication."),
         Text(methods_paragraph(runs, comparisons, seed)),

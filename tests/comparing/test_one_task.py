@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from cmgems_cli.artifacts import finish_artifact, read_manifest
+from cmgems_cli.comparing.evaluated_runs import linear_scores
 from cmgems_cli.comparing.row_tests import mcnemar
 from cmgems_cli.comparing.scores import Score, in_print, write_scores
 from cmgems_cli.comparing.seed_tests import seed_test
@@ -233,3 +234,7 @@ def test_s5_a_run_that_is_not_the_evaluations_own_is_refused(cmgems: CommandLine
         assert words in cmgems(*command, tmp_path / "x" / "one", tmp_path / "x" / "two", code=3).stderr
     shutil.rmtree(theirs)
     cmgems("ttest", tmp_path / "x" / "one", tmp_path / "x" / "two")
+    # What an evaluation was not made from is none of its parts.
+    one, two = tmp_path / "x" / "one", tmp_path / "x" / "two"
+    shutil.copytree(two / "runs" / "own-seed-2", one / "runs" / "kmer-linear")
+    assert linear_scores(one) == []
